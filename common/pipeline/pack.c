@@ -115,26 +115,11 @@ enum mode_status mode__pack_one(struct mode__packer *p, const char *picture, con
     return st;
 }
 
-static enum mode_status pack_pair(struct mode__packer *p, const char *folder, const struct mode_pair *pair,
-                                  struct mode_error *err)
+enum mode_status mode__pack_bad_pair(struct mode__packer *p, const struct mode_pair *pair, struct mode_error *err)
 {
-    enum mode_status st;
-    char *path = pair->picture[0] == '/' ? mode_xstrdup(pair->picture) : mode_path_join(folder, pair->picture);
-    if (!pair->many)
-        st = mode__pack_one(p, path, pair->captions, strlen(pair->captions), "txt", err);
-    else {
-        json_t *texts = json_array();
-        char *save = NULL;
-        for (char *c = strtok_r(pair->captions, "\t", &save); c; c = strtok_r(NULL, "\t", &save))
-            json_array_append_new(texts, json_string(c));
-        json_t *root = json_pack("{s:o}", "texts", texts);
-        char *text = json_dumps(root, JSON_COMPACT);
-        st = mode__pack_one(p, path, text, strlen(text), "json", err);
-        free(text);
-        json_decref(root);
-    }
-    free(path);
-    return st;
+    p->n->pairs++;
+    return mode__pack_bad(p, pair->fault == MODE_PAIR_NO_CAPTION ? &p->n->no_caption : &p->n->bad_text, MODE_E_FORMAT,
+                          err);
 }
 
 static uint64_t bad_pictures(const struct mode_pack_counts *n)
@@ -151,9 +136,40 @@ static void say_where(const struct mode__packer *p, const struct mode_pairs *l, 
         more = mode_xasprintf(", which is no header with the columns \"%s\" and \"%s\"", l->o.img_key,
                               l->o.caption_key);
     else if (is_lost && pair->picture[0] != '/' && mode_file_exists(pair->picture))
-        more = mode_xstrdup(", whose paths start at the list's folder and not at the current one");
+        more = mode_xasprintf(", whose paths start at the list's folder%s and not at the current one",
+                              p->of_task ? ", or at --pictures," : "");
     mode_error_prefix(err, st, "%s, line %llu%s", l->name, (unsigned long long)pair->line, more ? more : "");
     free(more);
+}
+
+enum mode_status mode__pack_listed(struct mode__packer *p, const struct mode_pairs *l, const struct mode_pair *pair,
+                                   const char *folder, const char *text, size_t text_size, const char *text_ext,
+                                   struct mode_error *err)
+{
+    char *path = pair->picture[0] == '/' ? mode_xstrdup(pair->picture) : mode_path_join(folder, pair->picture);
+    const uint64_t lost = p->n->no_file, bad = bad_pictures(p->n);
+    p->n->pairs++;
+    enum mode_status st = mode__pack_one(p, path, text, text_size, text_ext, err);
+    if (st && bad_pictures(p->n) > bad) say_where(p, l, pair, p->n->no_file > lost, st, err);
+    free(path);
+    return st;
+}
+
+static enum mode_status pack_pair(struct mode__packer *p, const struct mode_pairs *l, const struct mode_pair *pair,
+                                  const char *folder, struct mode_error *err)
+{
+    if (pair->fault) return mode__pack_bad_pair(p, pair, err);
+    if (!pair->many) return mode__pack_listed(p, l, pair, folder, pair->captions, strlen(pair->captions), "txt", err);
+    json_t *texts = json_array();
+    char *save = NULL;
+    for (char *c = strtok_r(pair->captions, "\t", &save); c; c = strtok_r(NULL, "\t", &save))
+        json_array_append_new(texts, json_string(c));
+    json_t *root = json_pack("{s:o}", "texts", texts);
+    char *text = json_dumps(root, JSON_COMPACT);
+    enum mode_status st = mode__pack_listed(p, l, pair, folder, text, strlen(text), "json", err);
+    free(text);
+    json_decref(root);
+    return st;
 }
 
 static enum mode_status pack_list(struct mode__packer *p, const char *list, const struct mode_pairs_options *o,
@@ -165,18 +181,7 @@ static enum mode_status pack_list(struct mode__packer *p, const char *list, cons
     enum mode_status st = mode_pairs_open(&l, list, o, err);
     if (st) return st;
     char *folder = mode_path_folder(list);
-    while (!(st = mode_pairs_next(&l, &pair, &got, err)) && got) {
-        const uint64_t lost = p->n->no_file, bad = bad_pictures(p->n);
-        p->n->pairs++;
-        if (pair.fault)
-            st = mode__pack_bad(p, pair.fault == MODE_PAIR_NO_CAPTION ? &p->n->no_caption : &p->n->bad_text,
-                                MODE_E_FORMAT, err);
-        else
-            st = pack_pair(p, folder, &pair, err);
-        if (!st) continue;
-        if (bad_pictures(p->n) > bad) say_where(p, &l, &pair, p->n->no_file > lost, st, err);
-        break;
-    }
+    while (!st && !(st = mode_pairs_next(&l, &pair, &got, err)) && got) st = pack_pair(p, &l, &pair, folder, err);
     mode_pairs_close(&l);
     free(folder);
     return st;

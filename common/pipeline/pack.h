@@ -1,5 +1,5 @@
-/* pack.h - a list or folder of pictures and captions to webdataset shards; pictures in class folders, or COCO's
- * captions, to an evaluation task.
+/* pack.h - a list or folder of pictures and captions to webdataset shards; pictures in class folders, COCO's captions
+ * or such a list to an evaluation task.
  *
  * A list, plain or CSV: see pairs.h; paths are relative to the list's folder. A folder: every .jpg .jpeg .png .webp
  * below it in name order; the caption is the .txt beside it, or its .json as it is. Pictures are copied byte for byte
@@ -14,7 +14,9 @@
 enum { MODE_PACK_MAX_PER_SHARD = 1000000 };
 
 struct mode_pack_counts {
-    uint64_t pairs; /* pairs of the list, or pictures found: packed + the five below */
+    /* Pairs of the list, or pictures found: packed + the five below. Of a list for a task its pictures, and the lines
+     * that cannot be used. */
+    uint64_t pairs;
     uint64_t packed, no_file, not_an_image, cut_image, no_caption, bad_text;
     uint64_t shards;
 };
@@ -36,12 +38,15 @@ enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const 
 struct mode_pack_task {
     /* A folder with one folder per class, below which its pictures are: a classification task. Classes are in the byte
      * order of the folders' names, or in the order of the numbers where all names are numbers. Or COCO's captions, JSON
-     * with `images` (id, file_name) and `annotations` (image_id, caption): a retrieval task. */
+     * with `images` (id, file_name) and `annotations` (image_id, caption): a retrieval task. So is a list (pairs.h), a
+     * file that is not called .json and does not begin with "{": pictures in the order of their first lines, all
+     * captions of a path in the order of the lines. */
     const char *source;
     const char *class_names; /* classification: a file, one a line in the order of the folders; NULL: the folders' names
                                 with blanks for "_" */
     const char *templates;   /* classification: a file, one a line, with {c}; NULL: MODE_PACK_TEMPLATE */
-    const char *pictures;    /* retrieval: the folder of the pictures; NULL: that of the JSON file */
+    const char *pictures;    /* retrieval: the folder of the pictures; NULL: that of the file */
+    struct mode_pairs_options list;
 };
 #define MODE_PACK_TEMPLATE "a photo of a {c}."
 

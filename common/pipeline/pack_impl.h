@@ -23,6 +23,12 @@ enum mode_status mode__pack_bad(struct mode__packer *p, uint64_t *count, enum mo
 /* The picture's file, with that text in a member beside it. */
 enum mode_status mode__pack_one(struct mode__packer *p, const char *picture, const char *text, size_t text_size,
                                 const char *text_ext, struct mode_error *err);
+/* A pair of a list that has a fault, which err tells: counted, or the end. */
+enum mode_status mode__pack_bad_pair(struct mode__packer *p, const struct mode_pair *pair, struct mode_error *err);
+/* The same as mode__pack_one of the picture of a pair, whose path starts at folder; an error says where in the list. */
+enum mode_status mode__pack_listed(struct mode__packer *p, const struct mode_pairs *l, const struct mode_pair *pair,
+                                   const char *folder, const char *text, size_t text_size, const char *text_ext,
+                                   struct mode_error *err);
 bool mode__pack_is_picture_name(const char *name);
 /* Every picture below dir, in the order of the names. depth: 0. */
 enum mode_status mode__pack_folder(struct mode__packer *p, const char *dir, int depth, mode__pack_picture_fn *picture,

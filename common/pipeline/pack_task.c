@@ -1,6 +1,7 @@
-/* Pictures in class folders, or COCO's captions, to a task as CLIP_benchmark lays it out. */
+/* Pictures in class folders, COCO's captions or a list of pairs to a task as CLIP_benchmark lays it out. */
 #include "base/file.h"
 #include "base/fresh.h"
+#include "base/index.h"
 #include "base/output.h"
 #include "base/str.h"
 #include "data/evalset.h"
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -247,20 +249,22 @@ static enum mode_status read_coco(struct coco *c, const json_t *images, const js
     return st;
 }
 
-/* A caption as a line: without blanks around it, a line end within it as the characters \n. False: it is blank. */
+/* A caption as a line: without blanks around it, a line end within it as the characters \n. False: it is blank, and no
+ * line. */
 static bool add_line(struct mode_str *s, const char *text)
 {
     static const char blank[] = " \t\r\n\v\f";
     text += strspn(text, blank);
     size_t n = strlen(text);
     while (n > 0 && strchr(blank, text[n - 1])) n--;
+    if (n == 0) return false;
     for (size_t i = 0; i < n; i++)
         if (text[i] == '\n')
             mode_str_add_cstr(s, "\\n");
         else
             mode_str_add_char(s, text[i]);
     mode_str_add_char(s, '\n');
-    return n > 0;
+    return true;
 }
 
 static bool leaves_folder(const char *path)
@@ -293,24 +297,25 @@ static enum mode_status pack_captioned(struct mode__packer *p, const struct coco
     return st;
 }
 
-static enum mode_status pack_coco(struct mode__packer *p, const struct mode_pack_task *t, struct mode_error *err)
+static enum mode_status pack_coco(struct mode__packer *p, const struct mode_pack_task *t, const char *folder,
+                                  struct mode_error *err)
 {
     struct coco c = {.path = t->source};
     const json_t *images, *notes;
     json_error_t why;
-    char *text = NULL, *folder = mode_xstrdup(t->pictures ? t->pictures : t->source), *slash = strrchr(folder, '/');
+    char *text = NULL;
     size_t size;
     json_t *root = NULL;
-    enum mode_status st = t->pictures ? mode_input_folder(t->pictures, err) : MODE_OK;
-    if (!t->pictures && slash) *slash = '\0';
-    if (st || (st = mode_file_read(t->source, MAX_JSON, &text, &size, err))) goto out;
+    enum mode_status st = mode_file_read(t->source, MAX_JSON, &text, &size, err);
+    if (st) goto out;
     root = json_loadb(text, size, 0, &why);
     free(text);
     text = NULL;
     if (!root) {
-        st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: no JSON, line %d: %s; expected a folder of class folders, or COCO's captions", t->source,
-                       why.line, why.text);
+        st = MODE_FAIL(
+            err, MODE_E_FORMAT,
+            "%s: no JSON, line %d: %s; expected a folder of class folders, COCO's captions or a list of pairs",
+            t->source, why.line, why.text);
         goto out;
     }
     if ((st = need_list(&images, t->source, root, "images", "id", "file_name", err)) ||
@@ -319,18 +324,114 @@ static enum mode_status pack_coco(struct mode__packer *p, const struct mode_pack
         goto out;
     for (size_t i = 0; !st && i < c.n; i++)
         st = pack_captioned(p, &c, i, json_string_value(json_object_get(json_array_get(images, i), "file_name")),
-                            t->pictures || slash ? folder : ".", err);
+                            folder, err);
 out:
     json_decref(root);
     free(text);
-    free(folder);
     free(c.image);
     free(c.first);
     free(c.caption);
     return st;
 }
 
+/* ---------------------------------------------------------------------------------------------- a list of pairs */
+
+struct listed {
+    struct listed_picture {
+        struct mode_pair first; /* the line that names it first; of its texts the path alone, a copy */
+        struct mode_str captions;
+    } * picture; /* [n] */
+    size_t n, cap;
+    struct mode_index at; /* in picture, of a path */
+};
+
+static struct listed_picture *picture_of(struct listed *l, const struct mode_pair *pair)
+{
+    const uint32_t at = mode_index_get(&l->at, pair->picture);
+    if (at != MODE_INDEX_NONE) return &l->picture[at];
+    if (l->n == l->cap) {
+        l->cap = l->cap ? 2 * l->cap : 256;
+        l->picture = mode_xrealloc(l->picture, l->cap * sizeof *l->picture);
+    }
+    struct listed_picture *picture = &l->picture[l->n];
+    *picture = (struct listed_picture){.first = {.line = pair->line, .picture = mode_xstrdup(pair->picture)}};
+    mode_index_put(&l->at, picture->first.picture, (uint32_t)l->n++);
+    return picture;
+}
+
+static enum mode_status read_list(struct listed *l, struct mode__packer *p, struct mode_pairs *list,
+                                  struct mode_error *err)
+{
+    struct mode_pair pair;
+    bool got;
+    enum mode_status st = MODE_OK;
+    while (!st && !(st = mode_pairs_next(list, &pair, &got, err)) && got) {
+        char *save = NULL;
+        if (pair.fault) {
+            st = mode__pack_bad_pair(p, &pair, err);
+            continue;
+        }
+        struct mode_str *captions = &picture_of(l, &pair)->captions;
+        if (!pair.many)
+            add_line(captions, pair.captions);
+        else
+            for (char *c = strtok_r(pair.captions, "\t", &save); c; c = strtok_r(NULL, "\t", &save))
+                add_line(captions, c);
+    }
+    return st;
+}
+
+static enum mode_status pack_pairs(struct mode__packer *p, const struct mode_pack_task *t, const char *folder,
+                                   struct mode_error *err)
+{
+    struct listed l = {0};
+    struct mode_pairs list;
+    enum mode_status st = mode_pairs_open(&list, t->source, &t->list, err);
+    if (st) return st;
+    st = read_list(&l, p, &list, err);
+    for (size_t i = 0; !st && i < l.n; i++) {
+        const struct mode_str *captions = &l.picture[i].captions;
+        st = mode__pack_listed(p, &list, &l.picture[i].first, folder, captions->data, captions->len, "txt", err);
+    }
+    for (size_t i = 0; i < l.n; i++) {
+        free((char *)(uintptr_t)l.picture[i].first.picture);
+        mode_str_clear(&l.picture[i].captions);
+    }
+    mode_index_clear(&l.at);
+    free(l.picture);
+    mode_pairs_close(&list);
+    return st;
+}
+
 /* ---------------------------------------------------------------------------------------------------- the task */
+
+/* What is no regular file is read once, so its first byte cannot be looked at. */
+static enum mode_status is_json(bool *is, const char *path, bool regular, struct mode_error *err)
+{
+    const size_t n = strlen(path);
+    struct mode_mapping map;
+    *is = !regular || (n > 5 && strcasecmp(path + n - 5, ".json") == 0);
+    if (*is) return MODE_OK;
+    enum mode_status st = mode_file_map(path, &map, err);
+    if (st) return st;
+    size_t i = 0;
+    while (i < map.size && (map.data[i] == ' ' || (map.data[i] >= '\t' && map.data[i] <= '\r'))) i++;
+    *is = i < map.size && map.data[i] == '{';
+    mode_file_unmap(&map);
+    return MODE_OK;
+}
+
+static enum mode_status pack_captions(struct mode__packer *p, const struct mode_pack_task *t, bool regular,
+                                      struct mode_error *err)
+{
+    bool json;
+    enum mode_status st = t->pictures ? mode_input_folder(t->pictures, err) : MODE_OK;
+    if (st || (st = is_json(&json, t->source, regular, err))) return st;
+    char *folder = t->pictures ? mode_xstrdup(t->pictures) : mode_path_folder(t->source);
+    st = (json ? pack_coco : pack_pairs)(p, t, folder, err);
+    free(folder);
+    return st;
+}
 
 static enum mode_status check_no_task(const char *out, struct mode_error *err)
 {
@@ -370,7 +471,7 @@ static enum mode_status pack_into(struct mode__packer *p, const struct mode_pack
     char count[24], *lines[] = {NULL};
     if (stat(t->source, &sb) != 0) return mode_input_fail(err, errno, t->source, "be opened");
     const bool folders = S_ISDIR(sb.st_mode);
-    enum mode_status st = folders ? pack_classes(p, t, dir, err) : pack_coco(p, t, err);
+    enum mode_status st = folders ? pack_classes(p, t, dir, err) : pack_captions(p, t, S_ISREG(sb.st_mode), err);
     if ((st = mode__pack_finish(p, st, t->source, err))) return st;
     if (p->n->packed == 0) return MODE_FAIL(err, MODE_E_FORMAT, "%s: no picture could be packed", t->source);
     snprintf(count, sizeof count, "%llu", (unsigned long long)p->n->shards);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const size_t MAX_LIST = (size_t)1 << 36;
-static const char blanks[] = " \t\r\n";
+static const char blanks[] = " \t\r\n\v\f";
 
 static bool is_blank(const char *s)
 {

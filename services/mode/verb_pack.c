@@ -1,4 +1,5 @@
-/* mode pack - pictures and captions in, webdataset shards out; or labelled pictures in, an evaluation task out. */
+/* mode pack - pictures and captions in, webdataset shards out; or labelled or captioned pictures in, an evaluation task
+ * out. */
 #include "base/options.h"
 #include "base/output.h"
 #include "pipeline/pack.h"
@@ -26,8 +27,9 @@ static const struct mode_option table[] = {
                  "the captions' column in the header"),
     MODE_OPT_STR(struct options, separator, "csv-separator", "\\t", "C", "one character, or \\t"),
     MODE_OPT_STR(struct options, task.source, "task", NULL, "DIR|FILE",
-                 "instead of --pairs, to make an evaluation task: a folder with one folder of pictures per class; or "
-                 "captions as COCO has them, JSON with `images` and `annotations`, for retrieval"),
+                 "instead of --pairs, to make an evaluation task: a folder with one folder of pictures per class; or, "
+                 "for retrieval, captions as COCO has them, JSON with `images` and `annotations`; or a list as --pairs "
+                 "takes it, where lines with the same picture are captions of one"),
     MODE_OPT_STR(
         struct options, task.class_names, "class-names", NULL, "FILE",
         "with --task DIR: one name a line in the order of the folders (default: their names, \"_\" as a blank)"),
@@ -45,7 +47,8 @@ static const struct mode_option table[] = {
 
 static const struct option_range ranges[] = {RANGE("per-shard", 1, MODE_PACK_MAX_PER_SHARD), RANGE_END};
 
-static const char usage[] = "mode pack (--pairs list.tsv|folder | --task folder|captions.json) --out DIR [options]";
+static const char usage[] =
+    "mode pack (--pairs list.tsv|folder | --task folder|captions.json|list.tsv) --out DIR [options]";
 static const char prose[] =
     "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset read: one "
     "caption becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes. A list "
@@ -90,12 +93,14 @@ static enum mode_status pack(struct mode_pack_counts *n, const struct options *o
                              struct mode_error *err)
 {
     const char *in[] = {o->pairs ? o->pairs : o->task.source, o->task.class_names, o->task.templates, o->task.pictures};
-    const struct mode_pack_options pairs = {
-        .per_shard = (uint32_t)o->per_shard, .skip_bad = o->skip_bad, .list = {o->img_key, o->caption_key, separator}};
+    const struct mode_pairs_options list = {o->img_key, o->caption_key, separator};
+    const struct mode_pack_options pairs = {.per_shard = (uint32_t)o->per_shard, .skip_bad = o->skip_bad, .list = list};
+    struct mode_pack_task task = o->task;
     enum mode_status st = mode_output_apart(o->out, in, sizeof in / sizeof *in, err);
     if (st) return st;
     if (o->pairs) return mode_pack(n, o->pairs, o->out, &pairs, err);
-    return mode_pack_task(n, &o->task, o->out, pairs.per_shard, o->skip_bad, err);
+    task.list = list;
+    return mode_pack_task(n, &task, o->out, pairs.per_shard, o->skip_bad, err);
 }
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)

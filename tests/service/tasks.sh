@@ -1,7 +1,8 @@
 #!/bin/sh
 # tasks.sh BIN - evaluation tasks of every kind: made by `mode pack --task` out of class folders and of COCO's captions,
-# they score as the tasks that they were taken from; several labels, against the definition computed apart; each row says
-# its metric; a kind that nobody knows is left out of a folder aloud, and refused by name. Needs python3 and the encoder.
+# they score as the tasks that they were taken from; of open_clip's lists the same bytes as of COCO's captions; several
+# labels, against the definition computed apart; each row says its metric; a kind that nobody knows is left out of a folder
+# aloud, and refused by name. Needs python3 and the encoder.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -13,9 +14,10 @@ corpus "$work/a" 120 60
 eval=$work/a/eval
 SEED_STEPS=120 TOTAL_STEPS=200 spec "$work/a"
 
-# the pictures of two tasks as people have them: class folders; a JSON file; and labels of which a picture has several
+# the pictures of two tasks as people have them: class folders; a JSON file, and with two captions of every picture lists
+# beside it, which go over the pictures twice; and labels of which a picture has several
 python3 - "$eval" "$work" <<'END'
-import json, os, pathlib, struct, sys, tarfile
+import csv, json, os, pathlib, struct, sys, tarfile
 tasks, work = map(pathlib.Path, sys.argv[1:])
 
 def members(task):
@@ -42,6 +44,17 @@ for i, s in enumerate(members("retrieval_shapes")):
         coco["annotations"].insert(0, {"image_id": 1000 - i, "caption": text.replace("\\n", "\n")})
 (work / "captions.json").write_text(json.dumps(coco))
 
+seconds = [{"image_id": a["image_id"], "caption": f'number {a["image_id"]}, "again",\nand\tagain'} for a in coco["annotations"]]
+coco["annotations"] += seconds
+(work / "two.json").write_text(json.dumps(coco))
+for name, between, path, title in (("val2014/two.tsv", "\t", "filepath", "title"), ("two.csv", ",", "image", "text")):
+    with open(work / name, "w", newline="") as f:
+        rows = csv.writer(f, delimiter=between)
+        rows.writerow(["licence", title, path])
+        file = {i["id"]: i["file_name"] for i in coco["images"]}
+        first = sorted(coco["annotations"][:-len(seconds)], key=lambda a: -a["image_id"])
+        rows.writerows(["CC0", a["caption"], file[a["image_id"]]] for a in first + seconds)
+
 scenes = tasks / "scenes"
 (scenes / "test").mkdir(parents=True)
 (scenes / "dataset_type.txt").write_text("multilabel\n")
@@ -65,6 +78,12 @@ mode pack --task "$work/pictures" --templates "$eval/colour/zeroshot_classificat
     --out "$eval/wds_vtab-pets" --per-shard 25 >"$work/packed" || fail "pack of class folders"
 grep -q '^packed *60$' "$work/packed" || fail "packed: $(cat "$work/packed")"
 mode pack --task "$work/captions.json" --pictures "$work/val2014" --out "$eval/wds_coco" >/dev/null || fail "pack of captions"
+mode pack --task "$work/two.json" --pictures "$work/val2014" --out "$work/two" >/dev/null || fail "pack of two captions each"
+mode pack --task "$work/val2014/two.tsv" --out "$work/of_tsv" >"$work/packed" || fail "pack of a list"
+grep -q '^packed *40$' "$work/packed" || fail "packed of a list: $(cat "$work/packed")"
+mode pack --task "$work/two.csv" --pictures "$work/val2014" --csv-separator , --csv-img-key image --csv-caption-key text \
+    --out "$work/of_csv" >/dev/null || fail "pack of a list apart from its pictures"
+for list in of_tsv of_csv; do diff -r "$work/two" "$work/$list" || fail "$list is not the task of COCO's JSON"; done
 mkdir -p "$eval/films/test"
 echo 1 >"$eval/films/test/nshards.txt"
 echo captioning >"$eval/films/dataset_type.txt"

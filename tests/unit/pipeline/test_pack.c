@@ -451,6 +451,93 @@ static void test_coco_captions_become_a_task(void **state)
     free(source), free(pics), free(out), free(beside), free(other);
 }
 
+/* Lines with the same picture are captions of one; CSV, a plain list and COCO's JSON of the same make the same bytes. */
+static void test_a_list_becomes_a_task(void **state)
+{
+    (void)state;
+    static const char
+        csv[] = "licence;text;image\n"
+                "CC0;\" two \n\xc3\xa9 \n\";p2.jpg\n"
+                "CC0;of five;sub/p1.png\n"
+                "CC0;second;p2.jpg\n"
+                "CC0;\"again; and\tagain\";sub/p1.png\n",
+        plain[] = "# of us\np2.jpg\ttwo\t\tthree\nsub/p1.png\t{five}\np2.jpg\t \tfour\n",
+        coco[] = " \n{\"images\": [{\"id\": 7, \"file_name\": \"p2.jpg\"}, {\"id\": 5, \"file_name\": "
+                 "\"sub/p1.png\"}], \"annotations\": [{\"image_id\": 7, \"caption\": \"two \\n\xc3\xa9\"},"
+                 "{\"image_id\": 5, \"caption\": \"of five\"}, {\"image_id\": 7, \"caption\": \"second\"},"
+                 "{\"image_id\": 5, \"caption\": \"again; and\\tagain\"}]}",
+        absolute[] = "filepath\ttitle\n%s\tone\n";
+    struct mode_pack_counts n;
+    struct mode_evalset e;
+    char *list = in_dir("pics/val"), *elsewhere = in_dir("val.tsv"), *pics = in_dir("pics"), *out = in_dir("task-l"),
+         *other = in_dir("task-m"), a[MODE_DIGEST_HEX], b[MODE_DIGEST_HEX];
+    struct mode_pack_task t = {.source = list, .list = {.img_key = "image", .caption_key = "text", .separator = ';'}};
+    put_words("pics/val", csv);
+    if (mode_pack_task(&n, &t, out, 10, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.pairs, 2);
+    assert_int_equal(n.packed, 2);
+    put_words("pics/val", coco); /* known by what it begins with */
+    if (mode_pack_task(&n, &t, other, 10, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(mode_evalset_digest(out, a, &err) | mode_evalset_digest(other, b, &err), MODE_OK);
+    assert_string_equal(a, b);
+    assert_int_equal(mode_dir_remove(out, &err) | mode_dir_remove(other, &err), MODE_OK);
+
+    t = (struct mode_pack_task){.source = elsewhere, .pictures = pics};
+    put_words("val.tsv", plain);
+    if (mode_pack_task(&n, &t, out, 1, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.shards, 2);
+    if (mode_evalset_open(&e, out, &err)) fail_msg("%s", err.text);
+    static const char *const texts[] = {"two", "three", "four", "{five}"};
+    static const int32_t of[] = {0, 0, 0, 1};
+    assert_int_equal(e.n_texts, 4);
+    for (int i = 0; i < 4; i++) assert_string_equal(e.texts[i], texts[i]);
+    assert_memory_equal(e.image_of_text, of, sizeof of);
+    mode_evalset_close(&e);
+    assert_int_equal(mode_dir_remove(out, &err), MODE_OK);
+
+    char *picture = in_dir("pics/p2.jpg"), *text = mode_xasprintf(absolute, picture);
+    t.pictures = NULL;
+    put_words("val.tsv", text);
+    if (mode_pack_task(&n, &t, out, 1, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(mode_dir_remove(out, &err), MODE_OK);
+    free(list), free(elsewhere), free(pics), free(out), free(other), free(picture), free(text);
+}
+
+static void test_a_list_with_bad_lines(void **state)
+{
+    (void)state;
+#define HEAD "filepath\ttitle\n" P "\tone\n"
+    static const struct {
+        const char *text, *hint;
+        enum mode_status st;
+    } bad[] = {{HEAD P "\n", "val.tsv, line 3: expected 2 columns as in the first line, got 1. HINT: --skip-bad",
+                MODE_E_FORMAT},
+               {HEAD "none.jpg\ta\nnone.jpg\tb\n", "val.tsv, line 3: ", MODE_E_NOINPUT},
+               {HEAD "val.tsv\ta\n", "val.tsv, line 3: ", MODE_E_FORMAT},
+               {HEAD P "\t\" \v\"\n", "val.tsv, line 3: no caption for the picture. HINT: --skip-bad", MODE_E_FORMAT},
+               {HEAD P "\tcaf\xe9\n", "val.tsv, line 3: is not UTF-8. HINT: --skip-bad", MODE_E_FORMAT},
+               {"image\ttitle\n", "expected a header with the columns", MODE_E_FORMAT},
+               {"image\tcaption\n", "line 1, which is no header with the columns", MODE_E_NOINPUT},
+               {"filepath\ttitle\n", "no pictures", MODE_E_NOINPUT},
+               {"", "no pictures", MODE_E_NOINPUT}};
+    struct mode_pack_counts n;
+    char *list = in_dir("val.tsv"), *out = in_dir("task-b");
+    const struct mode_pack_task t = {.source = list};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        put_words("val.tsv", bad[i].text);
+        task_refused(&t, false, bad[i].st, bad[i].hint);
+    }
+    put_words("val.tsv", HEAD "none.jpg\ta\nnone.jpg\tb\n" P "\n" P "\t \n" P "\ttwo\nval.tsv\ta\n");
+    if (mode_pack_task(&n, &t, out, 10, true, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n.pairs, 5); /* three pictures, two lines that name none or say nothing of it */
+    assert_int_equal(n.packed, 1);
+    assert_int_equal(n.no_file, 1);
+    assert_int_equal(n.not_an_image, 1);
+    assert_int_equal(n.no_caption, 1);
+    assert_int_equal(n.bad_text, 1);
+    free(list), free(out);
+}
+
 static void test_inspect(void **state)
 {
     (void)state;
@@ -556,6 +643,8 @@ int main(void)
         cmocka_unit_test(test_class_folders_become_a_task),
         cmocka_unit_test(test_folders_named_by_numbers),
         cmocka_unit_test(test_coco_captions_become_a_task),
+        cmocka_unit_test(test_a_list_becomes_a_task),
+        cmocka_unit_test(test_a_list_with_bad_lines),
         cmocka_unit_test(test_csv),
         cmocka_unit_test(test_csv_that_cannot_be_understood),
         cmocka_unit_test(test_inspect),
