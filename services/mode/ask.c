@@ -35,9 +35,10 @@ enum mode_status ask_words(struct mode_evalset *e, const struct ask_options *o, 
     return MODE_OK;
 }
 
-static enum mode_status read_index(struct ask *a, const char *experts, struct mode_error *err)
+enum mode_status ask_index(struct ask *a, const char *experts, struct mode_error *err)
 {
     json_error_t why;
+    *a = (struct ask){0};
     char *path = mode_path_join(experts, "index.json");
     enum mode_status st = MODE_OK;
     if (!mode_file_exists(path))
@@ -55,27 +56,36 @@ static const char *said(const struct ask *a, const char *key)
     return json_string_value(json_object_get(a->index, key));
 }
 
+struct router_options ask_router(const struct ask *a, const struct router_options *given)
+{
+    const json_t *top = json_object_get(a->index, "top_experts");
+    return (struct router_options){.name = given->name ? given->name : said(a, "router"),
+                                   .params = given->params ? given->params : said(a, "router_params"),
+                                   .top = given->top >= 0        ? given->top
+                                          : json_is_integer(top) ? json_integer_value(top)
+                                                                 : 0};
+}
+
+enum mode_status ask_encoder(const char **encoder, const struct ask *a, const char *given, struct mode_error *err)
+{
+    *encoder = given ? given : said(a, "encoder");
+    return option_needed(*encoder, "--encoder DIR, which index.json of the experts does not name,", err);
+}
+
 enum mode_status ask_open(struct ask *a, struct mode_predict_spec *s, const char *experts, const struct ask_options *o,
                           const struct router_options *router, struct mode_error *err)
 {
-    *a = (struct ask){0};
-    enum mode_status st = read_index(a, experts, err);
+    const char *encoder;
+    enum mode_status st = ask_index(a, experts, err);
     if (st) return st;
-    const json_t *top = json_object_get(a->index, "top_experts");
-    const struct router_options r = {.name = router->name ? router->name : said(a, "router"),
-                                     .params = router->params ? router->params : said(a, "router_params"),
-                                     .top = router->top >= 0       ? router->top
-                                            : json_is_integer(top) ? json_integer_value(top)
-                                                                   : 0};
-    const char *encoder = o->encoder ? o->encoder : said(a, "encoder");
+    const struct router_options r = ask_router(a, router);
     s->experts = experts;
     s->merges = o->merges ? o->merges : said(a, "clip_merges");
     s->router = MODE_ROUTER_PAPER;
     if ((st = router_check(&r, &s->router, &s->params, err))) return st;
     s->top_experts = (int)r.top;
     if (!o->classes && !o->queries) return MODE_OK;
-    if ((!s->merges && (st = merges_find(&s->merges, err))) ||
-        (st = option_needed(encoder, "--encoder DIR, which index.json of the experts does not name,", err)) ||
+    if ((!s->merges && (st = merges_find(&s->merges, err))) || (st = ask_encoder(&encoder, a, o->encoder, err)) ||
         (st = ask_words(&a->words, o, err)) || (st = mode_hub_encoder(&a->encoder, encoder, err)))
         return st;
     s->encoder = a->encoder;

@@ -44,6 +44,11 @@ enum mode_status ask_words(struct mode_evalset *words, const struct ask_options 
  * nor queries are given), router. They live as long as a. Close also after a failure. */
 enum mode_status ask_open(struct ask *a, struct mode_predict_spec *s, const char *experts, const struct ask_options *o,
                           const struct router_options *router, struct mode_error *err);
+/* Parts of ask_open, for who needs no more: the index alone; of a router what is not given, as the run has it; the encoder
+ * to ask for, given or the run's, a folder or a name. What they say lives as long as a. */
+enum mode_status ask_index(struct ask *a, const char *experts, struct mode_error *err);
+struct router_options ask_router(const struct ask *a, const struct router_options *given);
+enum mode_status ask_encoder(const char **encoder, const struct ask *a, const char *given, struct mode_error *err);
 /* What became of asking them, st, unless a model of the folder has been replaced or taken away since ask_open: then what
  * was read may be of two runs, and it is MODE_E_TEMP. Experts that came beside the others change nothing. */
 enum mode_status ask_end(const struct ask *a, const char *experts, enum mode_status st, struct mode_error *err);

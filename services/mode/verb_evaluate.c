@@ -50,8 +50,8 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_T
 static const char prose[] =
     "Zero-shot classification, of several labels too, and retrieval. A task is a folder with classnames.txt, "
     "zeroshot_classification_templates.txt and test/, or dataset_type.txt = retrieval (docs/FORMATS.md; `mode pack "
-    "--task` makes one of class folders or COCO's captions). Metrics are fractions; \"-\" (null with --json) is what a "
-    "task does not define.";
+    "--task` makes one of class folders, COCO's captions or a list of pairs). Metrics are fractions; \"-\" (null "
+    "with --json) is what a task does not define.";
 
 /* A task, and where its result goes: looked at before any is computed. */
 struct task {

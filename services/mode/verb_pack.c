@@ -19,7 +19,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, pairs, "pairs", NULL, "FILE|DIR",
-                 "lines of picture, tab, caption [, tab, caption ...]; a CSV file with a header, as open_clip takes\n"
+                 "lines of picture, tab, caption [, tab, caption ...]; a CSV file with a header, as open_clip takes "
                  "it; or a folder of pictures with .txt or .json beside them"),
     MODE_OPT_STR(struct options, img_key, "csv-img-key", MODE_PAIRS_IMG_KEY, "NAME",
                  "the pictures' column in the header"),

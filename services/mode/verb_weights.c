@@ -1,4 +1,5 @@
 /* mode weights - how a task's words weight the experts, and why. */
+#include "ask.h"
 #include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
@@ -8,6 +9,7 @@
 #include "data/utf8.h"
 #include "ensemble/router.h"
 #include "hub.h"
+#include "msg/place.h"
 #include "nn/backend.h"
 #include "pipeline/defaults.h"
 #include "pipeline/embed.h"
@@ -24,21 +26,29 @@
 struct options {
     struct backend_options backend;
     struct router_options router;
-    const char *centres, *encoder, *words, *classes, *task, *pooling;
+    const char *workspace, *centres, *encoder, *words, *classes, *task, *pooling;
     int64_t max_tokens;
     bool per_word, json;
 };
 
+#define CENTRES "centres.safetensors"
+
 static const struct mode_option table[] = {
-    MODE_OPT_STR(struct options, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
+    MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
+                 "the workspace whose experts/ say centres, encoder and router"),
+    MODE_OPT_STR(struct options, centres, "centres", NULL, "FILE",
+                 "or centres alone, of `mode cluster` (default, without --workspace: " CENTRES ")"),
     MODE_OPT_STR(struct options, classes, "classes", NULL, "FILE", "the task's words: one per line"),
     MODE_OPT_STR(struct options, task, "task", NULL, "DIR",
                  "or an evaluation task: class names with templates, or captions"),
     MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
-                 "the encoder the centres were made with (to embed the words); or its ORG/NAME[@REVISION]"),
+                 "the encoder the centres were made with, to embed the words; or its ORG/NAME[@REVISION] (default: "
+                 "that of --workspace)"),
     MODE_OPT_STR(struct options, words, "words", NULL, "FILE",
                  "or the words' vectors (feat.safetensors of `mode embed`)"),
-    ROUTER_OPTIONS(struct options, MODE_DEFAULT_ROUTER, "paper | reference | uniform | coarse-centre | share | all"),
+    ROUTER_OPTIONS(struct options, NULL,
+                   "paper | reference | uniform | coarse-centre | share | all (default: the run's with --workspace, as "
+                   "of the next two; else " MODE_DEFAULT_ROUTER ")"),
     MODE_OPT_FLAG(struct options, per_word, "per-word", "every word is a task of its own, as a query is: its weights"),
     MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
     MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),
@@ -191,50 +201,90 @@ static void print(const struct mode_near *near, const struct names *names, int r
     free(w);
 }
 
+/* What is not given is as the workspace's experts/ have it, unless the centres are given. What o says then lives as long
+ * as ask. */
+static enum mode_status complete(struct options *o, struct ask *ask, char **experts, char **centres,
+                                 struct mode_error *err)
+{
+    enum mode_status st;
+    if (o->centres || !o->workspace) {
+        if (!o->centres) o->centres = CENTRES;
+        if (!o->router.name) o->router.name = MODE_DEFAULT_ROUTER;
+        return MODE_OK;
+    }
+    if ((st = mode_place_exists(o->workspace, err))) return st;
+    *experts = mode_path_join(o->workspace, "experts");
+    if ((st = ask_index(ask, *experts, err))) return st;
+    o->router = ask_router(ask, &o->router);
+    if (!o->router.name) o->router.name = MODE_DEFAULT_ROUTER;
+    o->centres = *centres = mode_path_join(*experts, CENTRES);
+    return o->words ? MODE_OK : ask_encoder(&o->encoder, ask, o->encoder, err);
+}
+
+/* The router; *every: all of them. */
+static enum mode_status check_router(const struct router_options *o, enum mode_router *router, bool *every,
+                                     struct mode_router_params *params, struct mode_error *err)
+{
+    struct router_options checked = *o;
+    *every = o->name && strcmp(o->name, "all") == 0;
+    if (*every) checked.name = NULL;
+    return router_check(&checked, router, params, err);
+}
+
+static enum mode_status check_options(const struct options *o, struct mode_error *err)
+{
+    if (o->words || ((o->encoder || (o->workspace && !o->centres)) && !o->task != !o->classes)) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "give --workspace or --encoder with either --classes or --task, or --words with ready vectors");
+}
+
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
 {
     struct options o = {0};
+    struct ask ask = {0};
     struct mode_centres c = {0};
     struct mode_near near = {0};
     struct names names = {0};
-    char *folder = NULL, *made = NULL;
+    struct mode_router_params params;
+    char *folder = NULL, *made = NULL, *experts = NULL, *centres = NULL;
     enum mode_router router = MODE_ROUTER_SHARE;
+    bool every;
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             table, "MODE_",
-            "mode weights --centres FILE (--encoder DIR (--classes FILE | --task DIR) | --words FILE) [options]",
+            "mode weights (--workspace DIR | --centres FILE) (--classes FILE | --task DIR | --words FILE) [options]",
             "The weight of every expert for a task, from the task's own words; and which fine "
             "centre each word is nearest to.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (st || (st = arguments_check(n_args, 0, argv, NULL, err)) || (st = ranges_check(&o, table, ranges, err)))
+    if (st || (st = arguments_check(n_args, 0, argv, NULL, err)) || (st = ranges_check(&o, table, ranges, err)) ||
+        (st = check_router(&o.router, &router, &every, &params, err)) || (st = check_options(&o, err)))
         return st;
-    bool every = strcmp(o.router.name, "all") == 0;
-    struct mode_router_params params;
-    struct router_options checked = o.router;
-    if (every) checked.name = NULL;
-    if ((st = router_check(&checked, &router, &params, err))) return st;
-    if (!o.words && (!o.encoder || !o.task == !o.classes))
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "give --encoder with either --classes or --task, or --words with ready vectors");
-    if ((st = mode_centres_load(&c, o.centres, err)) || (st = read_names(&names, &o, err))) goto out;
+    if ((st = complete(&o, &ask, &experts, &centres, err)) ||
+        (st = check_router(&o.router, &router, &every, &params, err)) || (st = mode_centres_load(&c, o.centres, err)) ||
+        (st = read_names(&names, &o, err)))
+        goto out;
     if (!o.words) {
         if ((st = mode_dir_temporary(&folder, err))) goto out;
         made = mode_path_join(folder, "words.safetensors");
         if ((st = embed(made, &o, &c, err))) goto out;
     }
-    if ((st = near_of(&near, o.words ? o.words : made, &c, err))) goto out;
-    print(&near, &names, every ? -1 : (int)router, &params, &o);
+    st = near_of(&near, o.words ? o.words : made, &c, err);
 out:
+    if (experts && ask.index) st = ask_end(&ask, experts, st, err);
+    if (!st) print(&near, &names, every ? -1 : (int)router, &params, &o);
     if (st && folder) mode_error_rename(err, folder, "a temporary folder (TMPDIR)");
     if (folder) mode_dir_remove(folder, NULL);
     free(folder);
     free(made);
+    free(experts);
+    free(centres);
     free_names(&names);
     mode_near_close(&near);
     mode_centres_clear(&c);
+    ask_close(&ask);
     return st;
 }
 

@@ -127,8 +127,9 @@ done
 "$bin/mode" encode --experts "$work/a/experts" --images "$work/own.txt" --out "$work/pictures" >/dev/null || fail "encode pictures alone"
 cmp "$work/pictures/image_features.npy" "$work/rows/image_features.npy" || fail "vectors of pictures depend on words"
 encoder=$(sed -n 's/.*"encoder": "\(.*\)".*/\1/p' "$work/a/experts/index.json")
-"$bin/mode" weights --centres "$work/a/experts/centres.safetensors" --encoder "$encoder" --classes "$work/queries.txt" --router share \
-    --per-word >"$work/words.txt" || fail "weights --per-word"
+MODE_WORKSPACE="$work/none" "$bin/mode" weights --centres "$work/a/experts/centres.safetensors" --encoder "$encoder" \
+    --classes "$work/queries.txt" --router share --per-word >"$work/words.txt" || fail "weights --per-word"
+"$bin/mode" weights --workspace "$work/a" --classes "$work/queries.txt" --per-word | cmp - "$work/words.txt" || fail "weights of a workspace"
 [ "$(grep -c '^share .*entropy' "$work/words.txt")" = 3 ] || fail "three words have not three rows of weights"
 "$bin/mode" weights --centres "$work/a/experts/centres.safetensors" --encoder "$encoder" --classes "$work/queries.txt" --router share \
     --per-word --top-experts 1 --router-params tau=0.5 | grep '^share' | grep -qv ' 1.0000 .* entropy 0.0000' && fail "one expert of two has not all the weight of a word"
@@ -141,6 +142,8 @@ for m in seed dense expert-0 expert-1; do
     set -- "$work/a/runs/twin/tensorboard/$m"/events.out.tfevents.*
     [ $# = 2 ] || fail "$m has no curve in the run that found it trained: $*"
 done
+"$bin/mode" weights --workspace "$work/a" --classes "$work/queries.txt" | grep -q '^uniform .*0.5000' || fail "weights of a workspace: not the run's router"
+[ "$("$bin/mode" weights --workspace "$work/a" --classes "$work/queries.txt" --router all | grep -c entropy)" = 5 ] || fail "weights of a workspace: not all routers"
 "$bin/mode" status --workspace "$work/a" --json >/dev/null || fail "status --json"
 # under its own name: the models are the same, and so is what they scored while they trained
 cp -r "$work/a/runs/test/validation" "$work/validation"
