@@ -292,7 +292,7 @@ static void selecting_close(struct selecting *s)
 static enum mode_status check_options(const struct options *o, struct mode_error *err)
 {
     enum mode_status st;
-    if (!o->workspace == !o->centres)
+    if (!o->workspace && !o->centres)
         return MODE_FAIL(err, MODE_E_USAGE, "give either --workspace, of a run, or --centres FILE");
     if (o->workspace && o->assign) return MODE_FAIL(err, MODE_E_USAGE, "--assign goes with --centres");
     if (o->centres && o->run) return MODE_FAIL(err, MODE_E_USAGE, "--run goes with --workspace");
@@ -319,6 +319,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
+    if (o.centres) o.workspace = NULL; /* the environment may name one for all verbs */
     if (st || (st = arguments_check(n_args, 0, argv, "words are --classes FILE or --task DIR", err)) ||
         (st = check_options(&o, err)))
         return st;

@@ -253,7 +253,7 @@ expect 65 'empty: no lines' mode select --centres "$centres" --encoder "$enc" --
 expect 65 'gap: line 2 is blank' mode select --centres "$centres" --encoder "$enc" --classes "$f/gap"
 expect 2 'either --workspace, of a run, or --centres FILE' mode select --encoder "$enc" --classes "$f/words"
 expect 2 'either --classes FILE or --task DIR' mode select --centres "$centres" --encoder "$enc"
-expect 2 'encoder DIR is needed' mode select --centres "$centres" --classes "$f/words"
+(export MODE_WORKSPACE="$work/none" && expect 2 'encoder DIR is needed' mode select --centres "$centres" --classes "$f/words")
 expect 2 'nearest: 0 is out of range, expected 1 to 1024' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --nearest 0
 expect 66 'assign: no file matches' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --assign "$f/none*"
 expect 73 'words: is an input' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --out "$f/words"
