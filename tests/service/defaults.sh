@@ -23,7 +23,7 @@ for key in batch lr beta1 beta2 eps weight_decay grad_clip_norm accumulate check
     same train "$(echo $key | tr _ -)" train.$key
 done
 same evaluate batch evaluate.batch
-for verb in ensemble weights; do same $verb router ensemble.router; done
+same ensemble router ensemble.router
 for verb in captions cluster train ensemble; do same $verb seed seed; done
 # what docs/FROM_OPEN_CLIP.md names in the place of open_clip's options is there
 page=$(dirname "$run")/FROM_OPEN_CLIP.md
