@@ -326,7 +326,7 @@ enum mode_status mode_evalset_open_split(struct mode_evalset *e, const char *dir
     if (!is_task(dir))
         return MODE_FAIL(err, MODE_E_NOINPUT,
                          "%s: is no evaluation task: it has neither templates nor test/nshards.txt. HINT: `mode pack "
-                         "--task` makes one of class folders or COCO's captions",
+                         "--task` makes one of class folders, COCO's captions or a list of pairs",
                          dir);
     char *name = mode_xstrdup(dir);
     for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = '\0';
