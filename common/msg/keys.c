@@ -168,7 +168,14 @@ enum mode_status mode_keys_read(struct mode_keypair *pair, const char *dir, cons
     struct stat sb;
     char *secret = mode_xasprintf("%s/%s.key", dir, name), *public = mode_xasprintf("%s/%s.pub", dir, name);
     enum mode_status st = MODE_OK;
-    if (stat(secret, &sb) == 0 && (sb.st_mode & 077) != 0)
+    const bool is_there = stat(secret, &sb) == 0;
+    if (!is_there && errno == ENOENT)
+        st = MODE_FAIL(
+            err, MODE_E_NOINPUT,
+            "%s: no such file. HINT: `mode keys` makes key pairs; --key-name (MODE_KEY_NAME) says which pair "
+            "of the folder to use",
+            secret);
+    else if (is_there && (sb.st_mode & 077) != 0)
         st = MODE_FAIL(err, MODE_E_PERM, "%s: others may read this secret key (mode %04o). HINT: chmod 600 %s", secret,
                        (unsigned)(sb.st_mode & 07777), secret);
     if (!st) st = read_key_text(pair->secret_key, secret, err);

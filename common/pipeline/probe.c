@@ -26,14 +26,19 @@ struct probe {
 
 /* ---- classes ---- */
 
+enum mode_status mode_probe_check_kind(const struct mode_evalset *e, struct mode_error *err)
+{
+    if (e->kind == MODE_TASK_CLASSIFICATION) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_FORMAT, "task %s is of the kind %s; a probe is made of classification alone", e->name,
+                     mode_task_kind_name(e->kind));
+}
+
 static enum mode_status check_tasks(const struct mode_evalset *train, const struct mode_evalset *test,
                                     struct mode_error *err)
 {
-    const struct mode_evalset *const sets[] = {train, test};
-    for (int i = 0; i < 2; i++)
-        if (sets[i]->kind != MODE_TASK_CLASSIFICATION)
-            return MODE_FAIL(err, MODE_E_FORMAT, "task %s is of the kind %s; a probe is made of classification alone",
-                             sets[i]->name, mode_task_kind_name(sets[i]->kind));
+    enum mode_status st = mode_probe_check_kind(train, err);
+    if (!st) st = mode_probe_check_kind(test, err);
+    if (st) return st;
     if (train->n_classes != test->n_classes)
         return MODE_FAIL(err, MODE_E_VALUE,
                          "the training pictures of %s have %d classes, task %s has %d; expected the same", train->name,

@@ -67,6 +67,9 @@ struct mode_probe {
     int32_t *target; /* [n_test] in [0, c) */
 };
 
+/* MODE_E_FORMAT: a task that no probe is made of (retrieval, multilabel). mode_probe checks this too; ask first where
+ * training data would otherwise be looked for in vain. */
+enum mode_status mode_probe_check_kind(const struct mode_evalset *e, struct mode_error *err);
 /* train and test: classification with the same class names in the same order. MODE_E_FORMAT, MODE_E_VALUE: another kind,
  * other class names, a class of the test that training never has, one class only, no class with a second picture to hold
  * back; MODE_E_SHAPE: a model has another width than the first; MODE_E_MEMORY says how much it would take. Clear also

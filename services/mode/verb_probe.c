@@ -114,6 +114,7 @@ static enum mode_status open_tasks(struct mode_evalset *train, struct mode_evals
 {
     const char *from = o->train ? o->train : dir, *split = has_split(from, "train") ? "train" : "test";
     enum mode_status st = mode_evalset_open(test, dir, err);
+    if (!st) st = mode_probe_check_kind(test, err);
     if (st) return st;
     if (strcmp(split, "test") == 0 && is_same_folder(from, dir))
         return MODE_FAIL(

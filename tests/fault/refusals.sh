@@ -611,7 +611,7 @@ cp "$work/keys/server.pub" "$work/stranger/server.pub"
 at=tcp://127.0.0.1:$(free_port)
 tcp="--workspace $w --coordinator $at"
 expect 78 'key' mode-captions $tcp
-expect 66 'nobody.key' mode-captions $tcp --key-dir "$work/keys" --key-name nobody
+expect 66 'nobody.key: no such file. HINT: .mode keys. makes key pairs; --key-name' mode-captions $tcp --key-dir "$work/keys" --key-name nobody
 start_redis() {
     redis-server --port 0 --unixsocket "$work/redis.sock" --save '' --daemonize yes --dir "$work" --pidfile "$work/redis.pid" >/dev/null
     await test -s "$work/redis.pid" || fail "Redis does not begin"

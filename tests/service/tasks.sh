@@ -113,6 +113,14 @@ set -e
 grep -q 'films.*"captioning", expected classification, multilabel or retrieval' "$work/named.log" || fail "$(cat "$work/named.log")"
 mode down --workspace "$work/a"
 
+# a probe has no classes to learn there, and says so before it asks for training pictures
+set +e
+mode probe --model "$work/a/experts/dense" "$eval/retrieval_shapes" 2>"$work/probe.log"
+rc=$?
+set -e
+[ $rc = 65 ] || fail "a probe of a retrieval task: exit $rc"
+grep -q 'retrieval_shapes is of the kind retrieval; a probe is made of classification' "$work/probe.log" || fail "$(cat "$work/probe.log")"
+
 # the packed tasks score as those that they were taken from; the average precision is that of the definition
 mode evaluate --model "$work/a/experts/dense" --clip-merges "$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz" --out "$work/scores" \
     "$eval/colour" "$eval/wds_vtab-pets" "$eval/retrieval_shapes" "$eval/wds_coco" "$eval/scenes" || fail "mode evaluate"
