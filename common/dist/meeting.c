@@ -211,19 +211,36 @@ static bool same_secret(const uint8_t *a, const uint8_t *b)
     return !differ;
 }
 
+/* A hello within HELLO_S, however slowly its bytes come; false: it did not come. */
+static enum mode_status hear(struct hello *h, int fd, const struct mode_meeting_options *o, bool *heard,
+                             struct mode_error *err)
+{
+    const double until = mode_clock_s() + HELLO_S;
+    size_t have = 0;
+    *heard = false;
+    while (have < sizeof *h) {
+        bool ready;
+        enum mode_status st = wait_readable(fd, until, o, &ready, err);
+        if (st || !ready) return st;
+        ssize_t n = recv(fd, (char *)h + have, sizeof *h - have, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) return MODE_OK;
+        if (n > 0) have += (size_t)n;
+    }
+    *heard = true;
+    return MODE_OK;
+}
+
 /* Who has connected? Strangers are sent away without a word; one of ours who does not fit is an error for all. */
 static enum mode_status welcome(struct mode_meeting *m, int fd, const struct mode_meeting_options *o,
                                 struct mode_error *err)
 {
     struct hello h = {0};
-    const struct timeval patience = {.tv_sec = HELLO_S};
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (!recv_all(fd, &h, sizeof h) || memcmp(h.magic, MAGIC, sizeof MAGIC) != 0 || !same_secret(h.secret, o->secret)) {
+    bool heard;
+    enum mode_status st = hear(&h, fd, o, &heard, err);
+    if (st || !heard || memcmp(h.magic, MAGIC, sizeof MAGIC) != 0 || !same_secret(h.secret, o->secret)) {
         close(fd);
-        return MODE_OK;
+        return st;
     }
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){0}, sizeof(struct timeval));
-    enum mode_status st = MODE_OK;
     struct mode_error own;
     if (h.size != o->size)
         st = MODE_FAIL(&own, MODE_E_VALUE, "process %d says that there are %d processes, process 0 says %d",
