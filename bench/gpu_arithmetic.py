@@ -2,11 +2,10 @@
 
     python3 bench/gpu_arithmetic.py build/bin/mode [--configs ViT-B-32,...]
 
-Operations and bytes are those that `mode bench train --profile` counts from the shapes of a step of 8 pairs on the
-processor, in f32: scaled to the batch, and bytes halved where bf16 is kept. Products run at PRODUCT operations a second,
-attention at ATTENTION or at MEMORY bytes a second, whichever takes longer, all else at MEMORY, nothing beside anything.
-What ends or follows a product is not an op of its own there and is counted here: passes over the hidden layer for the
-activation, and over dy for the gradients of biases.
+FLOPs and bytes are those that `mode bench train --profile` derives from the shapes of a step of 8 pairs on the CPU in f32,
+scaled to the batch; bytes are halved where bf16 is stored. GEMMs run at PRODUCT FLOP/s, attention at ATTENTION FLOP/s or
+MEMORY bytes/s, whichever takes longer, everything else at MEMORY; nothing overlaps. Passes that the CPU fuses into its
+GEMMs are counted here: over the hidden layer for the activation, and over dy for the bias gradients.
 """
 import argparse
 import array
@@ -15,19 +14,19 @@ import re
 import subprocess
 import tempfile
 
-PRODUCT, ATTENTION, MEMORY, PEAK = 650e12, 200e12, 4.3e12, 989e12
-HIDDEN_PASSES = 5  # z read, act(z) written; back: dy and z read, dz written
+PRODUCT, ATTENTION, MEMORY, PEAK = 650e12, 200e12, 4.3e12, 989e12  # FLOP/s, bytes/s; PEAK: dense bf16
+HIDDEN_PASSES = 5  # forward: z read, act(z) written; backward: dy and z read, dz written
 BIAS_WIDTHS = 9    # dy of the projections of attention (3 + 1), of the hidden layer (4) and of its end (1), read once
 PAIRS, WORDS = 8, 23  # texts of 25 tokens with the two ends
 # batch, pixels across, then tokens, width, blocks of the image tower and width, blocks of the text tower
 CONFIGS = {"ViT-B-32": (1024, 224, 50, 768, 12, 512, 12), "ViT-B-16": (512, 224, 197, 768, 12, 512, 12),
            "ViT-L-14": (128, 224, 257, 1024, 24, 768, 12)}
-COLUMNS = ("model, batch", "tokens a text", "operations a pair", "products", "attention",
-           "activations, biases' gradients", "layer norms", "AdamW and the rest", "step", "pairs a second", "MFU")
+COLUMNS = ("model, batch", "tokens per text", "FLOPs per pair", "GEMMs", "attention", "activations, bias gradients",
+           "layer norms", "AdamW and the rest", "step", "pairs/s", "MFU")
 
 
 def profile(mode, config, size, dense):
-    """{op: (operations, bytes)} of a step, and tokens a text"""
+    """{op: (FLOPs, bytes)} of a step, and tokens per text"""
     with tempfile.TemporaryDirectory() as tmp:
         with open(tmp + "/pixels", "wb") as f:
             array.array("f", [0.5] * (PAIRS * 3 * size * size)).tofile(f)
