@@ -1,6 +1,6 @@
 #!/bin/sh
 # check-dependencies.sh - the table of docs/ARCHITECTURE.md about which folder may include which, read off the #include
-# lines; that the files which comments and pages name are there; that docs/OPERATIONS.md knows every variable of the
+# lines; that the files, headings and anchors which comments and pages name are there; that docs/OPERATIONS.md knows every variable of the
 # environment; that deploy/cudnn.txt names a cuDNN that is taken. Exit 1 and a line per offence.
 set -eu
 cd "$(dirname "$0")/.."
@@ -69,6 +69,39 @@ while read -r where path; do
     [ -e "$path" ] || [ -e "${where%/*}/$path" ] || ls -d "$path"-*.md >/dev/null 2>&1 || offence "$where names $path, which is not there"
 done <<END
 $named
+END
+# links between pages, anchors as GitHub makes them of headings; and headings that messages and comments quote
+broken=$(awk '
+    function slug(text) {
+        text = tolower(text)
+        gsub(/[^a-z0-9 _-]/, "", text)
+        gsub(/ /, "-", text)
+        return text
+    }
+    FNR == 1 { pages[FILENAME] = 1; in_code = 0; folder = FILENAME; if (!sub(/[^\/]*$/, "", folder)) folder = "" }
+    /^```/ { in_code = !in_code }
+    in_code { next }
+    /^#+ / { text = $0; sub(/^#+ +/, "", text); anchors[FILENAME "#" slug(text)] = 1 }
+    { for (rest = $0; match(rest, /\]\([^) ]+\)/); rest = substr(rest, RSTART + RLENGTH)) {
+        link = substr(rest, RSTART + 2, RLENGTH - 3)
+        if (link ~ /^[a-z]+:/) continue
+        n_links++
+        where[n_links] = FILENAME ":" FNR
+        path = link ~ /^#/ ? FILENAME link : folder link
+        while (sub(/[^\/]+\/\.\.\//, "", path)) {}
+        to[n_links] = path
+    } }
+    END { for (i = 1; i <= n_links; i++) {
+        page = to[i]
+        sub(/#.*/, "", page)
+        if (to[i] ~ /#/ ? !(to[i] in anchors) : !(page in pages) && system("test -e \"" page "\"") != 0) print where[i] " links to " to[i] ", which is not there"
+    } }' README.md $(find docs common services deploy tests bench -name '*.md'))
+[ -z "$broken" ] || offence "$broken"
+quoted=$(grep -rnoE 'docs/[A-Z_]+\.md, \\?"[^"\]+' common services deploy tests --include='*.[ch]' --include='*.yml' --include='*.sh' | sed -E 's/^([^:]*:[0-9]+):([^,]*), \\?"(.*)/\1 \2 \3/')
+while read -r where page heading; do
+    grep -qixE "#+ $heading" "$page" || offence "$where names \"$heading\" of $page, which has no such heading"
+done <<END
+$quoted
 END
 for v in $(grep -rhoE 'getenv\("[A-Z_]+"\)' common services | sed 's/.*"\(.*\)".*/\1/' | sort -u); do
     grep -q "^|.*\`$v\`" docs/OPERATIONS.md || offence "the environment in docs/OPERATIONS.md lacks $v"
