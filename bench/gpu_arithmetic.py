@@ -1,4 +1,4 @@
-"""What a training step should take on an H200, by arithmetic: the table of docs/GPU.md. Nothing is measured.
+"""A roofline estimate of a training step on an H200: the table of docs/GPU.md. Nothing is measured.
 
     python3 bench/gpu_arithmetic.py build/bin/mode [--configs ViT-B-32,...]
 
@@ -16,9 +16,9 @@ import tempfile
 
 PRODUCT, ATTENTION, MEMORY, PEAK = 650e12, 200e12, 4.3e12, 989e12  # FLOP/s, bytes/s; PEAK: dense bf16
 HIDDEN_PASSES = 5  # forward: z read, act(z) written; backward: dy and z read, dz written
-BIAS_WIDTHS = 9    # dy of the projections of attention (3 + 1), of the hidden layer (4) and of its end (1), read once
-PAIRS, WORDS = 8, 23  # texts of 25 tokens with the two ends
-# batch, pixels across, then tokens, width, blocks of the image tower and width, blocks of the text tower
+BIAS_WIDTHS = 9    # dy of attention's projections (3 + 1), of fc1 (4) and of fc2 (1), read once
+PAIRS, WORDS = 8, 23  # texts of 25 tokens, including start and end
+# batch, image size, then tokens, width, blocks of the image tower and width, blocks of the text tower
 CONFIGS = {"ViT-B-32": (1024, 224, 50, 768, 12, 512, 12), "ViT-B-16": (512, 224, 197, 768, 12, 512, 12),
            "ViT-L-14": (128, 224, 257, 1024, 24, 768, 12)}
 COLUMNS = ("model, batch", "tokens per text", "FLOPs per pair", "GEMMs", "attention", "activations, bias gradients",
@@ -52,11 +52,11 @@ def row(mode, config, dense):
     scale = batch / PAIRS
     attention_ops = [op for op in ops if op.startswith("attention")]
     norms = [op for op in ops if op.startswith("layernorm")]
-    whole_model = ["adamw", "zero", "clamp"]  # of parameters in f32, whatever the batch
+    whole_model = ["adamw", "zero", "clamp"]  # over parameters in f32, independent of the batch
     others = [op for op in ops if not is_product(op) and op not in attention_ops + norms + whole_model]
     product = sum(n for op, (n, _) in ops.items() if is_product(op)) * scale
     attention = sum(max(ops[op][0] * scale / ATTENTION, ops[op][1] * scale / 2 / MEMORY) for op in attention_ops)
-    last = 0 if dense else 1  # the last block has the pooled rows alone
+    last = 0 if dense else 1  # the last block computes only the pooled rows
     hidden = 4 * batch * (image_tokens * width * (blocks - last) + tokens * text_width * (text_blocks - last))
     passes = hidden * 2 * (HIDDEN_PASSES + BIAS_WIDTHS / 4) / MEMORY
     norm = sum(ops[op][1] for op in norms) * scale / 2 / MEMORY

@@ -1,10 +1,10 @@
-"""Does a training in another precision learn as the trusted one does? Their loss curves (steps.jsonl of `mode train`).
+"""Does training in another precision converge as in the trusted one? Compares loss curves (steps.jsonl of `mode train`).
 
     python3 bench/loss_curves.py BF16.jsonl BF16.jsonl BF16.jsonl --against FP8.jsonl [FP8.jsonl...] [--window 100]
 
-The first files are of the trusted precision, with different seeds, three at least: they make a band, the lowest to the
-highest mean of every window of steps, widened by its own width to either side. A curve passes when 95 % of its windows,
-and the last one, lie in the band or below it. Ends with 1 when one does not pass.
+The first files are of the trusted precision, with at least three different seeds: they define a band, from the lowest to
+the highest mean of every window of steps, widened by its own width on either side. A curve passes if 95 % of its windows,
+and the last one, are within the band or below it. Exits with 1 if one does not pass.
 """
 import argparse
 import json
@@ -26,7 +26,7 @@ def main():
     p.add_argument("--window", type=int, default=100, help="steps")
     a = p.parse_args()
     if len(a.trusted) < 3:
-        sys.exit("three trusted curves at least make a band")
+        sys.exit("a band needs at least three trusted curves")
     trusted, others = ([windows(f, a.window) for f in files] for files in (a.trusted, a.against))
     n = min(map(len, trusted + others))
     band = [(min(x), max(x)) for x in list(zip(*trusted))[:n]]

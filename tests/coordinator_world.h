@@ -1,5 +1,5 @@
-/* coordinator_world.h - for test_coordinator.c: the coordinator as a process, a real Redis, and workers that only
- * pretend, over real sockets and a real store. */
+/* coordinator_world.h - for test_coordinator.c: the coordinator as a process, a real Redis, and fake workers, over real
+ * sockets and a real store. */
 #ifndef MODE_TESTS_COORDINATOR_WORLD_H
 #define MODE_TESTS_COORDINATOR_WORLD_H
 
@@ -41,7 +41,7 @@ enum { SHARDS = 3, TASKS = 2, EXPERTS = 2 };
 enum { ALL = SHARDS + SHARDS + TASKS + 1 + SHARDS + 1 + 1 + EXPERTS + (EXPERTS + 2) * TASKS + 1 };
 
 enum { LEASE_MS = 2000 };
-enum { LONG_S = 180 }; /* as long as a slow, loaded machine may take for all tasks of a run */
+enum { LONG_S = 180 }; /* enough for all tasks of a run on a slow, loaded machine */
 
 enum { SERVICES = 7, BLIND = SERVICES, WORKERS };
 static const char *const services[WORKERS] = {"captions", "embed",    "cluster",  "assign",
@@ -57,29 +57,29 @@ struct fake {
     bool welcomed[WORKERS];
     uint64_t id;
     unsigned executed, n_sessions;
-    const char *claims; /* the outputs that workers say they make; NULL: those of this build */
-    const char *word;   /* service that the first worker says it is of; NULL: its own */
-    const char *of;     /* store that workers say they have; NULL: ours */
-    uint32_t protocol;  /* the major that workers speak; 0: this build's */
+    const char *claims; /* the output versions that workers report; NULL: this build's */
+    const char *word;   /* the service that the first worker reports; NULL: its own */
+    const char *of;     /* the store id that workers report; NULL: ours */
+    uint32_t protocol;  /* the workers' major protocol version; 0: this build's */
     const char *poison; /* label that always fails with INPUT */
-    const char *absent; /* service whose worker does not come */
+    const char *absent; /* service without a worker */
     const char *no_gpu; /* service whose worker fails every task with DEVICE */
-    const char *flip;   /* label: the next of its outputs has a wrong byte once it is committed */
-    const char *lose;   /* label: likewise, it is gone */
-    const char *hang;   /* label: likewise, whoever reads it waits until somebody writes to hung */
+    const char *flip;   /* label: its next output is corrupted after the commit */
+    const char *lose;   /* label: likewise, it is removed */
+    const char *hang;   /* label: likewise, reading it blocks until hung is written to */
     char *hung;
-    unsigned n_bad;        /* so many tasks had an input that was damaged */
-    const char *maxmemory; /* of Redis; NULL = as much as it wants */
-    bool blind;            /* a second captions worker is there, on a machine that does not see the data */
-    unsigned n_blind;      /* so many tasks failed there */
-    bool busy;             /* the first one has something in hand for long: */
+    unsigned n_bad;        /* number of tasks with a damaged input */
+    const char *maxmemory; /* of Redis; NULL = no limit */
+    bool blind;            /* with a second captions worker, on a machine that does not see the data */
+    unsigned n_blind;      /* number of tasks that failed there */
+    bool busy;             /* the first one runs a long task: */
     Mode__Assign busy_with;
     char busy_key[CORE_KEY], busy_label[64];
     int http_port; /* of the coordinator; 0 = none */
     double beat_s;
-    bool slept;        /* our workers said nothing for nearly a lease: what they had was given to others */
-    char reading[200]; /* what was said last of inputs that are being read */
-    rlim_t most_files; /* of the coordinator; 0 = as many as we may have */
+    bool slept;        /* our workers were silent for nearly a lease: their tasks may have been handed to others */
+    char reading[200]; /* the last message about inputs that are being read */
+    rlim_t most_files; /* RLIMIT_NOFILE of the coordinator; 0 = ours */
 };
 
 /* ---------------------------------------------------------------------------------------------- processes */
@@ -102,7 +102,7 @@ static void start_redis(struct fake *f)
     free(dir);
 }
 
-/* The same executable again: a fork alone would inherit locks that the threads of the workers' sockets hold. */
+/* The same executable again: a bare fork would inherit locks held by the workers' socket threads. */
 static void start_coordinator(struct fake *f)
 {
     if ((f->coordinator = fork()) == 0) {
@@ -115,7 +115,7 @@ static void start_coordinator(struct fake *f)
     }
 }
 
-/* <root>/disk says how many bytes are free; without it there is room. */
+/* <root>/disk has the number of free bytes; without it there is enough space. */
 static uint64_t fake_disk(const struct mode_store *store, uint64_t *size)
 {
     char *path = mode_path_join(mode_store_root(store), "disk"), *text = NULL;
@@ -127,7 +127,7 @@ static uint64_t fake_disk(const struct mode_store *store, uint64_t *size)
     return n;
 }
 
-/* A task that has pictures is digested as it would be in earnest; if it is not known, not while <inputs>/unread is there. */
+/* A task with pictures is digested for real; if it is not cached, not while <inputs>/unread exists. */
 static enum mode_status task_digest(char hex[DIGESTS_VALUE], struct digests *d, const char *dir, struct mode_error *err)
 {
     struct digests_look look;
@@ -139,7 +139,7 @@ static enum mode_status task_digest(char hex[DIGESTS_VALUE], struct digests *d, 
     } else if (!digests_find(hex, &look, d, PLAN_DIGEST_TASK, dir)) {
         while (!st && mode_file_exists(unread)) {
             nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-            st = mode_digest_file(small, any, NULL, err); /* it hears of the end of the coordinator */
+            st = mode_digest_file(small, any, NULL, err); /* it is interrupted when the coordinator stops */
         }
         if (!st) st = server_world.task_digest(hex, d, dir, err);
     }
@@ -202,7 +202,7 @@ static void send_to(struct fake *f, int i, Mode__Envelope *e)
 {
     struct mode_error err = {0};
     e->session = f->session[i];
-    mode_socket_send(f->socket[i], NULL, 0, e, &err); /* not connected: the next beat says it again */
+    mode_socket_send(f->socket[i], NULL, 0, e, &err); /* not connected: the next heartbeat repeats it */
 }
 
 static void say_hello(struct fake *f, int i)
@@ -217,7 +217,7 @@ static void say_hello(struct fake *f, int i)
     h.service = (char *)word;
     mode_code_version(code, sizeof code, word);
     h.code_version = f->claims ? (char *)f->claims : code;
-    h.build = "9.9.9"; /* which decides nothing */
+    h.build = "9.9.9"; /* has no effect */
     h.name = f->session[i];
     h.node = i == BLIND ? "there" : "here";
     h.slots = 1;
@@ -247,7 +247,7 @@ static void say_credit(struct fake *f, int i)
     send_to(f, i, &e);
 }
 
-/* False: it says that one of its inputs is damaged. */
+/* False: the task fails because one of its inputs is damaged. */
 static bool inputs_are_good(struct fake *f, int i, const Mode__Assign *a, const Mode__TaskSpec *spec)
 {
     struct mode_error err = {0};
@@ -273,7 +273,7 @@ static bool inputs_are_good(struct fake *f, int i, const Mode__Assign *a, const 
     return false;
 }
 
-/* What a disk may do to a file. */
+/* Damage that a disk may do to a file. */
 static void harm(struct fake *f, const Mode__Blob *b, bool whole)
 {
     char *path = mode_xasprintf("%s/blobs/%.2s/%s", f->root, b->digest, b->digest);
@@ -291,14 +291,14 @@ static void harm(struct fake *f, const Mode__Blob *b, bool whole)
     free(path);
 }
 
-/* Outputs are a function of the task alone, as real ones are. */
+/* Outputs are a function of the task alone, like real ones. */
 static void do_task(struct fake *f, int i, const Mode__Assign *a)
 {
     struct mode_error err = {0};
     Mode__Envelope e;
     bool no_gpu = f->no_gpu && strcmp(services[i], f->no_gpu) == 0, blind = i == BLIND;
     static const char log[] = "opening shard 1\nlast words \xff\n";
-    /* notes have room for 320 bytes of it, which end in the middle of a letter */
+    /* notes keep 320 bytes of it, which end in the middle of a UTF-8 character */
     static char torn[400] = "shard 1.tar is torn at byte 512: /d";
     for (size_t n = strlen(torn); n + 2 < sizeof torn; n += 2) memcpy(torn + n, "\xc3\xa4", 2);
     if (f->busy && i == 0) {
@@ -443,7 +443,7 @@ static struct mode_envelope *ask(struct fake *f, Mode__Envelope *e)
     const double until = mode_clock_s() + LONG_S;
     enum mode_status st;
     do st = mode_ask(&answer, f->net, &at, e, 30000, &err);
-    while (st == MODE_E_PEER && mode_clock_s() < until); /* it may have begun just now */
+    while (st == MODE_E_PEER && mode_clock_s() < until); /* it may just be starting */
     if (st) fail_msg("%s", err.text);
     free(endpoint);
     return answer;
@@ -525,7 +525,7 @@ static void look(struct fake *f, struct summary *s, const char *run)
     mode_envelope_free(&answer);
 }
 
-/* Work until the run has ended, or at least `executed` tasks were. */
+/* Works until the run has ended, or at least `executed` tasks were executed. */
 static void work(struct fake *f, struct summary *s, const char *run, unsigned executed)
 {
     double until = mode_clock_s() + LONG_S, asked = 0;
@@ -606,7 +606,7 @@ static void tear_down(struct fake *f)
     free(f);
 }
 
-/* So many tasks were done, and none of them twice, unless the machine let us lose leases. */
+/* Exactly n tasks were executed, none twice, unless the machine was so slow that leases expired. */
 static void expect_executed(const struct fake *f, unsigned n)
 {
     if (f->slept)
@@ -647,7 +647,7 @@ static inline void work_a_while(struct fake *f, int ms)
     }
 }
 
-/* Until so many of our workers are in. */
+/* Works until that many of our workers are connected. */
 static inline void work_until_in(struct fake *f, int n)
 {
     const double until = mode_clock_s() + LONG_S;

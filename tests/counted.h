@@ -1,5 +1,5 @@
-/* counted.h - models whose weights and inputs are stored nowhere but counted out, the other side of golden/counted.py; and
- * their step held to the features and the loss that open_clip makes of it in double precision. Goes before cmocka.h. */
+/* counted.h - models whose weights and inputs are not stored but generated, the C side of golden/counted.py; their step
+ * is compared with open_clip's features and loss in double precision. Must be included before cmocka.h. */
 #ifndef MODE_TESTS_COUNTED_H
 #define MODE_TESTS_COUNTED_H
 
@@ -62,7 +62,7 @@ static inline double counted_distance(const float *a, const float *b, int64_t n)
     return sqrt(diff / size);
 }
 
-/* Of a file of goldens the tensor that is called so. */
+/* The tensor of that name in a file of golden values. */
 static inline const struct mode_tensor *counted_need(const struct mode_safetensors *f, const char *kind,
                                                      const char *name)
 {
@@ -73,8 +73,8 @@ static inline const struct mode_tensor *counted_need(const struct mode_safetenso
     return t;
 }
 
-/* One step of the model called what, with counted weights and texts, whose last token is the highest id; odd: others of
- * them may be, too. f has kind + "image", "text", "loss", "n_ids". The gradients stay in the model. */
+/* One step of the model called what, with generated weights and texts, whose last token is the highest id; odd: other
+ * tokens may be, too. f has kind + "image", "text", "loss", "n_ids". The gradients stay in the model. */
 static inline void counted_step(struct mode_clip *clip, const struct mode_safetensors *f, const char *kind,
                                 const char *what, bool odd)
 {
@@ -116,7 +116,7 @@ static inline void counted_step(struct mode_clip *clip, const struct mode_safete
     free(ids);
 }
 
-/* A gradient's relative error may be so large. */
+/* The limit for a gradient's relative error. */
 static inline double counted_limit(const struct mode_param *p)
 {
     return p->value.n_dims < 2 ? 1e-4 : 2e-5;

@@ -1,4 +1,5 @@
-/* drawn_pairs.h - pairs of noise for a small model: normal pixels, texts of random length that end in the highest id. */
+/* drawn_pairs.h - random pairs for a small model: normal pixels, texts of random length that end with the highest id.
+ * */
 #ifndef MODE_TESTS_DRAWN_PAIRS_H
 #define MODE_TESTS_DRAWN_PAIRS_H
 

@@ -1,5 +1,5 @@
-/* free_port.h - a port of this machine for a test, below those that the system gives to whoever asks for any: nobody gets
- * it between the look and the use. */
+/* free_port.h - a free port for a test, below the ephemeral range: no other process is given it between the check and
+ * the use. */
 #ifndef MODE_TESTS_FREE_PORT_H
 #define MODE_TESTS_FREE_PORT_H
 

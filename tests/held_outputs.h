@@ -1,13 +1,12 @@
-/* held_outputs.h - holds a service to the number of its outputs (common/msg/code_version.c): what it makes of a test's
- * small world is compared with tests/golden/outputs.txt. Whoever changes what a service makes learns it here, before
- * finished work is taken for what it is not any more.
+/* held_outputs.h - regression check of a service's output version (common/msg/code_version.c): its outputs on a test's
+ * small fixture are compared with tests/golden/outputs.txt. A change of a service's outputs fails here, before earlier
+ * outputs would be reused under a version that no longer makes them.
  *
- * A line of that file: service, its number, what it is of, the digest of all that must be the same on every machine
- * (text, integers, names, shapes), and of the other numbers, which differ in their last digits between processors: how
- * many, their sum, the sum of their magnitudes, and a sum in which the order shows. report.html, for people, is held to
- * nothing.
+ * A line of that file: service, its version, the name of the case, the digest of everything that must be the same on
+ * every machine (text, integers, names, shapes), and for floats, which differ in their last digits between CPUs: their
+ * number, their sum, the sum of their magnitudes, and an order-dependent sum. report.html, for people, is not checked.
  *
- * MODE_WRITE_OUTPUTS=1 writes the lines of services whose number was raised anew, and those that are not there. */
+ * MODE_WRITE_OUTPUTS=1 rewrites the lines of services whose version was raised, and adds missing ones. */
 #ifndef MODE_TESTS_HELD_OUTPUTS_H
 #define MODE_TESTS_HELD_OUTPUTS_H
 
@@ -42,8 +41,8 @@ static inline void held_number(struct held *h, double x)
     h->n++;
 }
 
-/* Numbers with a fraction or an exponent are taken out of a text, whole ones are exact; so are not digests, of what has
- * other numbers in it, nor `root`, the folder of the test. */
+/* Numbers with a fraction or an exponent are taken out of a text, integers are exact. Digests of files that contain
+ * floats are excluded, and so is `root`, the folder of the test. */
 static inline void held_text(struct held *h, const char *text, const char *root)
 {
     const size_t n_root = root ? strlen(root) : 0;
@@ -99,7 +98,7 @@ static inline bool held_agree(double a, double b, double magnitude, double toler
     return fabs(a - b) <= tolerance * magnitude + 1e-12;
 }
 
-/* The rest of the line of that service and name after its number, or NULL. */
+/* The rest of the line of that service and name after its version, or NULL. */
 static inline const char *held_find(char *line, const char *service, const char *name, unsigned *number)
 {
     char s[64], w[64];
@@ -161,7 +160,7 @@ static inline void held_compare(struct held *h, const char *service, const char 
     mode_str_clear(&h->exact);
 }
 
-/* An output file of that service. tolerance: of sums, against the sum of magnitudes. */
+/* An output file of that service. tolerance: of sums, relative to the sum of magnitudes. */
 static inline void held_file(const char *service, const char *name, const char *path, const char *root,
                              double tolerance)
 {
@@ -183,7 +182,7 @@ static inline void held_file(const char *service, const char *name, const char *
     held_compare(&h, service, name, tolerance);
 }
 
-/* The bytes that a key of that service is made of, without what only this test's folder makes of them. */
+/* The bytes that a key of that service is computed from, without what depends on this test's folder. */
 static inline void held_key(const char *service, const char *name, const uint8_t *bytes, size_t size, const char *root)
 {
     struct held h = {0};

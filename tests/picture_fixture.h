@@ -41,7 +41,7 @@ struct fixture_jpeg_options {
     int h, v;         /* sampling of the first component, the others' being 1 x 1 */
     int restart_rows; /* 0: no restart markers                                    */
     bool progressive;
-    bool ycck; /* four channels are stored so */
+    bool ycck; /* for four channels */
 };
 
 static inline struct bytes fixture_jpeg_as(int width, int height, const struct fixture_jpeg_options *o, uint64_t seed)
@@ -50,7 +50,7 @@ static inline struct bytes fixture_jpeg_as(int width, int height, const struct f
     struct jpeg_compress_struct c = {0};
     struct jpeg_error_mgr e;
     struct bytes out = {0};
-    unsigned char *mem = NULL; /* jpeg_mem_dest keeps the addresses of both */
+    unsigned char *mem = NULL; /* jpeg_mem_dest keeps pointers to both */
     unsigned long mem_size = 0;
     uint8_t *pixels = fixture_pixels(width, height, channels, seed);
     c.err = jpeg_std_error(&e);

@@ -1,5 +1,5 @@
-/* plan_world.h - a planner's outside world for tests: an encoder and evaluation tasks are what their paths say, so that
- * no model has to be there. For a test of the coordinator. */
+/* plan_world.h - a mock of the planner's environment: encoders and evaluation tasks are derived from their paths, so no
+ * model is needed. For tests of the coordinator. */
 #ifndef MODE_TESTS_PLAN_WORLD_H
 #define MODE_TESTS_PLAN_WORLD_H
 
@@ -35,7 +35,7 @@ static inline enum mode_status fake_ids(int64_t *n, const char *merges, struct m
     return MODE_OK;
 }
 
-/* A model's file says how many steps are behind it. */
+/* A model's file contains its number of trained steps. */
 static inline enum mode_status fake_init(char hex[DIGESTS_VALUE], uint64_t *step, struct digests *d,
                                          const struct mode_spec *spec, struct mode_error *err)
 {
@@ -50,7 +50,7 @@ static inline enum mode_status fake_init(char hex[DIGESTS_VALUE], uint64_t *step
 
 static const struct plan_world fake_world = {fake_encoder, fake_digest, fake_digest, fake_ids, fake_init};
 
-/* folder/name, with what folders it lies in. */
+/* Writes folder/name, creating its folders. */
 static inline enum mode_status put_file_in(const char *folder, const char *name, const char *text)
 {
     struct mode_error err = {0};

@@ -1,4 +1,4 @@
-/* service_outputs.h - the names of what each service leaves behind, for workers that only pretend. */
+/* service_outputs.h - the names of each service's outputs, for fake workers. */
 #ifndef MODE_TESTS_SERVICE_OUTPUTS_H
 #define MODE_TESTS_SERVICE_OUTPUTS_H
 

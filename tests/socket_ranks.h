@@ -1,5 +1,5 @@
-/* socket_ranks.h - a group of processes on one machine over the sockets of their meeting, for tests: every sum is made
- * by everyone from all the parts, in the order of ranks. And a way to start such processes. */
+/* socket_ranks.h - a group of processes on one machine over the sockets of their rendezvous, for tests: every rank
+ * computes every reduction from all parts, in rank order. And functions that start such processes. */
 #ifndef MODE_TESTS_SOCKET_RANKS_H
 #define MODE_TESTS_SOCKET_RANKS_H
 
@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MEET_S = 300 }; /* as long as a slow, loaded machine may take to start all of them */
+enum { MEET_S = 300 }; /* enough to start all of them on a slow, loaded machine */
 
 static inline enum mode_status socket_all_gather(struct mode_ranks *g, void *out, const void *in, size_t n,
                                                  enum mode_dtype dtype, struct mode_error *err)
@@ -101,7 +101,7 @@ static inline enum mode_status socket_ranks_open(struct mode_ranks **g, int rank
     return MODE_OK;
 }
 
-/* The same before and after where nothing stays open. */
+/* Open descriptors: as many before as after, unless one leaks. */
 static inline int open_fds(void)
 {
     int n = 0;
@@ -109,10 +109,10 @@ static inline int open_fds(void)
     return n;
 }
 
-/* What one of several processes does; its exit code. */
+/* The work of one process; returns its exit code. */
 typedef int rank_fn(int rank, int size, const char *place, void *ctx);
 
-/* Start `size` processes, wait for them, and say how each ended: its exit code, or 128 + the signal. */
+/* Starts `size` processes, waits for them, and returns how each ended: its exit code, or 128 + the signal. */
 static inline void run_ranks(int *ended, int size, rank_fn *fn, void *ctx)
 {
     char place[] = "/tmp/mode-ranks-XXXXXX", path[64];

@@ -1,5 +1,5 @@
-/* tfevents_reader.h - a second reader of TensorBoard's event files, small and stupid, for tests: it knows the fields
- * that may be there and fails the test at anything else, a wrong sum or half a record among them. */
+/* tfevents_reader.h - a second, simple reader of TensorBoard's event files, for tests: it knows the allowed fields and
+ * fails the test at anything else, including a wrong checksum or a truncated record. */
 #ifndef MODE_TESTS_TFEVENTS_READER_H
 #define MODE_TESTS_TFEVENTS_READER_H
 
@@ -31,7 +31,7 @@ struct read_event {
     float value[READER_TAGS];
 };
 
-/* Half a byte at a time, by a table. */
+/* CRC-32C, four bits at a time, by a table. */
 static inline uint32_t reader_masked_crc(const uint8_t *p, size_t n)
 {
     static const uint32_t table[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,

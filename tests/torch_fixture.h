@@ -1,4 +1,4 @@
-/* torch_fixture.h - files as torch.save writes them, made by hand, byte for byte. */
+/* torch_fixture.h - files as torch.save writes them, composed byte by byte. */
 #ifndef MODE_TESTS_TORCH_FIXTURE_H
 #define MODE_TESTS_TORCH_FIXTURE_H
 

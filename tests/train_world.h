@@ -1,5 +1,5 @@
-/* train_world.h - trainings in the world of clip_world.h: what they are asked for, where their files and checkpoints
- * go, and hooks that stop them and count. A test that must know more has a struct that begins with a world_training. */
+/* train_world.h - trainings on the fixture of clip_world.h: their parameters, the places of their files and
+ * checkpoints, and hooks that stop and count. A test that needs more has a struct that starts with a world_training. */
 #ifndef MODE_TESTS_TRAIN_WORLD_H
 #define MODE_TESTS_TRAIN_WORLD_H
 
@@ -11,7 +11,7 @@ enum { WORLD_FILES = 5 };
 static const char *const world_files[WORLD_FILES] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS,
                                                      MODE_FILE_CLIP_OPTIMIZER, MODE_FILE_STEPS, MODE_FILE_TRAIN};
 
-/* All of a schedule of so many steps, without checkpoints; to be changed as a test likes. */
+/* All of a schedule of that many steps, without checkpoints; tests change it as needed. */
 static inline struct mode_train_spec world_train_spec(const struct world *w, int64_t batch, uint64_t steps)
 {
     return (struct mode_train_spec){.name = "seed",
@@ -41,7 +41,7 @@ static inline struct mode_train_spec world_train_spec(const struct world *w, int
 struct world_training {
     const struct world *world;
     const char *run;        /* folder in the world */
-    uint64_t stop_at, seen; /* steps; 0: it is not asked to stop */
+    uint64_t stop_at, seen; /* steps; 0: it is not told to stop */
     char *last;             /* folder of the newest complete checkpoint; the test frees it */
     int checkpoints, notices;
     char notice[256]; /* the last one */
@@ -81,7 +81,7 @@ static inline enum mode_status world_on_done(void *ctx, const char *name, struct
     return MODE_OK;
 }
 
-/* t, or what begins with it, is the context. */
+/* The context is t, or a struct that starts with it. */
 static inline struct mode_train_hooks world_train_hooks(struct world_training *t)
 {
     return (struct mode_train_hooks){.ctx = t,

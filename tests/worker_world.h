@@ -1,6 +1,6 @@
-/* worker_world.h - for tests of the worker runtime: a coordinator of a few lines, and a worker that does what its
- * requests say. Real processes, real sockets. The test's executable is also the worker: `<test> worker --coordinator
- * ...` runs the agent, and the agent runs it again as the compute process (worker_main). */
+/* worker_world.h - for tests of the worker runtime: a minimal coordinator, and a worker that follows its requests. Real
+ * processes, real sockets. The test's executable is also the worker: `<test> worker --coordinator ...` runs the agent,
+ * and the agent runs it again as the compute process (worker_main). */
 #ifndef MODE_TESTS_WORKER_WORLD_H
 #define MODE_TESTS_WORKER_WORLD_H
 
@@ -30,9 +30,9 @@
 
 #include <cmocka.h>
 
-#define CODE     "test-0"   /* what mode_code_version says of a service that it does not know */
-#define FIELD_15 "\x78\x01" /* a request of a newer coordinator: nobody here knows that field */
-enum { SOON_MS = 30000 };   /* as long as a slow, loaded machine may take for what comes at once */
+#define CODE     "test-0"   /* mode_code_version of an unknown service */
+#define FIELD_15 "\x78\x01" /* a newer coordinator's request: an unknown field */
+enum { SOON_MS = 30000 };   /* for immediate events on a slow, loaded machine */
 
 /* ------------------------------------------------------------------------------------------------ the work
  */
@@ -42,7 +42,7 @@ static inline enum mode_status put(struct mode_job *job, const char *name, const
     return mode_file_write_atomic(mode_job_output(job, name), text, strlen(text), err);
 }
 
-/* The test has a file there while it has not seen enough of a task. */
+/* The test keeps a file there until it has seen enough of a task. */
 static inline char *hold_path(const struct mode_store *store)
 {
     return mode_path_join(mode_store_root(store), "hold");
@@ -95,7 +95,7 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         fprintf(stderr, "last words \xff of the crash\n");
         abort();
     }
-    if (strcmp(what, "family") == 0) { /* what it has started outlives it */
+    if (strcmp(what, "family") == 0) { /* its child processes outlive it */
         const pid_t child = fork();
         if (child == 0) execlp("sleep", "sleep", "1000", (char *)NULL);
         if (child == 0) _exit(127);
@@ -123,7 +123,7 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
         }
         return put(job, "out", "slow", err);
     }
-    if (strncmp(what, "long", 4) == 0) { /* or "longer": one batch, of which nothing is said before it is done */
+    if (strncmp(what, "long", 4) == 0) { /* or "longer": one batch, without a progress report until it is done */
         for (int i = 0; i < (what[4] ? 3000 : 150); i++) mode_parallel_for(1, one_item, NULL);
         return put(job, "out", what, err);
     }
@@ -153,7 +153,7 @@ static inline enum mode_status test_work(struct mode_job *job, struct mode_error
     if (strcmp(what, "bad") == 0) return MODE_FAIL(err, MODE_E_FORMAT, "3.tar: byte 512: not a tar header \xff\xfe");
     if (strcmp(what, "gone") == 0) return MODE_FAIL(err, MODE_E_NOINPUT, "/data/3.tar: no such file");
     if (strcmp(what, "hidden") == 0) return MODE_FAIL(err, MODE_E_PERM, "/data/3.tar: may not be read");
-    if (strcmp(what, "cut") == 0) { /* by somebody else, while it is read */
+    if (strcmp(what, "cut") == 0) { /* by another process, while it is read */
         const char *path = mode_job_output(job, "mapped");
         struct mode_mapping map;
         enum mode_status st = mode_file_write_atomic(path, "bytes", 5, err);
@@ -271,7 +271,7 @@ static inline int tear_down(void **state)
     mode_socket_close(&f->server);
     mode_net_close(&f->net);
     mode_store_close(&f->store);
-    usleep(50000); /* the kernel kills the compute process of a killed agent */
+    usleep(50000); /* until the kernel has killed the killed agent's compute process */
     mode_dir_remove(f->dir, NULL);
     free(f->space);
     free(f->endpoint);
@@ -337,7 +337,7 @@ static inline void answer_hello(struct fixture *f, const Mode__Hello *h)
     send_to_worker(f, &e);
 }
 
-/* Take one message, answering the everyday ones. Returns its body's case, 0 after timeout_ms without any. */
+/* Receives one message, answering routine ones. Returns its body case, 0 after timeout_ms without any. */
 static inline int step(struct fixture *f, int timeout_ms)
 {
     zmq_pollitem_t item = {mode_socket_handle(f->server), 0, ZMQ_POLLIN, 0};
@@ -407,7 +407,7 @@ static inline void make_task(struct fixture *f, char key[MODE_DIGEST_HEX], const
     assert_int_equal(mode_store_task_put(f->store, key, &t, &f->err), MODE_OK);
 }
 
-/* Once more, perhaps: with the fence that it has. */
+/* Assigns the task, perhaps again, with its current fence. */
 static inline void assign_again(struct fixture *f, char *key, uint32_t attempt, uint64_t stall_ms)
 {
     Mode__Envelope e;
@@ -489,7 +489,7 @@ static inline void start_task(struct fixture *f, char key[MODE_DIGEST_HEX], cons
     assert_true(e->assign_ack->accepted);
 }
 
-/* What a task before this one left to say may come in between: it was sent before its acknowledgement came. */
+/* An earlier task's message may arrive in between: it was sent before its acknowledgement arrived. */
 static inline const Mode__Fail *expect_fail(struct fixture *f, const char *key, Mode__FailClass fail_class)
 {
     const Mode__Envelope *e;
@@ -550,7 +550,7 @@ static inline pid_t child_of(pid_t parent)
     return (pid_t)pid;
 }
 
-/* Or a zombie that somebody else has to collect. */
+/* It has exited, or is a zombie that another process has to reap. */
 static inline bool is_dead(pid_t pid)
 {
     char path[64], line[256] = "";
@@ -569,7 +569,7 @@ static inline bool soon_dead(pid_t pid)
     return is_dead(pid);
 }
 
-/* What the executable does when it is not the test: true, and *code is its exit code. */
+/* The executable in its other roles: true, and *code is its exit code. */
 static inline bool worker_main(int *code, int argc, char **argv)
 {
     bool worker = argc > 1 && strcmp(argv[1], "worker") == 0, compute = argc > 1 && strcmp(argv[1], "--compute") == 0;

@@ -1,14 +1,14 @@
-/* Rounds of balanced k-means on rows that are made up: how long a round takes, how many bids it makes, and how near to
- * the bound it comes. From the build folder:
+/* Rounds of balanced k-means on synthetic rows: how long a round takes, how many bids it makes, and how close it gets
+ * to the lower bound. From the build folder:
  *
  *     cmake --build . --target balanced-bench
  *     MODE_THREADS=1 bin/balanced-bench KIND ROWS CENTRES WIDTH ROUNDS
  *
  * KIND: normal (random directions), clustered (around 4 CENTRES directions), skewed (the same, some of them with many
- * more rows than others), duplicates (skewed, and half of the rows are one of 50 rows).
+ * more rows than others), duplicates (skewed, and half of the rows are copies of one of 50 rows).
  *
- * A round is the assignment with its costs on the processor, and the means. What costs of all rows take alone is said
- * first: where a GPU makes them that is what falls away. */
+ * A round is the assignment, with its costs on the CPU, and the means. The time of the costs alone is printed first: a
+ * GPU would save it. */
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "cluster/kmeans.h"
@@ -88,8 +88,8 @@ static void said(void *ctx, int iteration, int iterations, double objective)
 {
     struct now *before = ctx, t = now();
     (void)iterations;
-    printf("round %d: %.3f s of wall time, %.3f s of processor time, mean cost %.7f\n", iteration,
-           t.wall - before->wall, t.cpu - before->cpu, objective);
+    printf("round %d: %.3f s of wall time, %.3f s of CPU time, mean cost %.7f\n", iteration, t.wall - before->wall,
+           t.cpu - before->cpu, objective);
     fflush(stdout);
     *before = t;
 }
@@ -119,9 +119,8 @@ int main(int argc, char **argv)
     const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, r.x, r.x, r.n, r.k, r.d, NULL};
     struct now t = now();
     for (int64_t i = 0; i < r.n; i += 8192) mode_cost_rows(&cost, costs, i, r.n - i < 8192 ? r.n - i : 8192);
-    printf(
-        "%s, %lld rows, %d centres, %d numbers each, %d threads; costs of all rows alone: %.3f s of processor time\n",
-        r.kind, (long long)r.n, r.k, r.d, mode_parallel_threads(), now().cpu - t.cpu);
+    printf("%s, %lld rows, %d centres, %d dimensions, %d threads; costs of all rows alone: %.3f s of CPU time\n",
+           r.kind, (long long)r.n, r.k, r.d, mode_parallel_threads(), now().cpu - t.cpu);
     struct mode_kmeans_params p = MODE_KMEANS_PARAMS_DEFAULT;
     struct mode_kmeans_stats s;
     t = now();
@@ -138,7 +137,7 @@ int main(int argc, char **argv)
     }
     uint64_t bytes = 1469598103934665603u;
     for (int64_t i = 0; i < r.n; i++) bytes = (bytes ^ (uint32_t)id[i]) * 1099511628211u;
-    printf("all rounds: %.2f bids a row, %.3f lists made anew a row; last round: %.7f a row, at least %.7f, epsilon "
+    printf("all rounds: %.2f bids, %.3f rebuilt lists per row; last round: mean cost %.7f, lower bound %.7f, epsilon "
            "%.7f; sizes %lld to %lld; ids %016llx\n",
            (double)s.bids / (double)r.n, (double)s.refreshed / (double)r.n, s.objective, s.bound, s.epsilon,
            (long long)s.smallest, (long long)s.largest, (unsigned long long)bytes);

@@ -1,13 +1,13 @@
-/* products-bench - matrix products of the cpu backends against a BLAS, in turns.
+/* products-bench - GEMMs of the cpu backends against a BLAS, alternating.
  *
  *     cmake --build build --target products-bench
  *     MODE_THREADS=1 build/bin/products-bench 9 libopenblas.so.0 cpu-avx2 cpu-avx512
  *     MODE_THREADS=1 MKL_THREADING_LAYER=SEQUENTIAL LD_LIBRARY_PATH=... build/bin/products-bench 9 libmkl_rt.so.3 cpu
  *
- * Rounds, the library (loaded at run time for its cblas_sgemm; with as many threads as ours: its own variables say),
- * and backends. For the shapes of ViT-B-32 at 64 pictures and of its text tower at 32 captions of 23 tokens: the way
- * in, the gradient of the weights and that of the inputs. Prints GFLOP/s of the library, and of each backend the ratio
- * of the two wall times in a round: medians; over 1 is ours being faster. */
+ * Arguments: rounds, the library (loaded at run time for its cblas_sgemm; its own environment variables must give it as
+ * many threads as ours), backends. Shapes are those of ViT-B-32 at 64 pictures and of its text tower at 32 captions of
+ * 23 tokens: forward, weight gradient and input gradient. Prints the library's GFLOP/s, and for each backend the ratio
+ * of the two wall times of a round: medians; over 1 means ours is faster. */
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -101,10 +101,10 @@ int main(int argc, char **argv)
     memcpy(&sgemm, &symbol, sizeof sgemm);
     for (int v = 0; v < n; v++)
         if (mode_backend_open(&be[v], argv[3 + v], &err)) return fprintf(stderr, "products-bench: %s\n", err.text), 69;
-    printf("%d thread(s), %d rounds in turns; %s in GFLOP/s, then the ratios of", mode_parallel_threads(), rounds,
+    printf("%d thread(s), %d alternating rounds; %s in GFLOP/s, then the ratios of", mode_parallel_threads(), rounds,
            argv[2]);
     for (int v = 0; v < n; v++) printf(" %s", mode_backend_name(be[v]));
-    printf("\n\n| rows x outputs x inputs | way in | weights' gradient | inputs' gradient |\n|---|---|---|---|\n");
+    printf("\n\n| rows x outputs x inputs | forward | weight gradient | input gradient |\n|---|---|---|---|\n");
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         const int64_t *d = shapes[s];
         struct product p = {(int)d[0],

@@ -1,8 +1,8 @@
 #!/bin/sh
-# reading.sh BUILD [PAIRS [PER_SHARD [LATE_MS]]] - pictures a second out of shards behind a server that answers after
-# LATE_MS (20), by either order, through a folder of shards that holds a third of them (--order shuffle then asks for
-# picture by picture), and once through one that holds all. BUILD: a build folder with reading-bench and
-# mode-test-corpus in bin. Needs python3 and MODE_CLIP_MERGES.
+# reading.sh BUILD [PAIRS [PER_SHARD [LATE_MS]]] - pictures per second from shards behind a server with a latency of
+# LATE_MS (20), in either order, through a shard cache that holds a third of them (--order shuffle then fetches picture by
+# picture), and once through one that holds all. BUILD: a build folder with reading-bench and mode-test-corpus in bin.
+# Needs python3 and MODE_CLIP_MERGES.
 set -eu
 build=$(cd "$1" && pwd)
 pairs=${2:-24000}
@@ -24,13 +24,13 @@ python3 -u "$server_py" site >port 2>server.log &
 server=$!
 while [ ! -s port ]; do sleep 0.1; done
 far="http://127.0.0.1:$(cat port)/plain/d/{00000..$(printf %05d $((shards - 1)))}.tar"
-echo "$shards shards of $per_shard pairs, $size bytes; $MODE_TEST_LATE_MS ms until a request is answered; $MODE_THREADS threads"
-read_all() { # WINDOW BATCH EPOCHS ROOM
+echo "$shards shards of $per_shard pairs, $size bytes; latency $MODE_TEST_LATE_MS ms; $MODE_THREADS threads"
+read_all() { # WINDOW BATCH EPOCHS CACHE_BYTES
     rm -rf shards
     : >requests
     MODE_SHARD_CACHE="$work/shards" MODE_SHARD_CACHE_BYTES=$4 "$build/bin/reading-bench" "$work/site/d" "$far" captions \
         "$1" "$2" $((pairs * $3 / $2))
-    echo "  $(grep -c '^GET' requests) requests; the folder holds at most $(($4 / size)) shards"
+    echo "  $(grep -c '^GET' requests) requests; the cache holds at most $(($4 / size)) shards"
 }
 small=$((size * shards / 3 + size / 2))
 for batch in 64 1024; do

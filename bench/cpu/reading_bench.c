@@ -1,13 +1,13 @@
-/* Pictures as a training reads them, without the training: how many a second, and of how many shards a batch is. From
- * the build folder:
+/* Reads pictures as training does, without training: pictures per second, and how many shards a batch is drawn from.
+ * From the build folder:
  *
  *     cmake --build . --target reading-bench
  *     MODE_CLIP_MERGES=FILE bin/reading-bench NEAR FAR SCRATCH WINDOW BATCH STEPS
  *
- * NEAR: a folder of shards, of which captions are made, once, in the folder SCRATCH. FAR: the same shards, as a source
- * (they may be behind http://). WINDOW: shards of a window; 0: the order is one permutation of all. Pictures are read,
- * decoded, cropped to 32 pixels and their captions tokenised. bench/cpu/reading.sh does this with a server that is slow
- * to answer. */
+ * NEAR: a folder of shards, from which captions are extracted, once, into the folder SCRATCH. FAR: the same shards, as
+ * a source (they may be behind http://). WINDOW: shards per window; 0: the order is one permutation of all pairs.
+ * Pictures are read, decoded, cropped to 32 pixels and their captions tokenised. bench/cpu/reading.sh runs this against
+ * a server with high latency. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -38,7 +38,7 @@ static void list(struct mode_shards *to, const char *source)
     free(text);
 }
 
-/* Captions of the near shards, the far ones' names; *row_end: where each shard's rows end. */
+/* Captions of the near shards, with the names of the far ones; *row_end: where each shard's rows end. */
 static struct mode_stream_shard *make_shards(uint32_t **row_end, const struct mode_shards *near,
                                              const struct mode_shards *far, const char *scratch)
 {
@@ -61,7 +61,7 @@ static struct mode_stream_shard *make_shards(uint32_t **row_end, const struct mo
     return shards;
 }
 
-/* Different shards of a batch, on average over the steps, and 1 / the chance that two of its pairs are of one shard. */
+/* Distinct shards per batch, averaged over the steps, and 1 / the probability that two of its pairs share a shard. */
 static void tell_mix(const uint32_t *row_end, size_t n_shards, uint32_t window, uint32_t batch, uint64_t steps)
 {
     struct mode_pool p;
@@ -84,8 +84,9 @@ static void tell_mix(const uint32_t *row_end, size_t n_shards, uint32_t window, 
         if (same > worst) worst = same;
         free(of);
     }
-    printf("  a batch of %u: pairs of %.1f shards; two of one shard once in %.1f, at worst %.1f\n", batch,
-           different / (double)steps, (double)steps / alike, 1 / worst);
+    printf(
+        "  a batch of %u: pairs from %.1f shards; two pairs share one with probability 1 / %.1f, at worst 1 / %.1f\n",
+        batch, different / (double)steps, (double)steps / alike, 1 / worst);
     mode_pool_clear(&p);
     free(rows);
     free(epochs);
@@ -134,7 +135,7 @@ int main(int argc, char **argv)
         if (step == 0) first = mode_clock_s() - began;
     }
     const double seconds = mode_clock_s() - began;
-    printf("%s %u: %llu pictures in %.1f s, %.0f a second; the first batch after %.2f s\n",
+    printf("%s %u: %llu pictures in %.1f s, %.0f per second; the first batch after %.2f s\n",
            window ? "windows of" : "shuffle", window, (unsigned long long)(steps * size), seconds,
            (double)(steps * size) / seconds, first);
     tell_mix(row_end, far.n, window, size, steps);

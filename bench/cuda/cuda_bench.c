@@ -247,7 +247,7 @@ static void choose(const struct options *o, struct mode_backend *be)
     if (o->measure_products) mode_backend_measure_products(be, true);
 }
 
-/* Rounds of train or encode; a JSON line each, or one row of the table. */
+/* Rounds of train or encode; a JSON line each, or one table row. */
 static void towers_run(const char *subject, const struct options *o, bool lines)
 {
     bool train = strcmp(subject, "train") == 0;
@@ -296,7 +296,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
     mode_backend_profile_sums(w.be, &sums);
     if (o->profile) mode_backend_profile_print(w.be, stderr);
     if (profiles && o->keeps_profile) {
-        fprintf(profiles, "%s %s, batch %lld, %lld tokens a text, %s\n", subject, o->config, (long long)o->batch,
+        fprintf(profiles, "%s %s, batch %lld, %lld tokens per text, %s\n", subject, o->config, (long long)o->batch,
                 (long long)o->tokens, o->backend);
         mode_backend_profile_print(w.be, profiles);
         fprintf(profiles, "\n");
@@ -307,14 +307,13 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         table_row("%s\t%s %lld x %.1f tokens\t%s\t%.2f ms\t%.0f /s\t%.1f TFLOP/s\t%.1f %%\t", subject, o->config,
                   (long long)o->batch, (double)w.in.tokens / (double)o->batch, o->backend, 1e3 * s,
                   (double)o->batch / s, 1e-12 * sums.flops / s, 100 * sums.flops / s / PEAK);
-        table_row("%s%s%s%s%s%s; op by op: products %.0f %%, attention %.0f %%, rest %.0f %%; all together %.2f times "
-                  "a step\n",
+        table_row("%s%s%s%s%s%s; op by op: GEMMs %.0f %%, attention %.0f %%, rest %.0f %%; their sum is %.2f steps\n",
                   repeats.why_not[0] ? repeats.why_not
                   : repeats.replayed ? "graph"
                                      : "no graph",
                   train && !o->no_streams ? ", streams" : "",
-                  o->measure            ? ", all by the clock"
-                  : o->measure_products ? ", products by the clock"
+                  o->measure            ? ", GEMMs and attention autotuned"
+                  : o->measure_products ? ", GEMMs autotuned"
                                         : ", by rule",
                   o->activations ? ", activations " : "", o->activations ? o->activations : "",
                   o->no_savings          ? ", nothing saved"
@@ -387,7 +386,7 @@ static void product(const char *name, const char *backend_name, int64_t m, int64
     }
     double s[3];
     for (int i = 0; i < 3; i++) s[i] = median(t[i], rounds);
-    table_row("product\t%s %lld x %lld x %lld\t%s\t%.3f ms\tforward %.0f\tweights' gradient %.0f\tboth gradients %.0f "
+    table_row("GEMM\t%s %lld x %lld x %lld\t%s\t%.3f ms\tforward %.0f\tweight gradient %.0f\tboth gradients %.0f "
               "TFLOP/s\n",
               name, (long long)m, (long long)n, (long long)k, backend_name, 1e3 * s[0], 1e-12 * flops / s[0],
               1e-12 * flops / s[1], 2e-12 * flops / s[2]);
@@ -405,7 +404,7 @@ static void norm(const char *backend_name, int64_t m, int64_t d, int64_t rounds)
     struct mode_tensor x = random_matrix(be, act, m, d), y = random_matrix(be, act, m, d),
                        dy = random_matrix(be, act, m, d), dx = random_matrix(be, act, m, d),
                        stats = random_matrix(be, MODE_DTYPE_F32, m, 2), all = random_matrix(be, MODE_DTYPE_F32, 4, d);
-    struct mode_tensor row[4]; /* weight, bias and their gradients */
+    struct mode_tensor row[4]; /* weight, bias, and their gradients */
     double t[2][MAX_ROUNDS];
     for (int i = 0; i < 4; i++) row[i] = mode_tensor_1d(mode_f32(&all) + i * d, MODE_DTYPE_F32, d);
     for (int64_t i = -2; i < rounds; i++)
@@ -420,7 +419,7 @@ static void norm(const char *backend_name, int64_t m, int64_t d, int64_t rounds)
         }
     const double bytes = (double)(m * d) * (double)mode_dtype_size(act),
                  s[] = {median(t[0], rounds), median(t[1], rounds)};
-    table_row("layernorm\t%lld x %lld\t%s\tforward %.3f ms, %.0f GB/s\tback %.3f ms, %.0f GB/s\n", (long long)m,
+    table_row("layernorm\t%lld x %lld\t%s\tforward %.3f ms, %.0f GB/s\tbackward %.3f ms, %.0f GB/s\n", (long long)m,
               (long long)d, backend_name, 1e3 * s[0], 2e-9 * bytes / s[0], 1e3 * s[1], 4e-9 * bytes / s[1]);
     struct mode_tensor *taken[] = {&x, &y, &dy, &dx, &stats, &all};
     for (int i = 0; i < 6; i++) mode_backend_free(be, taken[i]->data);
@@ -664,16 +663,16 @@ static void one_subject(int argc, char **argv)
             continue;
         }
         while (k < sizeof known / sizeof *known && strcmp(argv[i], known[k].name) != 0) k++;
-        if (k == sizeof known / sizeof *known || i + 1 == argc) die("an unknown option, or one without its value");
+        if (k == sizeof known / sizeof *known || i + 1 == argc) die("unknown option, or an option without its value");
         i++;
         if (known[k].text) *known[k].text = argv[i];
         if (known[k].number) *known[k].number = atoll(argv[i]);
     }
     if (o.batch < 2 || o.rounds < 1 || o.rounds > MAX_ROUNDS ||
         (o.tokens != CONTEXT && (o.tokens < SPREAD + 3 || o.tokens > CONTEXT - SPREAD)))
-        die("--batch of at least 2, --rounds 1 to 1000, --tokens 17 to 63 or 77 are meant");
+        die("expected --batch of at least 2, --rounds 1 to 1000, --tokens 17 to 63 or 77");
     o.seconds = atof(seconds);
-    if (!(o.seconds >= 0)) die("--seconds of 0 or more are meant");
+    if (!(o.seconds >= 0)) die("expected --seconds of 0 or more");
     if (strcmp(argv[1], "sweep") == 0)
         sweep(o);
     else

@@ -1,11 +1,10 @@
-"""Ours against the named peers, side by side: same machine, same cores, same data, runs interleaved, medians.
+"""Ours against the peers: same machine, same cores, same data, alternating runs, medians.
 
     $(tests/golden/venv.sh) bench/peers/bench_commands.py build/bin/mode demo-run [captions embed encode train] [--runs 3]
 
-demo-run: the folder of a finished `make demo`. Our figure is the whole process (start, model loading and reading
-included), for training the difference of a long and a short run; the peer's is its work alone (bench/peers/commands_peer.py).
-Wall time says what a user waits, processor time what the machine did: on a machine that is shared with others, trust
-the second. Prints a table; a ratio over 1 is ours being faster.
+demo-run: the folder of a finished `make demo`. Our figure is the whole process (startup, loading, writing), for training
+the difference of a long and a short run; the peer's is its work alone (bench/peers/commands_peer.py). Wall time is what a
+user waits for; on a shared machine trust CPU time. Prints a table; a ratio over 1 means ours is faster.
 """
 import argparse
 import json
@@ -21,7 +20,7 @@ import time
 import commands_peer as peers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# the peer at its best: PyTorch's large buffers stay with the process instead of going back to the system at each step
+# the peer at its best: malloc keeps PyTorch's large buffers instead of returning them to the system at each step
 PEER_ENV = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 
 
@@ -54,7 +53,7 @@ class Table:
         self.runs, self.lines = runs, []
 
     def group(self, what, our_run, peer_runs):
-        """our_run and each of peer_runs {name: function}, in turns."""
+        """our_run and each of peer_runs {name: function}, alternating."""
         our_rows, peer_rows = [], {name: [] for name in peer_runs}
         for _ in range(self.runs):
             our_rows.append(our_run())
@@ -63,12 +62,12 @@ class Table:
         wall, cpu = median(our_rows)
         for name, rows in peer_rows.items():
             peer_wall, peer_cpu = median(rows)
-            self.lines.append(f"| {what} | {name} | {1 / wall:.1f} | {1 / peer_wall:.1f} | **{peer_wall / wall:.2f}** | "
-                              f"{1e3 * cpu:.3f} | {1e3 * peer_cpu:.3f} | **{peer_cpu / cpu:.2f}** |")
+            self.lines.append(f"| {what} | {name} | {1e3 * cpu:.3f} | {1e3 * peer_cpu:.3f} | **{peer_cpu / cpu:.2f}** | "
+                              f"{1 / wall:.1f} | {1 / peer_wall:.1f} | {peer_wall / wall:.2f} |")
             print(self.lines[-1], flush=True)
 
     def show(self):
-        print("\n| what | peer | ours, items/s | peer, items/s | ratio | ours, CPU ms/item | peer, CPU ms/item | CPU ratio |"
+        print("\n| what | peer | ours, CPU ms/item | peer, CPU ms/item | **CPU ratio** | ours, items/s | peer, items/s | wall ratio |"
               "\n|---|---|---|---|---|---|---|---|\n" + "\n".join(self.lines))
 
 
@@ -81,9 +80,9 @@ def main():
     p.add_argument("--texts", type=int, default=4000)
     p.add_argument("--images", type=int, default=4000)
     p.add_argument("--steps", type=int, default=8)
-    p.add_argument("--shards", type=int, default=4, help="all data come from the first so many")
+    p.add_argument("--shards", type=int, default=4, help="use only the first N shards")
     p.add_argument("--workers", type=int, default=2, help="DataLoader workers of the peer's training")
-    p.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each side")
     a = p.parse_args()
     data, dense = os.path.join(a.demo, "data"), os.path.join(a.demo, "experts", "dense")
     encoder = os.path.join(a.demo, "models", "encoder")
@@ -97,7 +96,7 @@ def main():
             cmd = [a.mode, "captions", "::".join(shards), "--text-keys", "json:texts[]", "--out", tmp + "/captions"]
             table.group("captions; ours decodes every picture", lambda: ours(cmd, n),
                         {"tarfile + json + Pillow, every picture decoded": lambda: peer("captions", data, "decode"),
-                         "tarfile + json, no picture looked at": lambda: peer("captions", data)})
+                         "tarfile + json, no picture decoded": lambda: peer("captions", data)})
         if "embed" in a.what:
             texts = [t for t, _ in peers.pairs(shards, a.texts)]
             with open(tmp + "/texts", "w") as f:
@@ -131,7 +130,7 @@ def main():
                              "--warmup", "100", "--total-steps", "1000", "--seed", "1", "--clip-merges", merges,
                              "--out", tmp + "/trained"], 1)
 
-            def our_train():  # captions extraction and start-up cancel out
+            def our_train():  # caption extraction and startup cancel out
                 long, short = train(a.steps + 2), train(2)
                 return tuple((x - y) / (256 * a.steps) for x, y in zip(long, short))
 

@@ -1,20 +1,19 @@
-"""`cuda-bench train|encode` (make cuda-bench builds it) against open_clip on the same GPU, in turns.
+"""`cuda-bench train|encode` (make cuda-bench builds it) against open_clip on the same GPU, alternating.
 
     PYTHON bench/peers/bench_cuda.py build-cuda/cuda-bench [train] [encode] [--config ViT-B-32] [--batch 1024]
         [--tokens 22 | --lengths FILE] [--algorithms products] [--no-savings] [--backend cuda-bf16] [--seconds 1]
         [--peers bf16,bf16+compiled,bf16+compiled+cut] [--device cuda]
 
 PYTHON has torch for CUDA and open_clip. Both sides have random pixels and texts of the same lengths in memory: no
-loader, no decoding. --lengths: a count of tokens a line, as `mode tokenize --lengths` prints of real captions, of which
-a batch is drawn. Peers: bf16 or tf32 products (autocast, as open_clip's --precision amp_bf16; what stays f32 is
-multiplied in TF32, as open_clip's training has it; f32: nothing is), compiled by torch.compile (autotuned), cut: the
-context cut to the longest text of the batch, as its length buckets do; fused AdamW.
+loader, no decoding. --lengths: one token count per line, as `mode tokenize --lengths` prints for real captions, from
+which a batch is drawn. Peers: bf16: autocast, as open_clip's --precision amp_bf16, and TF32 for GEMMs that stay f32, as
+in open_clip's training; tf32; f32: neither; compiled: torch.compile (autotuned); cut: the context cut to the longest
+text of the batch. AdamW is fused.
 
-Ours trains with algorithms of products that the clock chose in the first step, as runs with train.algorithms do;
---algorithms rule: as runs without do; all: attention's ways by the clock, too, which no run can keep. It encodes by rule,
-as everything that encodes does. --no-savings: ours computes padding and whole last blocks. A round is as many steps as
-fill --seconds; the peer is waited for at its end, ours waits once a step, as training does. Wall time; clocks and power
-are logged with each round.
+Ours trains with GEMM algorithms autotuned in the first step, as runs with train.algorithms do; --algorithms rule: as
+runs without it; all: attention is autotuned, too, which runs cannot use. Encoding is always by rule. --no-savings: ours
+computes padding and full last blocks. A round is as many steps as fill --seconds; the peer is synchronised at its end,
+ours once a step, as in training. Wall time; clocks and power are logged with each round.
 """
 import random
 import statistics
@@ -23,12 +22,12 @@ import tempfile
 
 import turns
 
-SPREAD = 14  # of text lengths around --tokens, as in bench/cuda/cuda_bench.c
+SPREAD = 14  # text lengths are --tokens +- this, as in bench/cuda/cuda_bench.c
 CONTEXT = 77
 
 
 def peer(torch, open_clip, a, subject, how, config, pixels, ids):
-    """A function that begins one step, or encodes the batch."""
+    """A function that launches one training step, or encodes the batch."""
     device = turns.device(torch, a)
     turns.tf32(torch, "f32" not in how)
     torch.backends.cudnn.benchmark = True
@@ -50,13 +49,13 @@ def peer(torch, open_clip, a, subject, how, config, pixels, ids):
 
 
 def lengths_of(a, draw):
-    """Tokens of each text of the batch."""
+    """The token count of each text of the batch."""
     if not a.lengths:
         return [CONTEXT if a.tokens == CONTEXT else a.tokens + draw.randint(-SPREAD, SPREAD) for _ in range(a.batch)]
     with open(a.lengths) as f:
         counts = [int(line) for line in f]
     if not counts or not all(2 <= n <= CONTEXT for n in counts):
-        sys.exit(f"{a.lengths}: expected a number of tokens from 2 to {CONTEXT} in each line, as `mode tokenize --lengths` prints")
+        sys.exit(f"{a.lengths}: expected a token count from 2 to {CONTEXT} in each line, as `mode tokenize --lengths` prints")
     return [draw.choice(counts) for _ in range(a.batch)]
 
 
@@ -66,9 +65,9 @@ def main():
     p.add_argument("--config", default="ViT-B-32")
     p.add_argument("--batch", type=int, default=1024)
     p.add_argument("--tokens", type=int, default=22, help="mean length of texts; 77: no padding")
-    p.add_argument("--lengths", help="instead: a file with one number of tokens a line")
-    p.add_argument("--algorithms", default="products", choices=["products", "rule", "all"], help="of ours: by the clock or not")
-    p.add_argument("--no-savings", action="store_true", help="ours computes what could be left out exactly, too")
+    p.add_argument("--lengths", help="instead: a file with one token count per line")
+    p.add_argument("--algorithms", default="products", choices=["products", "rule", "all"], help="what ours autotunes: GEMMs, nothing, or attention, too")
+    p.add_argument("--no-savings", action="store_true", help="ours computes padding and full last blocks")
     p.add_argument("--backend", default="cuda-bf16")
     p.add_argument("--peers", default="bf16,bf16+compiled,bf16+compiled+cut")
     turns.device_argument(p, "cuda")
@@ -93,8 +92,9 @@ def main():
             cmd = [a.mode, subject, "--config", a.config, "--backend", a.backend, "--batch", str(a.batch), "--lengths", f.name]
             cmd += {"rule": [], "products": ["--measure-products"], "all": ["--measure"]}[by]
             cmd += ["--no-savings"] if a.no_savings else []
-            what = (f"{subject} {a.config}, batch {a.batch}, {statistics.mean(lengths):.1f} tokens a text, {a.backend}, ours with "
-                    f"algorithms by {'rule' if by == 'rule' else 'the clock: ' + by}{', nothing saved' if a.no_savings else ''}")
+            tuned = {"rule": "by rule", "products": "GEMMs autotuned", "all": "GEMMs and attention autotuned"}[by]
+            what = (f"{subject} {a.config}, batch {a.batch}, {statistics.mean(lengths):.1f} tokens per text, {a.backend}, "
+                    f"ours: {tuned}{', nothing saved' if a.no_savings else ''}")
             for how in a.peers.split(","):  # one at a time: each holds weights, gradients and moments
                 if subject == "encode" and "cut" in how:
                     continue

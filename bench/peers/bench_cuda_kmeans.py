@@ -1,18 +1,19 @@
-"""`mode bench kmeans` against PyTorch, FAISS, cuML and Flash-KMeans on the same GPU, in turns: one iteration of plain k-means.
+"""`mode bench kmeans` against PyTorch, FAISS, cuML and Flash-KMeans on the same GPU, alternating: one iteration of plain
+k-means.
 
     PYTHON bench/peers/bench_cuda_kmeans.py build-gpu/bin/mode [--rows 1048576] [--centres 1024] [--width 768]
         [--backend cuda] [--peak 788] [--peers tf32,bf16,bf16+compiled,faiss,cuml,flash]
 
-Rows are unit vectors around 4 K random directions; the first K rows are the centres to begin with. Both sides read the
-same file, hold everything on the GPU and go on from their own centres with each iteration: every row to its nearest
-centre, every centre to the mean of its rows. A round is as many iterations as fill --seconds, waited for at its end;
-wall time; clocks are logged with each round.
+Rows are unit vectors around 4 K random directions; the first K rows are the initial centres. Both sides read the same
+file, hold everything on the GPU and continue from their own centres with each iteration: every row is assigned to its
+nearest centre, every centre becomes the mean of its rows. A round is as many iterations as fill --seconds, with one
+synchronisation at its end; wall time; clocks are logged with each round.
 
-Peers: tf32, bf16: a product and an argmin for --chunk rows at a time, sums by index_add_ or, with +sorted, over rows
-sorted by centre; +compiled: by torch.compile. faiss: knn_gpu, on vectors that are on the GPU. cuml: KMeans with
-max_iter=1, which finds the labels once more at its end. flash: flash_kmeans' Triton kernels in bf16. What is not
-installed is said. Ours decides in double and gives exactly the nearest centre; the share of labels with which a peer does so,
-of 4096 rows, is printed with the rates. 2 N K D operations are counted on either side, whatever it does.
+Peers: tf32, bf16: a GEMM and an argmin for --chunk rows at a time, sums by index_add_ or, with +sorted, over rows sorted
+by centre; +compiled: torch.compile. faiss: knn_gpu, on vectors in GPU memory. cuml: KMeans with max_iter=1, which
+computes the labels once more at its end. flash: flash_kmeans' Triton kernels in bf16. A peer that is missing is reported.
+Ours decides in double precision and finds exactly the nearest centre; how often a peer does, on 4096 rows, is printed
+with the rates. Both sides are credited with 2 N K D FLOPs, whatever they execute.
 """
 import tempfile
 
@@ -44,7 +45,7 @@ def by_torch(torch, a, how, x):
 
     def dots(some, c):
         if some.dtype == torch.bfloat16 and some.is_cuda:
-            return torch.mm(some, c, out_dtype=torch.float32)  # else the sums, too, are rounded to 8 bits
+            return torch.mm(some, c, out_dtype=torch.float32)  # else the results are rounded to bf16
         return torch.mm(some, c).float()
 
     def labels_of(some, c, squares):
@@ -71,11 +72,11 @@ def by_torch(torch, a, how, x):
 
 def by_faiss(torch, a, how, x):
     import faiss
-    import faiss.contrib.torch_utils  # noqa: F401  teaches faiss to take tensors
+    import faiss.contrib.torch_utils  # noqa: F401  makes faiss accept tensors
     state = {"c": x[:a.centres].clone()}
     if a.device == "cuda":
         if not hasattr(faiss, "StandardGpuResources"):
-            raise ImportError("the faiss that is installed is for processors alone")
+            raise ImportError("the installed faiss is CPU-only")
         res = faiss.StandardGpuResources()
 
     def assign(c):
@@ -120,9 +121,9 @@ def main():
     p.add_argument("--rows", type=int, default=1 << 20)
     p.add_argument("--centres", type=int, default=1024)
     p.add_argument("--width", type=int, default=768)
-    p.add_argument("--chunk", type=int, default=1 << 15, help="rows at a time, of the torch peers")
-    p.add_argument("--backend", default="cuda", help="ours; any multiplies fp16 here")
-    p.add_argument("--peak", type=float, default=788, help="TFLOP/s that shares are of: what products of bf16 or fp16 reach "
+    p.add_argument("--chunk", type=int, default=1 << 15, help="rows at a time (torch peers)")
+    p.add_argument("--backend", default="cuda", help="our backend; each of them uses fp16 GEMMs here")
+    p.add_argument("--peak", type=float, default=788, help="TFLOP/s that count as 100 %%: what bf16 and fp16 GEMMs reach "
                    "on an H200; its data sheet says 989")
     p.add_argument("--peers", default="tf32,tf32+sorted,bf16,bf16+sorted,bf16+compiled,faiss,cuml,flash")
     turns.device_argument(p, "cuda")
@@ -138,9 +139,9 @@ def main():
         turns.tf32(torch, "tf32" in how)
         try:
             state, iteration, assign = make(torch, a, how.split("+"), x)
-            iteration()  # what is installed may still not run here
+            iteration()  # an installed package may still fail to run
             wait()
-        except Exception as e:  # whatever it is, it is said
+        except Exception as e:  # whatever it is, report it
             print(f"peer {how} is left out: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else 'no reason given'}")
             continue
         labels[how] = "labels are not compared" if not assign else \
@@ -156,7 +157,7 @@ def main():
         x.cpu().numpy().tofile(tmp + "/rows")
         cmd = [a.mode, "bench", "kmeans", "--data", tmp + "/rows", "--width", str(a.width), "--centres", str(a.centres),
                "--backend", a.backend]
-        medians = turns.compare(f"k-means, one iteration (item) of {a.rows} rows, {a.centres} centres, {a.width} numbers each, "
+        medians = turns.compare(f"k-means, one iteration (item) of {a.rows} rows, {a.centres} centres, {a.width} dimensions, "
                                 f"{a.backend}", cmd, peers, 1, a.rounds, a.threads, clocks, a.seconds, wait)
     clocks.close()
     print()

@@ -1,19 +1,19 @@
-"""`mode train` from JPEGs against open_clip from the same JPEGs, on one GPU, in turns: pairs a second, loading included.
+"""`mode train` from JPEGs against open_clip from the same JPEGs, on one GPU, alternating: pairs/s, data loading included.
 
     PYTHON bench/peers/bench_cuda_loader.py build-gpu/bin/mode [--config ViT-B-32] [--batch 1024] [--backend cuda-bf16]
         [--kinds 500x375,1024x768] [--peers pillow,torchvision] [--workers 16] [--rounds 3] [--seconds 10] [--device cuda]
 
 The script makes WebDataset shards of pictures with the spectrum of photographs (quality 90: about 40 and 110 KB) in --folder, once.
-Ours is the command itself, as a training with --algorithms: a round is a run of it, and its rate that of the steps beyond
-those of a short run, so that beginnings are not counted; what it waits for data is said beside.
+Ours is the command itself, with --algorithms: a round is one run, and its rate is that of the steps beyond those of a
+short run, so startup is not counted; the share of time spent waiting for data is printed too.
 
 The peer: open_clip's model and loss in bf16 (autocast), compiled (autotuned), the context cut to the longest text, fused
-AdamW; a DataLoader with --workers persistent processes that make whole batches, 2 ahead each, pinned memory, batches
-copied to the GPU by a stream of its own while the one before is computed. Pictures come out of mapped tars by an index,
-texts were tokenized before: both are more than a script has. pillow: open_clip's own augmentation, floats from the
-workers. torchvision: decode_jpeg and v2's RandomResizedCrop on bytes, made floats on the GPU. A round begins with the
-steps on what its processes had made ahead, which are not counted, and has a multiple of --workers steps. Before the
-other side begins, the processes have filled their queue and rest.
+AdamW; a DataLoader with --workers persistent processes that make whole batches, prefetch_factor 2, pinned memory, batches
+copied to the GPU on a separate stream while the previous one is computed. Pictures are read from mapped tars by an index,
+texts were tokenized beforehand: both favour the peer. pillow: open_clip's own augmentation, floats from the workers.
+torchvision: decode_jpeg and v2's RandomResizedCrop on bytes, converted to floats on the GPU. A round starts with uncounted
+steps on the batches that were prefetched, and then has a multiple of --workers steps. Before the other side starts, the
+workers have filled their queues and are idle.
 """
 import io
 import json
@@ -35,7 +35,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 class Shards:
-    """(JPEG, text) pairs of tars that are mapped."""
+    """(JPEG, text) pairs of memory-mapped tars."""
     def __init__(self, paths):
         self.maps, self.at, self.texts = [], [], []
         for k, path in enumerate(paths):
@@ -66,7 +66,7 @@ def decoder(torch, open_clip, how, size):
 
 
 def batches_of(torch, shards, ids, decode, a):
-    """An endless iterator of batches, and its DataLoader's."""
+    """An endless iterator of batches, that of their DataLoader."""
     class Batches(torch.utils.data.IterableDataset):
         def __iter__(self):
             torch.manual_seed(torch.utils.data.get_worker_info().id)
@@ -79,11 +79,11 @@ def batches_of(torch, shards, ids, decode, a):
 
 
 def fed(torch, batches, device):
-    """The batches on the device, each copied while the one before is computed, as floats."""
+    """The batches on the device, as floats, each copied while the previous one is computed."""
     mean, std = (255 * torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
     stream, ready = torch.cuda.Stream() if device == "cuda" else None, None
     for pixels, ids in batches:
-        with torch.cuda.stream(stream):  # None: nothing to be done
+        with torch.cuda.stream(stream):  # None: a no-op
             now = [t.to(device, non_blocking=True) for t in (pixels, ids)]
         if ready:
             yield ready
@@ -96,7 +96,7 @@ def fed(torch, batches, device):
 
 
 def trainer(torch, open_clip, a, config):
-    """A function of pixels and ids that begins one step; one for all peers, so it is compiled once."""
+    """A function of pixels and ids that launches one step; one for all peers, so it is compiled once."""
     turns.tf32(torch, True)
     torch.backends.cudnn.benchmark = True
     model = open_clip.CLIP(**{**config, "text_cfg": {**config["text_cfg"], "context_length": pictures.LONGEST}}).to(a.device)
@@ -117,7 +117,7 @@ class Peer:
         self.wait()
 
     def round(self):
-        """(pairs a second, begun, ended)"""
+        """(pairs per second, begun, ended)"""
         self.steps(self.a.workers * PREFETCH)
         begun, n = time.perf_counter(), 0
         while n == 0 or time.perf_counter() - begun < self.a.seconds:
@@ -128,7 +128,7 @@ class Peer:
         return n * self.a.batch / (ended - begun), begun, ended
 
     def rest(self):
-        """Until its processes have made all they may make ahead."""
+        """Waits until its workers have prefetched all they may."""
         def used():
             total = 0
             for w in self.loader._workers:
@@ -139,7 +139,7 @@ class Peer:
         while True:
             time.sleep(0.5)
             now = used()
-            if now - before < self.a.workers:  # hundredths of a second
+            if now - before < self.a.workers:  # clock ticks, 10 ms
                 return
             before = now
 
@@ -155,7 +155,7 @@ class Ours:
         self.n = SHORT + max(SHORT, round(SHORT * a.seconds / self.short))
 
     def run(self, steps):
-        """(seconds of its steps, share of them that waited for data, when it ended)"""
+        """(seconds of its steps, share of them spent waiting for data, when it ended)"""
         shutil.rmtree(self.tmp + "/out", ignore_errors=True)
         done = subprocess.run(self.cmd + ["--steps", str(steps)], capture_output=True, text=True)
         if done.returncode:
@@ -164,13 +164,13 @@ class Ours:
         return steps * self.a.batch / row["pairs_per_second"], row["data_share"], time.perf_counter()
 
     def round(self):
-        """(pairs a second, begun, ended, share of the time that waited for data)"""
+        """(pairs per second, begun, ended, share of the time spent waiting for data)"""
         seconds, share, ended = self.run(self.n)
         return (self.n - SHORT) * self.a.batch / (seconds - self.short), ended - seconds, ended, share
 
 
 def room(a, size):
-    """Batches that wait, of floats or of bytes, lie in shared memory."""
+    """Prefetched batches, of floats or of bytes, are in shared memory."""
     each = sum(4 if how == "pillow" else 1 for how in a.peers.split(","))
     want, v = a.workers * (PREFETCH + 1) * a.batch * 3 * size * size * each, os.statvfs("/dev/shm")
     if want > v.f_bavail * v.f_frsize:
@@ -209,15 +209,15 @@ def kind(torch, open_clip, a, edge, step, w, h, clocks, tmp):
 
 def main():
     p = turns.arguments(__doc__)
-    p.add_argument("--config", default="ViT-B-32", help="of open_clip's, or a file of such")
+    p.add_argument("--config", default="ViT-B-32", help="an open_clip model name, or its config file")
     p.add_argument("--batch", type=int, default=1024)
-    p.add_argument("--backend", default="cuda-bf16", help="ours")
-    p.add_argument("--kinds", default="500x375,1024x768", help="pictures, in turn")
+    p.add_argument("--backend", default="cuda-bf16", help="our backend")
+    p.add_argument("--kinds", default="500x375,1024x768", help="sizes of pictures, one table row each per peer")
     p.add_argument("--peers", default="pillow,torchvision", help="none: ours alone, without torch")
     p.add_argument("--workers", type=int, default=16, help="processes of the peer's DataLoader")
-    p.add_argument("--pictures", type=int, default=1024, help="that differ, of each kind")
+    p.add_argument("--pictures", type=int, default=1024, help="distinct pictures of each size")
     p.add_argument("--samples", type=int, default=16384, help="pairs in the shards")
-    p.add_argument("--folder", default=os.path.join(tempfile.gettempdir(), "mode-bench-shards"), help="where the shards are, or come")
+    p.add_argument("--folder", default=os.path.join(tempfile.gettempdir(), "mode-bench-shards"), help="where the shards are, or will be made")
     p.add_argument("--merges", default=os.environ.get("MODE_CLIP_MERGES") or
                    os.path.expanduser("~/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz"), help="ours")
     turns.device_argument(p, "cuda")
@@ -238,7 +238,7 @@ def main():
         step = trainer(torch, open_clip, a, config)
     clocks = turns.Clocks()
     print(f"training {a.config} from JPEG, batch {a.batch}, {a.backend}; {a.workers} processes of the peer, {turns.processors()} "
-          f"processors, {a.rounds} rounds in turns of {a.seconds:g} s, medians\n\n"
+          f"cores, {a.rounds} alternating rounds of {a.seconds:g} s, medians\n\n"
           "| pictures | peer | ours, pairs/s | peer, pairs/s | **ratio** | lowest, highest |\n|---|---|---|---|---|---|", flush=True)
     for text in a.kinds.split(","):
         with tempfile.TemporaryDirectory() as tmp:

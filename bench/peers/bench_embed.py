@@ -1,18 +1,17 @@
-"""`mode bench embed` against transformers: the same texts to unit vectors (mean pooling), tokenizing included, in turns.
+"""`mode bench embed` against transformers: the same texts to unit vectors (mean pooling), tokenizing included, alternating.
 
     $(tests/golden/venv.sh) bench/peers/bench_embed.py build/bin/mode ENCODER SHARD... [--texts 512]
     PYTHON bench/peers/bench_embed.py build/bin/mode ENCODER SHARD... --texts 32768 --device cuda --backend cuda-bf16
         --batch 400 --batch-tokens 16384 --peers arrival,sorted,sorted+bf16,sorted+bf16+compiled,sorted+bf16+compiled+ids
 
-Peers, in inference mode, batches padded to their longest text, fp32 unless something else is said. arrival: in order of
-arrival, --batch texts at a time, as scripts do it; sorted: by length, which wastes little on padding, as many texts as
-fit into --batch-tokens where that is said, as servers do it; compiled: by torch.compile; bf16: weights and activations,
-attention by PyTorch's fused kernels (SDPA) in either case; tf32: products of f32 in TF32, which PyTorch does only when
-it is told to; ids: texts were tokenized beforehand, which ours never are. Where it sorts, a thread tokenizes the batches
-that follow while the device computes, by the tokenizers library alone, which shares each batch out among --threads;
-transformers' own call around it takes longer than the model does on a GPU.
-With --device cuda wall time is compared, the vectors being on the host at its end, clocks are logged, and either side
-has every processor where --threads does not say something else.
+Peers, in inference mode, batches padded to their longest text, fp32 unless stated. arrival: in order of arrival, --batch
+texts at a time, as in scripts; sorted: by length, which wastes little on padding, batches of at most --batch-tokens
+tokens if that is given, as in servers; compiled: torch.compile; bf16: weights and activations (attention by SDPA in
+either case); tf32: f32 GEMMs in TF32, off by default in PyTorch; ids: texts tokenized beforehand, which ours never are.
+If sorted, a thread tokenizes the next batches while the device computes, by the tokenizers library alone, which runs each
+batch on --threads threads; transformers' wrapper around it takes longer than the model does on a GPU.
+With --device cuda wall time is compared, until the vectors are on the host, clocks are logged, and --threads defaults to
+all cores.
 """
 import collections
 import concurrent.futures
@@ -24,7 +23,7 @@ import turns
 
 
 def batches(lengths, most, tokens):
-    """(first, end) of each batch of rows with these lengths: at most `most` rows, or as many as `tokens` have room for."""
+    """(first, end) of each batch of rows with these lengths: at most `most` rows, or at most `tokens` tokens with padding."""
     at = 0
     while at < len(lengths):
         end, longest = at + 1, lengths[at]
@@ -38,7 +37,7 @@ def batches(lengths, most, tokens):
 
 
 def ahead(pool, f, inputs, n):
-    """f of each input, in their order, n of them begun before they are asked for."""
+    """f of each input, in order, prefetching n of them."""
     inputs, begun = iter(inputs), collections.deque()
     begun.extend(pool.submit(f, x) for x in itertools.islice(inputs, n))
     while begun:
@@ -55,9 +54,9 @@ def main():
     p.add_argument("encoder")
     p.add_argument("shards", nargs="+")
     p.add_argument("--texts", type=int, default=512)
-    p.add_argument("--batch", type=int, default=64, help="texts, of the peer")
-    p.add_argument("--batch-tokens", type=int, default=0, help="instead, where it sorts: tokens with their padding")
-    p.add_argument("--backend", default="cpu", help="ours")
+    p.add_argument("--batch", type=int, default=64, help="texts per batch of the peer")
+    p.add_argument("--batch-tokens", type=int, default=0, help="instead, for sorted peers: tokens per batch, padding included")
+    p.add_argument("--backend", default="cpu", help="our backend")
     turns.device_argument(p, "cpu")
     p.add_argument("--peers", default="arrival,sorted,sorted+compiled")
     a = p.parse_args()

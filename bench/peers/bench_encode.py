@@ -1,4 +1,4 @@
-"""`mode bench encode` against open_clip: the same pixels to unit features, fp32, inference mode, in turns.
+"""`mode bench encode` against open_clip: the same pixels to unit features, fp32, inference mode, alternating.
 
     $(tests/golden/venv.sh) bench/peers/bench_encode.py build/bin/mode [--config ViT-B-32] [--images 128]
 """
@@ -11,7 +11,7 @@ def main():
     p = turns.arguments(__doc__)
     p.add_argument("--config", default="ViT-B-32")
     p.add_argument("--images", type=int, default=128)
-    p.add_argument("--batch", type=int, default=64, help="of the peer")
+    p.add_argument("--batch", type=int, default=64, help="batch size of the peer")
     p.add_argument("--peers", default="eager,channels_last,compiled,compiled+channels_last")
     a = p.parse_args()
     torch = turns.begin(a)

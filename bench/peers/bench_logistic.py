@@ -1,13 +1,13 @@
-"""`mode bench logistic` against scikit-learn's LogisticRegression (lbfgs), in turns: one regression on the same rows.
+"""`mode bench logistic` against scikit-learn's LogisticRegression (lbfgs), alternating: one regression on the same rows.
 
     $(tests/golden/venv.sh scikit-learn) bench/peers/bench_logistic.py build/bin/mode [--rows 6000] [--classes 37] [--width 512]
         [--strengths 0.316,31.6] [--threads 2]
 
-Rows are like a CLIP's features: of length 1, in a narrow cone, with a spectrum that falls like one over its place, turned
-at random so that no column is an axis of it.
-Peers: f32, as CLIP's own script has it; f64. Both sides begin with weights of 0 and stop where the gradient is as small:
-scikit-learn looks at its largest number, ours at its length, so the peer's tolerance is what its largest number is when
-the length is 1e-5 of the first. Either side's objective and gradient at its end are printed, in double.
+Rows are like CLIP features: unit vectors in a narrow cone, with a 1/k spectrum, randomly rotated so that no column is a
+principal axis.
+Peers: f32, as in CLIP's own script; f64. Both sides start from zero weights and stop at an equally small gradient:
+scikit-learn tests its largest element, ours its norm, so the peer's tolerance is the largest element at the point where
+the norm is 1e-5 of the initial one. Both sides' final objectives and gradients are printed, in double precision.
 """
 import os
 import subprocess
@@ -66,7 +66,7 @@ def main():
             first = np.linalg.norm(judge(np, wide, y, *zero, strength)[1])
             value, g = judge(np, wide, y, w, b, strength)
             tolerance = np.abs(g).max() * 1e-5 * first / np.linalg.norm(g)
-            print(f"ours: objective {value:.9f}, gradient {np.linalg.norm(g) / first:.1e} of the first", file=sys.stderr)
+            print(f"ours: objective {value:.9f}, gradient {np.linalg.norm(g) / first:.1e} of the initial one", file=sys.stderr)
             fits = {}
 
             def peer(name, rows):
@@ -77,7 +77,7 @@ def main():
                           {"scikit-learn, f32": peer("f32", x), "scikit-learn, f64": peer("f64", wide)}, 1, a.rounds, a.threads)
             for name, f in fits.items():
                 value, g = judge(np, wide, y, f.coef_.astype(float), f.intercept_.astype(float), strength)
-                print(f"{name}: objective {value:.9f}, gradient {np.linalg.norm(g) / first:.1e} of the first, "
+                print(f"{name}: objective {value:.9f}, gradient {np.linalg.norm(g) / first:.1e} of the initial one, "
                       f"{f.n_iter_[0]} steps", file=sys.stderr)
             print()
 

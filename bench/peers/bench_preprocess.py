@@ -3,9 +3,9 @@ without Pillow (decode_jpeg, antialiased resize of channels-last bytes; its pixe
 
     $(tests/golden/venv.sh) bench/peers/bench_preprocess.py build/bin/mode [FILE... | --rounds 7]
 
-Without files: pictures with the spectrum of photographs, made here, from 96 to 4000 pixels wide, at two qualities. Files
-are read beforehand by both. Rounds in turns; the ratio of each round's processor times, then the median: over 1 is ours
-being faster. --train: the training transform (crops of 0.9 to 1) instead of evaluation.
+Without files: synthetic pictures with the spectrum of photographs, from 96 to 4000 pixels wide, at two qualities. Both
+sides read the files beforehand. Rounds alternate; the median of each round's ratio of CPU times: over 1 means ours is
+faster. --train: the training transform (crops of 0.9 to 1) instead of evaluation.
 """
 import argparse
 import io

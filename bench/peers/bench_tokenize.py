@@ -1,10 +1,10 @@
-"""`mode bench tokenize` against Hugging Face's fast tokenizers: the same texts, one thread each, in turns, medians.
+"""`mode bench tokenize` against Hugging Face's fast tokenizers: the same texts, one thread each, alternating, medians.
 
     $(tests/golden/venv.sh) bench/peers/bench_tokenize.py build/bin/mode CACHE_DIR SHARD... [--rounds 9] [--texts FILE]
 
 CACHE_DIR of deploy/fetch-models.sh; the texts are the captions of the tar shards, or the lines of --texts. The peer is
-the tokenizers library itself, a batch a call (encode_batch_fast, no Python per text). Neither side's loading counts.
-A ratio over 1 is ours being faster.
+the tokenizers library itself, a batch per call (encode_batch_fast, no Python per text). Loading is not counted on either
+side. A ratio over 1 means ours is faster.
 """
 import argparse
 import gzip
@@ -79,7 +79,7 @@ def main():
         with open(tmp + "/texts", "w", encoding="utf-8", newline="\n") as f:
             f.writelines(t + "\n" for t in texts)
         base = [a.mode, "bench", "tokenize", "--texts", tmp + "/texts", "--rounds", "1", "--clip-merges", os.path.join(a.cache, "bpe_simple_vocab_16e6.txt.gz")]
-        print(f"{len(texts)} texts of {sum(map(len, texts)) / len(texts):.1f} characters; processor time of one thread, median of {a.rounds} rounds\n\n"
+        print(f"{len(texts)} texts of {sum(map(len, texts)) / len(texts):.1f} characters; CPU time of one thread, median of {a.rounds} rounds\n\n"
               "| ours | peer | ours, ns/text | peer, ns/text | ours, texts/s | **ratio** | lowest and highest of the rounds |\n|---|---|---|---|---|---|---|")
         for name, options, tokenizer, length in (("CLIP, openai cleaning", ["--clean", "openai"], clip, 77), ("CLIP, hf cleaning", ["--clean", "hf"], clip, 77),
                                                  ("WordPiece", ["--tokenizer", "bert:" + os.path.join(a.cache, "encoder"), "--context", "128"], bert, 128)):

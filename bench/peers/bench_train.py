@@ -1,10 +1,10 @@
-"""`mode bench train` against open_clip: the same pixels and texts, forward, loss, backward, AdamW, fp32, in turns.
+"""`mode bench train` against open_clip: the same pixels and texts, forward, loss, backward, AdamW, fp32, alternating.
 
     $(tests/golden/venv.sh) bench/peers/bench_train.py build/bin/mode SHARD... [--config ViT-B-32] [--batch 32] [--dense]
 
-Texts are captions of the tar shards; --words N: each is lengthened with others to N words, --dense: until it fills the
-context, so that there is no padding to be saved. Peers: open_clip's model and loss, AdamW (fused); compiled: by
-torch.compile; channels last; cut: with the context cut to the longest text of the batch.
+Texts are captions of the tar shards; --words N: each is extended with others to N words, --dense: until it fills the
+context, so that there is no padding to skip. Peers: open_clip's model and loss, AdamW (fused); compiled: torch.compile;
+channels last; cut: the context cut to the longest text of the batch.
 """
 import os
 import tempfile
@@ -52,7 +52,7 @@ def main():
         cmd = [a.mode, "bench", "train", "--config", a.config, "--pixels", tmp + "/pixels", "--texts", tmp + "/texts",
                "--clip-merges", a.merges]
         for how in a.peers.split(","):  # one at a time: each holds weights, gradients and moments
-            turns.compare(f"training {a.config}, batch {a.batch}, {lengths.float().mean():.1f} tokens a text", cmd,
+            turns.compare(f"training {a.config}, batch {a.batch}, {lengths.float().mean():.1f} tokens per text", cmd,
                           {f"open_clip, {how}": peer(how.split("+"))}, a.batch, a.rounds, a.threads)
 
 

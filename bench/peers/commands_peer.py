@@ -1,7 +1,7 @@
 """The peers' side of bench/peers/bench_commands.py: one measurement per call, prints one JSON line {"n", "seconds", "cpu"}.
 
-Only the work is timed: imports, model construction, compiling and a warm-up are not. cpu: processor seconds of this
-process and all below it. PEER_THREADS: threads (or processes), PEER_SHARDS: only the first so many shards.
+Only the work is timed: imports, model construction, compilation and a warm-up are not. cpu: CPU seconds of this process
+and all its descendants. PEER_THREADS: threads (or processes), PEER_SHARDS=N: only the first N shards.
 """
 import glob
 import io
@@ -41,7 +41,7 @@ def cpu_seconds():
         try:
             with open(path) as f:
                 fields = f.read().rsplit(")", 1)[1].split()
-        except OSError:  # gone meanwhile
+        except OSError:  # it has exited
             continue
         pid = int(path.split("/")[2])
         parent[pid] = int(fields[1])
@@ -65,7 +65,7 @@ class Clock:
 
 
 def captions(data, decode):
-    """tarfile + json over every shard, in as many processes as cores; decode: Pillow looks at every picture too."""
+    """tarfile + json over every shard, in PEER_THREADS processes; decode: Pillow decodes every picture, too."""
     from concurrent.futures import ProcessPoolExecutor
     files = shards(data)
     with ProcessPoolExecutor(THREADS) as pool:
@@ -143,7 +143,7 @@ def encode(data, model_dir, limit, compiled):
 def train(data, model_dir, steps, compiled, is_cut, workers):
     """open_clip's model and loss, AdamW (fused), fp32, RandomResizedCrop from JPEG by DataLoader workers; batch 256.
 
-    cut: the context length is that of the longest caption instead of the config's, as far as padding can be avoided."""
+    cut: the context length is that of the longest caption instead of the config's."""
     import open_clip
     import torch
     from open_clip.loss import ClipLoss

@@ -1,6 +1,6 @@
-"""Pictures and captions that benches make, of no one's photographs: the spectrum of photographs, JPEGs of their sizes.
+"""Synthetic pictures and captions for benchmarks: the spectrum of photographs, JPEGs of their sizes.
 
-    PYTHON bench/peers/pictures.py FOLDER [500x375 1024x768]     the shards that bench_cuda_loader.py takes
+    PYTHON bench/peers/pictures.py FOLDER [500x375 1024x768]     the shards for bench_cuda_loader.py
 """
 import io
 import multiprocessing
@@ -12,14 +12,14 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-# each is one token of CLIP's
+# each is one token of CLIP's tokenizer
 WORDS = ("a the of on in with two three red blue green white black old small large man woman child dog cat horse bird tree "
          "house street car boat table chair window door garden river sea beach sky sun snow rain light night city road "
          "bridge field grass flower book paper glass water fire stone wood hand face hair hat shirt dress shoe").split()
 
 
 def photograph(w, h, seed):
-    """Noise of every scale, weaker the finer it is, colours less than light."""
+    """Noise at every scale, with an amplitude that falls with the frequency, less in colour than in luminance."""
     rng = np.random.default_rng(seed)
     out, n = np.full((h, w, 3), 120, np.float32), 4
     while n < 2 * max(w, h):
@@ -32,7 +32,7 @@ def photograph(w, h, seed):
 
 
 def jpeg(job):
-    """Of a photograph (width, height, seed), with the commonest settings of cameras and web sites."""
+    """The JPEG of a photograph (width, height, seed), with the most common settings of cameras and web sites."""
     out = io.BytesIO()
     photograph(*job).save(out, "JPEG", quality=90)
     return out.getvalue()
@@ -42,13 +42,13 @@ LONGEST = 36
 
 
 def caption(draw):
-    """8 to LONGEST tokens with the two at the ends."""
+    """8 to LONGEST tokens, including start and end."""
     return " ".join(draw.choices(WORDS, k=draw.randint(6, LONGEST - 2)))
 
 
 def shards(folder, w, h, n_pictures=1024, n_samples=16384, per_shard=1024):
-    """Tars of n_samples pairs, .jpg and .txt, of n_pictures pictures that come again with other captions. Their paths; what
-    a call before has made is taken as it is. Also: the mean size of a picture in bytes."""
+    """Tars of n_samples pairs, .jpg and .txt, of n_pictures pictures, repeated with other captions; those of an earlier call
+    are reused. Returns their paths and the mean size of a picture in bytes."""
     done = os.path.join(folder, f"{w}x{h}-{n_pictures}-{n_samples}-{per_shard}")
     paths = [os.path.join(done, f"{i:05d}.tar") for i in range((n_samples + per_shard - 1) // per_shard)]
     if not os.path.isdir(done):

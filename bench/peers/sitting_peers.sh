@@ -1,10 +1,10 @@
 #!/bin/sh
-# sitting_peers.sh BUILD BIN OUT [SECONDS [STEP...]] - the peers on a borrowed GPU, those first that a target names: BUILD has
-# cuda-bench (tests/cuda), BIN the mode command of a build with -DMODE_CUDA=ON. As tests/cuda/sitting.sh: each step has a
-# limit, all end within SECONDS (default 780), logs are in OUT; rows of tables go to stdout as they come. PYTHON (python3)
-# has torch for CUDA; WHEELS, where it is set, is a folder of wheels.sh's, which is installed first. What need not be kept
-# (that, 3 GB of shards) is in SCRATCH (/tmp/mode-peers). MODE_TEST_MODELS: the folder of `make models`. LENGTHS: a file of
-# `mode tokenize --lengths` in the place of 22 tokens.
+# sitting_peers.sh BUILD BIN OUT [SECONDS [STEP...]] - the peers on a borrowed GPU, those with a target first: BUILD has
+# cuda-bench (tests/cuda), BIN the mode command of a build with -DMODE_CUDA=ON. As in tests/cuda/sitting.sh, each step has a
+# time limit, all end within SECONDS (default 780), logs are in OUT; table rows are printed as they come. PYTHON (python3)
+# has torch for CUDA; WHEELS, if set, is a folder made by wheels.sh, which is installed first. Temporary files (these
+# packages, 3 GB of shards) are in SCRATCH (/tmp/mode-peers). MODE_TEST_MODELS: the folder of `make models`. LENGTHS: a file
+# of `mode tokenize --lengths`, instead of 22 tokens.
 #
 #   train-b32 shards loader-500x375 loader-1024x768 embed kmeans train-l14 train-b16 dense-b32 nothing-saved encode fp8
 set -u
@@ -15,7 +15,7 @@ only=" $* " here=$(cd "$(dirname "$0")" && pwd) python=${PYTHON:-python3} scratc
 : "${MODE_TEST_MODELS:?the folder of make models}"
 export MODE_CLIP_MERGES="${MODE_CLIP_MERGES:-$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz}" PYTHONUNBUFFERED=1
 rows='^| '
-# another device and a small batch are for trying this script alone
+# another device and a small batch are only for trying this script
 device=${DEVICE:-cuda} backend=${BACKEND:-cuda-bf16} batch=${BATCH:-1024}
 mkdir -p "$scratch"
 

@@ -1,11 +1,11 @@
-"""Ours and a peer in turns: `mode bench SUBJECT --turns` waits for a line before each round, the peer computes between.
+"""Ours and a peer alternate: `mode bench SUBJECT --turns` waits for a line before each round, the peer computes in between.
 
-Both keep their models loaded, both get the same inputs; of each round processor time and wall time are taken. On a
-machine that others use, trust the ratio of processor times with one thread. A ratio over 1 is ours being faster.
+Both keep their models loaded, both get the same inputs; CPU time and wall time of each round are taken. On a shared
+machine, trust the ratio of CPU times with one thread. A ratio over 1 means ours is faster.
 
-Where a device computes a round is as many times the work as fill --seconds: so the device's power and clocks settle, and
-a peer, which is waited for at the round's end alone, runs ahead of its device as it does in use. Ours waits as often as
-it does in use: once a step of training.
+On a device a round repeats the work until --seconds are filled, so that the device's power and clocks settle, and a peer,
+which is synchronised only at the round's end, launches ahead of its device as it does in use. Ours synchronises as often
+as in use: once a training step.
 """
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ import tarfile
 import threading
 import time
 
-# the peer at its best: PyTorch's large buffers stay with the process instead of going back to the system at each step
+# the peer at its best: malloc keeps PyTorch's large buffers instead of returning them to the system at each step
 PEER_ENV = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 
 
@@ -28,39 +28,39 @@ def arguments(doc):
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("mode", help="the mode command")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--threads", type=int, help="of either side (default: 1; beside a GPU every processor)")
+    p.add_argument("--threads", type=int, help="threads of each side (default: 1; with a GPU all cores)")
     p.set_defaults(seconds=0)
     return p
 
 
 def device_argument(p, default):
-    p.add_argument("--device", default=default, choices=["cuda", "cpu"], help="of the peer; ours is told by --backend")
-    p.add_argument("--seconds", type=float, default=1, help="of a round at least, where a device computes")
+    p.add_argument("--device", default=default, choices=["cuda", "cpu"], help="the peer's device; ours is --backend")
+    p.add_argument("--seconds", type=float, default=1, help="minimum length of a round on a device")
 
 
 def device(torch, a):
-    """a.device, or the end of it all: the peers of a GPU are measured on none but a GPU by mistake."""
+    """a.device; exits if it is missing, so that peers never run on the CPU by mistake."""
     if a.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("PyTorch finds no usable GPU here. HINT: --device cpu puts the processor in its place, which proves that "
-                 "this runs, and nothing else")
+        sys.exit("PyTorch finds no usable GPU here. HINT: --device cpu runs the peer on the CPU, which proves that this "
+                 "script runs, and nothing else")
     if a.device == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
         torch.backends.cuda.enable_cudnn_sdp(True)
     return a.device
 
 
 def tf32(torch, on):
-    """Products of f32: in TF32, or in f32, which is PyTorch's default. Of all the process: each round says it again."""
+    """f32 GEMMs in TF32, or in f32, PyTorch's default. The setting is global to the process: each round sets it again."""
     torch.set_float32_matmul_precision("high" if on else "highest")
 
 
 def waiting(torch, a):
-    """What waits for the peer's device."""
+    """A function that synchronises with the peer's device."""
     return torch.cuda.synchronize if a.device == "cuda" else lambda: None
 
 
 def training(torch, model, net, amp=None):
-    """A function of pixels and ids that begins one step of open_clip's model, of which net is the compiled form: loss,
-    backward, AdamW (fused)."""
+    """A function of pixels and ids that launches one training step of open_clip's model (net: the same, perhaps compiled):
+    forward, loss, backward, AdamW (fused)."""
     from open_clip.loss import ClipLoss
     opt = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2, fused=True)
     loss_of = ClipLoss()
@@ -77,7 +77,7 @@ def training(torch, model, net, amp=None):
 
 
 def begin(a):
-    """Before torch is imported: the environment of both sides. The malloc settings are read at a process's start."""
+    """Sets the environment of both sides, before torch is imported; malloc reads its settings at process start."""
     if any(os.environ.get(k) != v for k, v in PEER_ENV.items()):
         os.execve(sys.executable, [sys.executable] + sys.argv, {**os.environ, **PEER_ENV})
     a.threads = a.threads or (processors() if getattr(a, "device", "cpu") == "cuda" else 1)
@@ -130,14 +130,14 @@ class Ours:
 
 
 class Clocks:
-    """What nvidia-smi says of the first GPU, ten times a second, by a process beside. Of each round: mean and lowest clock
-    of its multiprocessors, mean and highest power, and why the clock was held down, if it was."""
+    """Samples the first GPU by nvidia-smi, ten times a second. For each round: mean and lowest SM clock, mean and highest
+    power, and the throttle reasons, if any."""
     SMI = ["nvidia-smi", "-i", os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0], "--format=csv,noheader,nounits"]
-    # by the names of newer drivers, then of older ones; without "instant" power is a mean of a second
+    # field names of newer drivers, then of older ones; without "instant" power is a one-second mean
     ASKED = ["clocks.sm,power.draw.instant,temperature.gpu,clocks_event_reasons.active",
              "clocks.sm,power.draw,temperature.gpu,clocks_throttle_reasons.active"]
-    REASONS = {0x4: "power cap", 0x8: "slowdown by hardware", 0x20: "thermal slowdown by software",
-               0x40: "thermal slowdown by hardware", 0x80: "power brake"}
+    REASONS = {0x4: "power cap", 0x8: "HW slowdown", 0x20: "SW thermal slowdown", 0x40: "HW thermal slowdown",
+               0x80: "HW power brake slowdown"}
 
     def __init__(self):
         self.rows, self.p = [], None
@@ -164,14 +164,14 @@ class Clocks:
                 continue
 
     def between(self, begun, ended):
-        """A clause about the time between two of time.perf_counter()."""
+        """A clause about the time between two values of time.perf_counter()."""
         rows = [r for r in list(self.rows) if begun <= r[0] <= ended]
         if not rows:
             return "clocks are not known"
         held = {name for r in rows for bit, name in self.REASONS.items() if r[4] & bit}
         return (f"SM {statistics.mean(r[1] for r in rows):.0f} MHz, lowest {min(r[1] for r in rows):.0f}, "
                 f"{statistics.mean(r[2] for r in rows):.0f} W, highest {max(r[2] for r in rows):.0f}, "
-                f"{max(r[3] for r in rows):.0f} C, held down by: {', '.join(sorted(held)) or 'nothing'}")
+                f"{max(r[3] for r in rows):.0f} C, throttle reasons: {', '.join(sorted(held)) or 'none'}")
 
     def close(self):
         if self.p:
@@ -180,7 +180,7 @@ class Clocks:
 
 
 def peer_round(work, n, times=1, wait=lambda: None):
-    """(processor, wall) seconds for one item, of work done so many times, n items each, and one wait."""
+    """(CPU, wall) seconds per item of `times` times work, n items each, and one wait."""
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(times):
         work()
@@ -189,7 +189,7 @@ def peer_round(work, n, times=1, wait=lambda: None):
 
 
 def times_of(work, n, seconds, wait):
-    """How often work fits into so many seconds."""
+    """How often work has to be repeated to fill the seconds."""
     return max(1, math.ceil(seconds / (n * peer_round(work, n, 2, wait)[1]))) if seconds else 1
 
 
@@ -198,17 +198,17 @@ def processors():
 
 
 def compare(what, cmd, peers, n, rounds, threads, clocks=None, seconds=0, wait=lambda: None):
-    """peers: {name: function that begins n items' work}; each is warmed up, then rounds in turns; prints a table. A round
-    is the work once or, with `seconds`, as often as fills them; `wait` ends it. The ratio is of processor time or, where
-    the work is a device's, which `clocks` says, of wall time; then every round is logged on stderr with the clocks.
-    Returns {name: (ours, peer)}: medians of the seconds for one item."""
+    """peers: {name: function that launches the work of n items}; each is warmed up, then rounds alternate; prints a table. A
+    round is the work once or, with `seconds`, as often as fills them; `wait` ends it. The ratio is of CPU time or, on a
+    device (`clocks` is given), of wall time; then every round is logged on stderr with the clocks. Returns
+    {name: (ours, peer)}: median seconds per item."""
     k = 1 if clocks else 0
     head, other = ("wall", "CPU") if clocks else ("CPU", "wall")
-    print(f"{what}; {threads} thread(s) each, {rounds} rounds in turns{f' of {seconds:g} s' if seconds else ''}, medians\n\n"
+    print(f"{what}; {threads} thread(s) each, {rounds} alternating rounds{f' of {seconds:g} s' if seconds else ''}, medians\n\n"
           f"| peer | ours, {head} ms/item | peer, {head} ms/item | **{head} ratio** | lowest, highest | {other} ratio |\n"
           "|---|---|---|---|---|---|", flush=True)
     ours, medians = Ours(cmd, 1 + rounds * len(peers), seconds), {}
-    ours.round()  # not beside the peer's warm-up: either side may be choosing algorithms by the clock
+    ours.round()  # not concurrently with the peer's warm-up: either side may be autotuning
     for name, work in peers.items():
         for _ in range(2):
             peer_round(work, n, 1, wait)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# wheels.sh FOLDER [PYTHON-VERSION [TORCH-VERSION]] - the wheels that the peers need on a machine with a GPU which reaches no
-# package index: open_clip, transformers, ftfy and all that these need, but for torch itself and NVIDIA's packages, which
-# are too large to carry and are there already. `python3 -c "import sys, torch; print(sys.version, torch.__version__)"`
-# says there which versions are meant; with TORCH-VERSION the torchvision for it comes too. There:
+# wheels.sh FOLDER [PYTHON-VERSION [TORCH-VERSION]] - the wheels that the peers need on a GPU machine without a package
+# index: open_clip, transformers, ftfy and their dependencies, except torch itself and NVIDIA's packages, which are too
+# large to carry and are installed there. `python3 -c "import sys, torch; print(sys.version, torch.__version__)"` prints
+# there which versions to give; with TORCH-VERSION the matching torchvision is included. There:
 #
 #     python3 -m pip install --no-index --no-deps --target SITE FOLDER/*.whl && export PYTHONPATH=SITE
 set -eu

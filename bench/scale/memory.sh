@@ -1,7 +1,7 @@
 #!/bin/sh
 # memory.sh BUILD OUT - memory and disk of every step on plain files, with 100,000 and with 1,000,000 captions (one shard of
-# 10,000 drawn pairs under 10 and under 100 names), a tiny encoder and a tiny CLIP. What is the same in both columns does not
-# grow with the captions; what is not grows by the last column for each. `make scale-memory`.
+# 10,000 synthetic pairs under 10 and under 100 names), a tiny encoder and a tiny CLIP. The last column is the growth per
+# caption. `make scale-memory`.
 set -eu
 bin=$1/bin out=$2
 merges=${MODE_CLIP_MERGES:-$HOME/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz}
@@ -15,7 +15,7 @@ cat >tiny.json <<'JSON'
 {"embed_dim": 32, "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
  "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
 JSON
-peak() { # command...: peak resident memory, KiB, all of it and what is not files (which the kernel may drop)
+peak() { # command...: peak resident memory, KiB, all of it and the anonymous part (the kernel may drop file pages)
     python3 - "$@" <<'PY'
 import os, subprocess, sys, time
 p = subprocess.Popen(sys.argv[1:], stdout=open("log", "a"), stderr=subprocess.STDOUT)
@@ -31,12 +31,12 @@ print(most, anon)
 sys.exit(p.returncode)
 PY
 }
-row() { # step, bytes of 10 shards, of 100
+row() { # step, KiB with 10 shards, with 100
     set -- "$1" $2 $3
     echo "$@" | awk '{printf "%-10s %9.1f MiB (%7.1f)   %9.1f MiB (%7.1f)   %7.1f B (%.1f B)\n", $1, $2 / 1024, $3 / 1024, $4 / 1024, $5 / 1024,
         ($4 - $2) * 1024 / 9e5, ($5 - $3) * 1024 / 9e5}'
 }
-echo "step       100,000 (without files)      1,000,000 (without files)    a caption more"
+echo "step       100,000 (anonymous)          1,000,000 (anonymous)        per caption"
 for n in 10 100; do
     eval "captions_$n='$(peak "$bin/mode" captions shards-$n --out captions-$n --text-keys 'json:texts[]')'"
     ls captions-$n/*.captions.bin | head -n $n >list-$n
@@ -57,4 +57,4 @@ for n in 10 100; do
 done
 row train "$train_10" "$train_100"
 size() { stat -c %s "$1"; }
-echo "disk, bytes a caption: captions.bin $(($(size captions-10/00000.captions.bin) / 10000)), feat.safetensors $(($(size one.safetensors) / 10000)) (12 numbers; 4 for each number), assign.safetensors $(($(size assign.safetensors) / 10000))"
+echo "disk, bytes per caption: captions.bin $(($(size captions-10/00000.captions.bin) / 10000)), feat.safetensors $(($(size one.safetensors) / 10000)) (12 dimensions, 4 bytes each), assign.safetensors $(($(size assign.safetensors) / 10000))"

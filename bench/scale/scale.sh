@@ -1,7 +1,7 @@
 #!/bin/sh
-# scale.sh BUILD OUT [SHARDS [WORKERS [SLOTS [TASK_MS]]]] - how far one coordinator goes: a run of SHARDS tiny shards with a
-# real coordinator and a real Redis, done by made-up workers (tests/tools/crowd.c) that commit results without computing
-# anything. In the midst the coordinator is killed and started again. Prints one line for each figure. `make scale`.
+# scale.sh BUILD OUT [SHARDS [WORKERS [SLOTS [TASK_MS]]]] - scalability of one coordinator: a run of SHARDS tiny shards with
+# a real coordinator and a real Redis, done by simulated workers (tests/tools/crowd.c) that commit results without computing
+# anything. Midway the coordinator is killed and restarted. Prints one line per figure. `make scale`.
 set -eu
 bin=$1/bin out=$2 shards=${3:-10000} workers=${4:-210} slots=${5:-2} task_ms=${6:-100}
 port=18399
@@ -85,9 +85,9 @@ kill -9 $pid
 wait $pid 2>/dev/null || true
 t2=$(now)
 coordinator
-say "killed; answers again after, s" "$(answers)"
+say "killed; answers after a restart, s" "$(answers)"
 while [ "$(handouts)" = 0 ]; do sleep 0.05; done
-say "killed; hands out tasks again after, s" "$(since "$t2")"
+say "killed; hands out tasks after a restart, s" "$(since "$t2")"
 for s in embed assign; do
     wait_done $s "$shards"
     say "$s done after, s" "$(since "$t")"
@@ -98,8 +98,8 @@ status | grep -m 1 '"state"'
 tasks=$(stage | awk '{n += $3} END {print n}')
 say "tasks" "$tasks"
 say "coordinator: memory" "$(rss $pid), at most $(peak $pid)"
-say "coordinator: CPU ms a task" "$(echo "$(cpu $pid) $first_cpu $tasks" | awk '{printf "%.3f", 1000 * ($1 + $2) / $3}')"
-say "Redis: commands a task" "$(echo "$(info total_commands_processed) $tasks" | awk '{printf "%.1f", $1 / $2}')"
+say "coordinator: CPU ms per task" "$(echo "$(cpu $pid) $first_cpu $tasks" | awk '{printf "%.3f", 1000 * ($1 + $2) / $3}')"
+say "Redis: commands per task" "$(echo "$(info total_commands_processed) $tasks" | awk '{printf "%.1f", $1 / $2}')"
 say "Redis: memory" "$(info used_memory_human), at most $(info used_memory_peak_human)"
 say "plan.json, bytes" "$(wc -c <"$w/runs/scale/plan.json")"
 say "largest task record, bytes" "$(find "$w/tasks" -type f -printf '%s\n' | sort -n | tail -n 1)"

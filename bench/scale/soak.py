@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""soak.py BUILD OUT [SECONDS [SEED]] - runs of a small pipeline, one after another, while something is always being killed (-9),
-stopped for a while or wiped: Redis, the coordinator, agents, compute processes, now and then the supervisor. Every run must
-end, with the bytes of an undisturbed one, a ledger that adds up, and nothing left running. Exit 1 at the first that does not.
-Leases are 4 s here, so that what is stopped for longer comes back as a zombie. Needs `make models`."""
+"""soak.py BUILD OUT [SECONDS [SEED]] - runs of a small pipeline, serially, while Redis, the coordinator, agents, compute
+processes and occasionally the supervisor are killed (-9), paused (SIGSTOP) or, Redis, wiped at random. Every run must end
+with the bytes of an undisturbed one, a ledger that adds up, and no process left. Exit 1 at the first that does not. Leases
+are 4 s here, so a worker paused for longer returns as a zombie. Needs `make models`."""
 import glob, os, random, re, shutil, signal, subprocess, sys, time
 
 BIN, OUT = os.path.join(os.path.abspath(sys.argv[1]), "bin"), os.path.abspath(sys.argv[2])
@@ -50,7 +50,7 @@ def prepare(ws):
 
 
 def pids(ws):
-    """(name, pid) of everything that may be hit."""
+    """(name, pid) of every process that may be hit."""
     found = []
     for path in glob.glob(f"{ws}/run/*.pid"):
         name = os.path.basename(path)[:-4]
@@ -66,7 +66,7 @@ def pids(ws):
 
 
 def ours(ws, pid):
-    """A pid file may be older than the process that has the number now."""
+    """The pid of a stale pid file may belong to another process now."""
     try:
         return ws.encode() in open(f"/proc/{pid}/cmdline", "rb").read()
     except OSError:
@@ -89,7 +89,7 @@ def hit(ws, stopped, log):
     name, pid = rng.choices(victims, weight)[0]
     what = rng.choice(["kill", "kill", "stop", "wipe" if name == "redis" else "kill"])
     if what == "stop" and name != "supervisor":
-        for_s = rng.choice([0.3, 1, 3, 7, 12, 0.3, 1, 3, 7, 12, 45])  # now and then until every link is given up
+        for_s = rng.choice([0.3, 1, 3, 7, 12, 0.3, 1, 3, 7, 12, 45])  # 45: until every connection has timed out
         if send(pid, signal.SIGSTOP):
             stopped[pid] = time.time() + for_s
             log.append(f"stop {name} for {for_s} s")
@@ -98,7 +98,7 @@ def hit(ws, stopped, log):
         log.append(f"{what} {name}")
     if what == "wipe":
         shutil.rmtree(f"{ws}/redis", ignore_errors=True)
-    if name == "supervisor":  # nothing restarts it but a person
+    if name == "supervisor":  # only a person restarts it
         time.sleep(0.5)
         must("mode up after the supervisor was killed", mode("up", "--workspace", ws, "--workers", WORKERS))
 
@@ -116,10 +116,10 @@ def storm(ws, number):
     prepare(ws)
     log, stopped, began = [], {}, time.time()
     run, again = start(ws), 0
-    calm_at = began + rng.uniform(10, 60)  # after which it is let go on, or it might never end
+    calm_at = began + rng.uniform(10, 60)  # from then on it is left alone, or it might never end
     while True:
-        if run.poll() == 65 and given_up_for_kills(ws):  # three kills of one task's process are the task's fault, as far as
-            run, again = start(ws), again + 1  # anybody can tell: a person would run it again
+        if run.poll() == 65 and given_up_for_kills(ws):  # after three kills of its process a task is blamed and given up;
+            run, again = start(ws), again + 1  # a person would run it again
         elif run.poll() is not None:
             break
         time.sleep(rng.uniform(0.05, 1.5))
@@ -168,7 +168,7 @@ while time.time() < until:
     ws = f"{OUT}/storm-{SEED}-{number}"
     try:
         hits += storm(ws, number)
-    finally:  # what failed is kept, but does not go on
+    finally:  # a failed workspace is kept, but stopped
         if os.path.exists(ws):
             mode("down", "--workspace", ws)
 print(f"soak: ok, {number} runs, {hits} hits, seed {SEED}")

@@ -1,9 +1,9 @@
 #!/bin/sh
 # data.sh CACHE_DIR OUT_DIR full|smoke - the demo's training shards and evaluation sets in OUT_DIR (train/, eval/,
-# SOURCES.md), built from Debian packages that are kept in CACHE_DIR/demo-packages. When OUT_DIR holds the same version of
-# the data, from the same packages and options, nothing is done. Prints sources, licences and counts.
+# SOURCES.md), built from Debian packages that are cached in CACHE_DIR/demo-packages. When OUT_DIR holds the same version
+# of the data, from the same packages and options, nothing is done. Prints sources, licences and counts.
 #
-# OUT_DIR is always whole: the data are built beside it and put in its place when they are on disk.
+# OUT_DIR is always complete: the data are built next to it and renamed into place once they are synced to disk.
 #
 # The builder is mode-demo-data: on PATH, else in the build folder of this source tree.
 set -eu
@@ -26,14 +26,14 @@ without=
 version=$("$builder" --version)
 stamp=$({ echo "$profile $without"; echo "$version"; cat "$packages/packages.tsv"; } | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$out/.stamp" 2>/dev/null)" = "$stamp" ]; then
-    echo "The data in $out are there already: see $out/SOURCES.md"
+    echo "The data in $out are up to date: see $out/SOURCES.md"
     exit 0
 fi
 rm -rf "$out.new" "$out.old"
 mkdir -p "$out.new"
 "$builder" --packages "$packages" --out "$out.new" --profile "$profile" $without
 echo "$stamp" >"$out.new/.stamp"
-sync -f "$out.new" # a stamp must not outlive the files it speaks for
+sync -f "$out.new" # after a power loss a stamp must not be there without its files
 if [ -e "$out" ]; then mv "$out" "$out.old"; fi
 mv "$out.new" "$out"
 rm -rf "$out.old"

@@ -1,9 +1,9 @@
 #!/bin/sh
-# packages.sh CACHE_DIR full|smoke - fetch the Debian packages that hold the demo's pictures and unpack what is needed
-# of them into CACHE_DIR/root. Nothing is installed. What is there already is not fetched again, so a filled folder
-# needs no network; remove CACHE_DIR to get newer versions. CACHE_DIR/packages.tsv: name, version, bytes, SHA-256.
+# packages.sh CACHE_DIR full|smoke - fetch the Debian packages that hold the demo's pictures and unpack the files used
+# into CACHE_DIR/root. Nothing is installed. Packages in CACHE_DIR are not fetched again, so a complete folder needs no
+# network; remove CACHE_DIR to get newer versions. CACHE_DIR/packages.tsv: name, version, bytes, SHA-256.
 #
-# Exit codes: 0 done, 2 wrong usage, 66 a package cannot be had, 69 no apt-get or dpkg-deb, 74 unpacking failed.
+# Exit codes: 0 done, 2 wrong usage, 66 a package cannot be fetched, 69 no apt-get or dpkg-deb, 74 unpacking failed.
 set -eu
 
 # package, MB to fetch, and the paths used of it
@@ -20,7 +20,7 @@ iso-flags-png-320x240 5 ./usr/share/iso-flags-png-320x240
 fonts-dejavu-core 1 ./usr/share/fonts/truetype/dejavu
 tuxpaint-stamps-default 161 ./usr/share/tuxpaint/stamps'
 
-# What follows when a package is missing.
+# What is lost without a package.
 consequence() {
     case $1 in
     openclipart-svg) echo "it holds a third of the training pairs, two evaluation sets of clip art and two of cards" ;;
@@ -43,7 +43,7 @@ if [ "${1:-}" = --unpack ]; then
     done_mark=$2/root/.$(basename "$deb" .deb)
     [ -e "$done_mark" ] && exit 0
     if ! dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$2/root" $(paths_of "$3") "./usr/share/doc/$3/copyright"; then
-        echo "packages.sh: $deb cannot be unpacked into $2/root (full disk, or a damaged file: remove it and call again)" >&2
+        echo "packages.sh: $deb cannot be unpacked into $2/root (full disk, or a damaged file: remove it and run this again)" >&2
         exit 74
     fi
     printf '%s\t%s\t%s\t%s\n' "$3" "$(dpkg-deb -f "$deb" Version)" "$(wc -c <"$deb")" "$(sha256sum "$deb" | cut -d' ' -f1)" >"$done_mark"
@@ -67,7 +67,7 @@ packages=$(echo "$table" | cut -d' ' -f1)
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# lists of our own: the system's may be missing or out of date, and only root may renew them
+# our own package lists: the system's may be missing or out of date, and only root may update them
 own_lists="-o Dir::State::Lists=$cache/apt/lists -o Dir::Cache=$cache/apt/cache"
 [ "$(id -u)" != 0 ] || own_lists="$own_lists -o APT::Sandbox::User=root"
 options=

@@ -1,7 +1,7 @@
 #!/bin/sh
 # prepare.sh DIR full|smoke [BIN] - everything the demo's run needs, into DIR: data/train and data/eval (built from
-# Debian packages), models/ (text encoder, CLIP merges) and run.yaml. Downloads are kept in MODE_CACHE
-# (default ~/.cache/mode); what is there already is not made again. BIN: folder of mode-demo-data (default: PATH).
+# Debian packages), models/ (text encoder, CLIP merges) and run.yaml. Downloads are cached in MODE_CACHE
+# (default ~/.cache/mode); existing files are not made again. BIN: folder of mode-demo-data (default: PATH).
 set -eu
 dir=$1 profile=$2 bin=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)

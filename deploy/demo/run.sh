@@ -12,7 +12,7 @@ mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 "$here/prepare.sh" "$dir" "$profile" "$build/bin"
 
-# the services live as long as the demo; a demo that was interrupted finds its finished work again
+# the services stop with the demo; run again after an interruption, it reuses its finished work
 trap '"$mode" down --workspace "$dir" >/dev/null 2>&1 || true' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

@@ -1,12 +1,12 @@
 #!/bin/sh
-# aarch64.sh BUILD [TEST...] - compile MoDE for aarch64 and run tests on such a processor, which qemu emulates.
+# aarch64.sh BUILD [TEST...] - cross-compile MoDE for aarch64 and run tests on such a CPU, emulated by qemu.
 #
-# A cross compiler makes the programs and tests with Debian's libraries for arm64, in BUILD. Debian's kernel for arm64 is
-# booted with them in its memory: a whole machine, so that the filter of system calls, which qemu's emulation of single
-# programs lacks, is there. TEST: names of BUILD/tests; without, those that hold bits (pictures, texts, products, clusters,
-# files of others) and the filter. The verdict comes over the serial port and is left, with all that the tests said, in
-# BUILD/aarch64.txt. Takes some minutes, the first time a quarter of an hour. Nothing is installed: libraries and kernel
-# are fetched with apt, and unpacked in BUILD/root. $MODE_AARCH64_CPU: the processor (`qemu-system-aarch64 -cpu help`).
+# A cross compiler builds the programs and tests with Debian's libraries for arm64, in BUILD. Debian's kernel for arm64 is
+# booted with them in an initramfs: a full system, because qemu's user-mode emulation lacks seccomp filters. TEST: names of
+# BUILD/tests; by default those that compare bits (pictures, texts, GEMMs, clusters, other libraries' files) and the
+# filter's. The verdict comes over the serial port and is kept, with the tests' output, in BUILD/aarch64.txt. Takes some
+# minutes, the first time 15. Nothing is installed: libraries and kernel are fetched with apt, and unpacked in BUILD/root.
+# $MODE_AARCH64_CPU: the CPU model (`qemu-system-aarch64 -cpu help`).
 set -eu
 build=$1 here=$(cd "$(dirname "$0")" && pwd) cpu=${MODE_AARCH64_CPU:-neoverse-n1}
 top=$(cd "$here/../.." && pwd)
@@ -26,7 +26,7 @@ mkdir -p "$build"
 build=$(cd "$build" && pwd)
 root=$build/root lib=$build/root/usr/lib/aarch64-linux-gnu
 
-# ---- Debian's packages for arm64: apt with a state of its own, for which nothing is installed ----
+# ---- Debian's packages for arm64: apt with a separate state directory, in which nothing is installed ----
 
 apt() {
     apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State="$build/apt" \
@@ -51,12 +51,12 @@ fetch_root() {
     mv "$root"/boot/vmlinuz-* "$build/vmlinuz"
     ln -sf openblas-pthread/libopenblas.so.0 "$lib/libopenblas.so.0" # as update-alternatives would
     ln -sf ../openblas-pthread/pkgconfig/openblas.pc "$lib/pkgconfig/openblas.pc"
-    # links of libraries to what lies below / of that machine: below here
+    # absolute links between libraries: relative to this root
     find "$lib" -type l -lname '/*' | while read -r link; do ln -sf "$root$(readlink "$link")" "$link"; done
     rm -rf "$build/apt" "${root:?}/boot" "$root/usr/lib/modules"
     : >"$build/root-is-whole"
 }
-[ -e "$build/root-is-whole" ] || { echo "fetching Debian's libraries and kernel for arm64, which are unpacked and not installed" && fetch_root; }
+[ -e "$build/root-is-whole" ] || { echo "fetching Debian's libraries and kernel for arm64; they are unpacked, not installed" && fetch_root; }
 
 # ---- programs and tests ----
 
@@ -118,7 +118,7 @@ rm -rf "$work" "$build/initrd.gz"
 tr -d '\r' <"$build/aarch64.txt" | grep '^aarch64 test: ' || true
 if ! grep -q '^aarch64 verdict: the end' "$build/aarch64.txt" ||
     tr -d '\r' <"$build/aarch64.txt" | grep '^aarch64 test: ' | grep -vqE ' exits with (0|77)$'; then
-    echo "aarch64.sh: a test failed, or there was no end: $build/aarch64.txt" >&2
+    echo "aarch64.sh: a test failed, or the system did not finish: $build/aarch64.txt" >&2
     exit 1
 fi
-echo "$cpu in qemu: all is compiled for aarch64, and these tests pass"
+echo "$cpu in qemu: everything compiles for aarch64, and these tests pass"

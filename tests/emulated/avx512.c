@@ -1,10 +1,10 @@
 /* avx512 - the op cases of tests/ops on "cpu-avx512" against "ref", as the only program of an emulated machine.
  *
- *     mode-test-avx512 zmm       this machine has AVX-512 and its system keeps the registers: cpu is cpu-avx512
- *     mode-test-avx512 no-zmm    the processor says AVX-512, the system does not keep the registers: it is not used
+ *     mode-test-avx512 zmm       the CPU has AVX-512 and the OS saves its registers: cpu is cpu-avx512
+ *     mode-test-avx512 no-zmm    the CPU reports AVX-512, the OS does not save its registers: it is not used
  *
- * The kernel passes the word after "--" of its command line. The verdict is the last line; as process 1 the program
- * then turns the machine off. It is linked statically: the machine has nothing but this file. */
+ * The kernel passes the word after "--" of its command line. The verdict is the last line; as PID 1 the program then
+ * powers the machine off. It is linked statically: the machine has no other file. */
 #include "nn/backend.h"
 #include "ops/op_cases.h"
 
@@ -58,7 +58,7 @@ static int compare(const char *name)
 int main(int argc, char **argv)
 {
     bool zmm = false;
-    for (int i = 1; i < argc; i++) zmm |= strcmp(argv[i], "zmm") == 0; /* loaders add words of their own */
+    for (int i = 1; i < argc; i++) zmm |= strcmp(argv[i], "zmm") == 0; /* boot loaders add arguments of their own */
     unsigned a, b = 0, c, d, state = 0, high;
     __cpuid_count(7, 0, a, b, c, d);
     bool says = b >> 16 & 1;
@@ -71,7 +71,7 @@ int main(int argc, char **argv)
     printf("avx512 verdict: %s, %d op cases compared, %d wrong\n", bad ? "FAILED" : "passed", zmm ? N_OP_CASES : 0, bad);
     fflush(stdout);
     if (getpid() == 1) {
-        sleep(1); /* the serial port sends what it has */
+        sleep(1); /* the serial port drains */
         reboot(RB_POWER_OFF);
     }
     return bad != 0;

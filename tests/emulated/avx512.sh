@@ -1,11 +1,11 @@
 #!/bin/sh
-# avx512.sh BUILD - run the AVX-512 kernels where no processor has AVX-512: in bochs, an emulator of whole machines.
+# avx512.sh BUILD - run the AVX-512 kernels on a machine without AVX-512: in bochs, a full-system emulator.
 #
-# A CD with Debian's kernel and one program, BUILD/bin/mode-test-avx512, is booted twice on the emulated processor
-# $MODE_AVX512_CPU (corei7_skylake_x; `bochs -help cpu`): as it is, and with a system that does not keep the 512-bit
-# registers, though the processor says it has them. The verdict comes over the serial port; everything is left in
-# BUILD/avx512. Takes some minutes. Nothing is installed; the kernel's package is fetched and unpacked there, or
-# $MODE_AVX512_KERNEL is a vmlinuz. While it runs, bochs shows its screen as a VNC server on a port from 5900 on.
+# A CD with Debian's kernel and one program, BUILD/bin/mode-test-avx512, is booted twice on the emulated CPU
+# $MODE_AVX512_CPU (corei7_skylake_x; `bochs -help cpu`): once normally, and once with a kernel that does not save the
+# 512-bit registers, though the CPU reports them. The verdict comes over the serial port; all files are in BUILD/avx512.
+# Takes some minutes. Nothing is installed; the kernel's package is fetched and unpacked there, or $MODE_AVX512_KERNEL is a
+# vmlinuz. While it runs, bochs serves its screen by VNC on a port from 5900 on.
 set -eu
 build=$(cd "$1" && pwd)
 work=$build/avx512 cpu=${MODE_AVX512_CPU:-corei7_skylake_x}
@@ -26,7 +26,7 @@ kernel=${MODE_AVX512_KERNEL:-$work/vmlinuz}
 if [ ! -e "$kernel" ]; then
     package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
     [ -n "$package" ] || { echo "avx512.sh: apt knows no linux-image-cloud-amd64; set MODE_AVX512_KERNEL" >&2; exit 69; }
-    echo "fetching $package, which is unpacked and not installed"
+    echo "fetching $package; it is unpacked, not installed"
     (cd "$work" && apt-get download "$package" >/dev/null 2>&1 && dpkg-deb -x "$package"_*.deb unpacked &&
         mv unpacked/boot/vmlinuz-* vmlinuz && rm -r unpacked "$package"_*.deb) ||
         { echo "avx512.sh: $package could not be fetched; set MODE_AVX512_KERNEL" >&2; exit 69; }
@@ -42,7 +42,7 @@ run() {
     (cd "$dir/root" && echo init | cpio -o -H newc 2>/dev/null | gzip) >"$dir/cd/initrd.gz"
     cp "$kernel" "$dir/cd/vmlinuz"
     cp "$boot" "$loader" "$dir/cd/isolinux/"
-    # 321, 323: bochs tells a wrong size of the compact forms of XSAVE, upon which Linux would use no AVX at all
+    # 321, 323: bochs reports a wrong size for compacted XSAVE, upon which Linux would disable AVX altogether
     cat >"$dir/cd/isolinux/isolinux.cfg" <<END
 DEFAULT linux
 LABEL linux
@@ -69,8 +69,8 @@ clock: sync=none
 log: bochs.log
 panic: action=fatal
 END
-    # "c": Debian's bochs begins in its debugger
-    (cd "$dir" && echo c | timeout 1800 bochs -q -f bochsrc >bochs.txt 2>&1) || true # turning off ends it with 1
+    # "c": Debian's bochs starts in its debugger
+    (cd "$dir" && echo c | timeout 1800 bochs -q -f bochsrc >bochs.txt 2>&1) || true # powering off exits with 1
     if tr -d '\r' <"$work/$1.txt" | grep '^avx512 verdict: passed'; then
         rm -r "$dir"
     else
@@ -82,4 +82,4 @@ END
 
 run zmm ""
 run no-zmm ",304"
-echo "$cpu in bochs: cpu-avx512 agrees with ref; it is not chosen where the system does not keep its registers"
+echo "$cpu in bochs: cpu-avx512 agrees with ref; it is not chosen if the OS does not save its registers"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# two_machines.sh BUILD - a run by two machines that share a workspace over NFS, each a real Linux on an emulated processor
-# (qemu): 1 has the disk, exports it and runs Redis, the coordinator, embed and train; 2 mounts it as it comes and runs
-# every service. The run is made once in peace, when each sees at once what the other made, and once while machine 2, with
-# a clock that is wrong, is frozen until it is missed, then loses its power, and then machine 1 does: it goes on, to the
-# same bytes. As root; takes a quarter of an hour, and the first time some minutes more for Debian's packages, which are
-# unpacked to $MODE_CACHE/two-machines (3 GB).
+# two_machines.sh BUILD - a run on two machines that share a workspace over NFS, each a real Linux in qemu: 1 has the disk,
+# exports it and runs Redis, the coordinator, embed and train; 2 mounts it with default options and runs every service. The
+# run is made once undisturbed, where each machine sees at once what the other wrote, and once with faults: machine 2, with
+# a wrong clock, is frozen until the coordinator drops it, then loses power, and then machine 1 loses power: the run
+# continues, to bit-identical results. As root; takes 15 minutes, and the first time some minutes more for Debian's
+# packages, which are unpacked to $MODE_CACHE/two-machines (3 GB).
 set -eu
 build=$(cd "$1" && pwd) here=$(cd "$(dirname "$0")" && pwd)
 home=${MODE_CACHE:-$HOME/.cache/mode}/two-machines
@@ -20,7 +20,7 @@ fi
 [ "$(id -u)" = 0 ] || { echo "two_machines.sh: debootstrap needs root" >&2; exit 77; }
 [ -e "$merges" ] || { echo "two_machines.sh: no merges file $merges: make models" >&2; exit 77; }
 
-# ---- the disk that both begin from ----
+# ---- the disk image that both start from ----
 
 make_disk() {
     root=$home/root
@@ -107,10 +107,10 @@ fail() {
 }
 trap bye EXIT
 trap 'exit 1' INT TERM
-power_off() { # machine: as when its plug is pulled
+power_off() { # machine: a power loss
     [ -e "$work/pid$1" ] || return 0
     kill -9 "$(cat "$work/pid$1")" 2>/dev/null || :
-    wait "$(cat "$work/pid$1")" 2>/dev/null || : # until then it has its disk
+    wait "$(cat "$work/pid$1")" 2>/dev/null || : # until then qemu holds its disk
 }
 port=$(shuf -n 1 -i 20000-29990)
 power_on() { # machine; returns when it is up
@@ -141,7 +141,7 @@ on() { # machine, command
 mkdir -p "$work/host/encoder"
 cp -r "$build/bin" "$work/host/bin"
 cp "$merges" "$work/host/merges.gz"
-python3 - "$work/host/encoder" <<'END' # a small sentence encoder, drawn
+python3 - "$work/host/encoder" <<'END' # a small sentence encoder with random weights
 import array, json, random, struct, sys
 words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [chr(c) for c in range(33, 127)] + ["##" + chr(c) for c in range(33, 127)]
 H, M = 32, 64
@@ -247,18 +247,18 @@ start storm embed
 until_there 1 'ls /shared/storm/ckpt/*/*/*.manifest' "the seed has no checkpoint"
 kill -STOP "$(cat "$work/pid2")"
 echo "machine 2, whose clock is a day ahead, is frozen"
-until_there 1 'grep -q "train worker, and none is connected" /tmp/coordinator.log' "nobody misses machine 2"
+until_there 1 'grep -q "train worker, and none is connected" /tmp/coordinator.log' "the coordinator does not drop machine 2"
 start_workers storm 1 train
 until_there 1 'grep -q "train_step " /tmp/train.log' "machine 1 does not go on with the seed"
 kill -CONT "$(cat "$work/pid2")"
 until_there 1 'sed "1,/none is connected/d" /tmp/coordinator.log | grep -q "worker name=train@machine2"' "machine 2 does not come back"
 power_off 2
-echo "machine 2 lost its power"
+echo "machine 2 lost power"
 power_on 2
 start_workers storm 2 "$every"
 until_there 1 'test $(ls /shared/storm/ckpt | wc -l) -ge 2 || grep -q "train-experts  done" /tmp/run.log' "no expert is trained"
 power_off 1
-echo "machine 1 lost its power, with the disk, Redis and the coordinator"
+echo "machine 1 lost power, with the disk, Redis and the coordinator"
 power_on 1
 start_server storm
 start_workers storm 1 "embed train"
@@ -266,4 +266,4 @@ until_there 1 'test -e /shared/storm/report/report.html' "the run does not go on
 stop
 sums storm >"$work/storm"
 cmp "$work/calm" "$work/storm" || fail "machines that lost their power changed bytes"
-echo "two_machines.sh: what one machine made the other saw at once; two that lost their power made the same bytes"
+echo "two_machines.sh: each machine saw the other's files at once; after two power losses the results are the same bytes"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# demo_data.sh BIN - when the demo's data are built anew and when not: by version, packages and options, not by the bytes
-# of the builder; and a build that was killed is never taken for data. The builder and the packages are made up.
+# demo_data.sh BIN - when the demo's data are rebuilt and when not: it depends on version, packages and options, not on the
+# builder's bytes; and a killed build is never taken for complete data. The builder and the packages are stand-ins.
 set -eu
 work=$(mktemp -d /tmp/mode-test-XXXXXX)
 trap 'rm -rf "$work"' EXIT

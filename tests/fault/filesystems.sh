@@ -1,12 +1,12 @@
 #!/bin/sh
 # filesystems.sh BIN - workspaces on filesystems that lack something: locks (Lustre without `flock`), hard links (SMB,
-# FUSE), an exchange of two names (NFS). What cannot do without says so, and what to do about it; the rest goes on. The
-# calls are refused by libraries that are loaded first (made on the spot). A shard whose copy broke off is in the report.
+# FUSE), RENAME_EXCHANGE (NFS). What requires it says so, and what to do about it; the rest works. The calls are refused by
+# LD_PRELOAD libraries, which this script compiles. A shard whose copy was cut short is in the report.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 if nm "$bin/mode" 2>/dev/null | grep -Eq '__(asan|tsan)_init'; then
-    echo "filesystems.sh: a sanitizer wants to be loaded first: skipped" >&2
+    echo "filesystems.sh: a sanitizer has to be loaded first: skipped" >&2
     exit 77
 fi
 refuse() { # name, error number, declarations of functions
@@ -37,13 +37,13 @@ refused links 78 "$no_links" up --workspace "$work/b" --workers captions=1
 refused links 78 "^BAD +workspace +.*$no_links" doctor --workspace "$work/new" --coordinator-admin ''
 [ ! -e "$work/new" ] || fail "mode doctor leaves something behind"
 
-# a workspace that was made elsewhere: without locks nothing is freed, and what would be is said
+# a workspace from another filesystem: without locks nothing is freed, but what would be is reported
 "$bin/mode" up --workspace "$work/c" --workers captions=1 >/dev/null
 "$bin/mode" down --workspace "$work/c" >/dev/null
 refused locks 0 'would free 0 files' gc --workspace "$work/c"
 refused locks 78 "$no_locks" gc --yes --workspace "$work/c"
 
-# without an exchange the second run's report takes the first one's place, too
+# without RENAME_EXCHANGE the second run's report still replaces the first one's
 need_models
 corpus "$work/d" 60 60
 SEED_STEPS=4 TOTAL_STEPS=8 spec "$work/d"
@@ -54,7 +54,7 @@ for n in 4 5; do
     "$bin/mode" run "$work/d/run.yaml" --workspace "$work/d" >"$work/d.log" 2>&1 || fail "mode run: $(cat "$work/d.log")"
     cp -r "$work/d/experts" "$work/experts-$n"
     cp -r "$work/d/report" "$work/report-$n"
-    truncate -s -5000 "$(find "$work/d/train" -name '*.tar' | sort | tail -1)" # a copy that broke off, for the second
+    truncate -s -5000 "$(find "$work/d/train" -name '*.tar' | sort | tail -1)" # a copy that was cut short, for the second
 done
 grep -q 'shards cut short' "$work/report-4/report.html" && fail "a whole shard is cut short"
 grep -q '"cut_shards": 0' "$work/report-4/summary.json" || fail "the summary does not count cut shards"

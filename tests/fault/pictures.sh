@@ -1,5 +1,5 @@
 #!/bin/sh
-# pictures.sh BIN - mode preprocess: pictures of several kinds in one call, their order, and what it says of bad ones.
+# pictures.sh BIN - mode preprocess: pictures of several kinds in one call, their order, and its messages for bad ones.
 set -eu
 bin=$1
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,7 +18,7 @@ expect() { # exit-code, words on stderr, arguments...
     [ -z "$words" ] || grep -q -e "$words" err || fail "stderr does not say \"$words\": $*: $(cat err)"
     [ "$rc" = 0 ] || [ ! -e x.npy ] || fail "something was written: $*"
 }
-cp 00.jpg photo.png # the type is told by content
+cp 00.jpg photo.png # the type is detected from the content
 head -c 400 00.jpg >cut.jpg
 printf '<html><body>404' >page.jpg
 printf 'GIF89a\001\000\001\000' >anim.gif

@@ -1,19 +1,19 @@
 #!/bin/sh
-# refusals.sh BIN - what a person may get wrong, and what the world may do: each ends with one clear sentence and the
-# right exit code (docs/FORMATS.md), and nothing hangs, is lost or stays behind.
+# refusals.sh BIN - user errors and external failures: each ends with one clear sentence and the right exit code
+# (docs/FORMATS.md), and nothing hangs, is lost or is left behind.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
 PATH=$bin:$PATH
-bye() { # what this script started beside the workspaces, also when it fails half-way
+bye() { # ends what this script started outside the workspaces, also when it fails halfway
     kill ${coordinator:+"$coordinator"} ${worker:+"$worker"} $(cat "$work/redis.pid" 2>/dev/null) 2>/dev/null || true
     cleanup 2>/dev/null || true # what is mounted there is busy
     rm -rf "$work" 2>/dev/null || { umount -l "$work/disk" "$work/small" "$work/models/disk" 2>/dev/null || true; rm -rf "$work"; }
 }
 trap bye EXIT
 
-expect() { # exit-code, words that the message must hold, command...
+expect() { # exit-code, words that the message must contain, command...
     code=$1 words=$2
     shift 2
     rc=0
@@ -43,7 +43,7 @@ sed 's#train: train}#train: "train/{0..99}/0.tar"}#' "$w/run.yaml" >"$w/bad.yaml
 expect 78 'BAD +inputs +data: .*/[0-9]+/0.tar: cannot be opened' mode doctor --workspace "$w" --spec "$w/bad.yaml"
 sed 's/{batch: 32,/{init: laion2b, batch: 32,/' "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'train.init: .*/laion2b: no such file or folder. HINT: open_clip.s tags .*hf-hub:' mode doctor --workspace "$w" --spec "$w/bad.yaml"
-# one argument too many, and one that is missing, have one sentence in every verb
+# one argument too many, and a missing one, give the same sentence in every verb
 for verb in up down embed assign select train encode tokenize ensemble weights pack doctor experts 'bench embed' 'bench train' \
     'run a.yaml' 'status a' 'watch a' 'cancel a' 'drain a' 'verify a' 'reconcile a' 'convert a b' 'keys a'; do
     expect 2 '^mode [a-z]*: unexpected argument "stray"; ' mode $verb stray
@@ -101,7 +101,7 @@ expect 2 '--encoder DIR is needed' mode assign --captions "$work/captions/00000.
 expect 2 '--features FILE or --captions FILE is needed' mode assign
 expect 66 'nothing.bin: ' mode assign --captions "$work/nothing.bin" --encoder "$MODE_TEST_MODELS/encoder" --centres "$work/centres.safetensors"
 
-# tars: not one, empty, without pictures, cut
+# tars: not a tar, empty, without pictures, truncated
 echo "not a tar" >"$work/text.tar"
 expect 65 'text.tar' mode captions "$work/text.tar" --out "$work/c1"
 tar cf "$work/empty.tar" -T /dev/null
@@ -111,8 +111,8 @@ expect 0 'no_image *1' mode captions "$work/no-pictures.tar" --out "$work/c3"
 head -c 30000 "$w/train/0/0.tar" >"$work/cut.tar"
 expect 0 'truncated *1' mode captions "$work/cut.tar" --text-keys 'json:texts[]' --out "$work/c4"
 
-# faults of files end alike in every verb: an input that is not there or of the wrong kind 66, no permission 77 (of an
-# input as of an output), a place that cannot be written 73; nothing that was made on the way is left
+# file errors have the same exit codes in every verb: an input that is missing or of the wrong kind 66, no permission 77 (for
+# inputs and outputs), a place that cannot be written 73; no partial output is left
 f=$work/files enc=$MODE_TEST_MODELS/encoder centres=$work/centres.safetensors
 mkdir -p "$f/folder" "$f/pairs"
 (cd "$f/pairs" && tar xf "$w/train/0/0.tar")
@@ -184,7 +184,7 @@ expect 73 'TMPDIR' env TMPDIR="$f/none" mode inspect "$f/shard.tar"
 expect 73 'TMPDIR' env TMPDIR="$f/none" mode weights --centres "$centres" --encoder "$enc" --classes "$f/words"
 [ ! -e "$f/out" ] && [ ! -e "$f/none" ] || fail "left behind: $(ls -d "$f/out" "$f/none" 2>/dev/null)"
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
-    n=$work/nobody # what a user without rights may reach: the program and all that it is given
+    n=$work/nobody # what an unprivileged user can access: the program and its inputs
     mkdir -p "$n/locked" "$n/open" "$n/secret/enc"
     cp "$bin/mode" "$f/shard.tar" "$f/picture.jpg" "$f/words" "$centres" "$n/"
     cp "$MODE_CLIP_MERGES" "$n/merges"
@@ -196,7 +196,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     chmod 711 "$work"
     chmod 777 "$n/open"
     chmod 0 "$n/secret" "$n/secret.model" "$n/secret.tar"
-    denied() { # the path that must be named, and the command's words
+    denied() { # the path that the message must name, the command's arguments
         words="$1.*Permission denied"
         shift
         expect 77 "$words" env MODE_CLIP_MERGES="$n/merges" \
@@ -232,7 +232,7 @@ else
     echo "SKIPPED: files without permission (only root can become another user)"
 fi
 
-# what a config, words, sources and options must be
+# invalid configs, words, sources and options
 echo '{' >"$f/damaged.json"
 weights=$f/model/open_clip_model.safetensors
 expect 0 'out/: open_clip folder' mode convert "$weights" "$f/out/" --config "$f/config.json" --to open_clip
@@ -278,7 +278,7 @@ expect 2 'per-shard: 0 is out of range' mode pack --pairs "$f/pairs" --out "$f/o
 expect 2 'a brace is not closed' mode captions "$f/{0..1.tar" --out "$f/out"
 expect 2 'this shard twice' mode captions "$f/shard.tar" "$f/shard.tar" --out "$f/out"
 
-# pack: a cut picture is named or counted, what fails half-way leaves nothing, and the same command goes through later
+# pack: a truncated picture is named or counted, a failure halfway leaves nothing, and the same command succeeds later
 head -c 700 "$f/picture.jpg" >"$f/pairs/000003.jpg"
 expect 65 '000003.jpg: the picture is cut' mode pack --pairs "$f/pairs" --out "$f/out" --per-shard 1
 [ ! -e "$f/out" ] || fail "left behind: $(ls -A "$f/out")"
@@ -301,7 +301,7 @@ expect 73 'classes: is an input' mode pack --task "$f/classes" --out "$f/classes
 expect 73 'colour: holds .* already' mode pack --task "$f/damaged.json" --out "$w/eval/colour"
 [ ! -e "$f/out" ] || fail "left behind: $(ls -A "$f/out")"
 
-# captions: the file that says that a folder is complete is written last, and is the first to go
+# captions: the file that marks a folder as complete is written last and removed first
 captions="--text-keys json:texts[] --out $f/out"
 expect 0 'rows *60' mode captions "$f/shard.tar" $captions
 expect 65 'text.tar' mode captions "$f/shard.tar" "$work/text.tar" $captions
@@ -310,7 +310,7 @@ expect 0 'rows *120' mode captions "$f/shard.tar" "$w/train/1/1.tar" $captions
 expect 73 '00001.captions.bin: is there already' mode captions "$f/shard.tar" $captions
 [ -e "$f/out/captions.json" ] || fail "captions.json of the run that was not touched is gone"
 
-# a full disk: nothing half-written stays, and with room it works
+# a full disk: no partial file is left, and with free space it works
 if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=64k tmpfs "$work/small" 2>/dev/null; then
     head -c 60000 /dev/zero >"$work/small/filler"
     expect 74 'No space left' mode embed --encoder "$MODE_TEST_MODELS/encoder" --captions "$work/captions/00000.captions.bin" \
@@ -327,7 +327,7 @@ else
     echo "SKIPPED: a full disk (mounting a tmpfs is not permitted here)"
 fi
 
-# train, encode, embed, cluster, assign, evaluate, ensemble, bench: outputs and options are looked at before the work, and
+# train, encode, embed, cluster, assign, evaluate, ensemble, bench: outputs and options are checked before the work, and
 # nothing is left
 o=$work/models
 mkdir "$o"
@@ -337,7 +337,7 @@ cat >"$o/model.json" <<'END'
 END
 export MODE_CLIP_MERGES="$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz"
 nothing() { [ ! -e "$o/new" ] || fail "left behind: $(find "$o/new")"; }
-early() { # as expect; nothing may have been done before
+early() { # as expect; it must fail before any work is done
     expect "$@"
     if grep -Eq 'captions of shard|round 1|texts$' "$work/out"; then fail "found only after the work: $*"; fi
     nothing
@@ -466,7 +466,7 @@ early 2 '--rounds: 0 is out of range' mode bench tokenize --texts "$work/texts" 
 early 2 '--memory "1x"' mode bench train --config ViT-B-32 --pixels x --texts x --memory 1x
 early 2 '--seconds: -1 is out of range, expected 0 to 3600' mode bench train --config ViT-B-32 --pixels x --texts x --seconds -1
 
-if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then # who may not write there is told before anything is done
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then # missing write permission is reported before anything is done
     mkdir "$o/closed"
     chmod 755 "$work" "$o" "$o/closed"
     cp "$bin/mode" "$MODE_CLIP_MERGES" "$w/train/0/0.tar" "$o/"
@@ -494,7 +494,7 @@ if [ "$full" ]; then # a full disk, with and without a checkpoint before; and an
     umount "$d"
 fi
 
-# numbers and names out of range, before anything is made
+# numbers out of range and invalid names, before anything is created
 for n in 99 0; do
     expect 2 "^mode up: --gpus: $n is out of range, expected 1 to 64" mode up --workspace "$work/b" --gpus $n
 done
@@ -509,7 +509,7 @@ expect 2 '"a b" is not a name for a key' mode keys "$work/no-keys" --worker 'a b
 expect 73 'is not a folder' mode keys "$work/no-keys" --worker w --out "$work/texts"
 [ ! -e "$work/no-keys" ] || fail "a refused mode keys made keys"
 
-# services that cannot start: an address or another option that is none, no Redis, a port in use, a TCP port without keys
+# services that cannot start: an invalid address or option, no Redis, a port in use, a TCP port without keys
 if ! ldconfig -p | grep -q 'libcuda\.so\.1'; then
     expect 70 'nothing runs: .* cannot be started like this: backend "cuda"' env MODE_BACKEND=cuda mode up --workspace "$work/no-gpu"
     expect 70 'backend "cuda"' mode-embed --workspace "$work/no-gpu" --backend cuda
@@ -518,7 +518,7 @@ expect 2 'Redis URL is "foo://x"' mode-coordinator --workspace "$w" --redis foo:
 expect 78 'Redis URL is "foo://x"' env REDIS_URL=foo://x mode-coordinator --workspace "$w"
 expect 2 'Redis URL is "foo://x"' mode up --workspace "$work/b" --redis foo://x
 expect 78 'REDIS_URL: the Redis URL is "foo://x"' env REDIS_URL=foo://x mode up --workspace "$work/b"
-for bad in foo 127.0.0.1 127.0.0.1:0 127.0.0.1:8080x nowhere:8080; do # said by mode up itself: nothing is started or made
+for bad in foo 127.0.0.1 127.0.0.1:0 127.0.0.1:8080x nowhere:8080; do # reported by mode up itself: nothing is started or created
     expect 2 "^mode up: --http: \"$bad\" is not an IPv4 address" mode up --workspace "$work/b" --http $bad
 done
 expect 2 '^mode-coordinator: --http: "foo" is not' mode-coordinator --workspace "$w" --http foo
@@ -563,7 +563,7 @@ expect 78 "${http#*:}.*taken" mode up --workspace "$work/second" --http "$http"
 none_left "$work/second"
 expect 78 'taken' mode-coordinator --workspace "$w" --redis redis://127.0.0.1:1
 
-# the spec: what the command sees at once, and what only the coordinator can see
+# the spec: errors that the command finds at once, and those that only the coordinator can find
 sed 's/^seed: 3/sede: 3/' "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'sede.*nearest known key is "seed"' mode run "$w/bad.yaml" --workspace "$w" --dry-run
 sed 's/batch: 32/batch: many/' "$w/run.yaml" >"$w/bad.yaml"
@@ -588,7 +588,7 @@ expect 78 'tokenizer.merges: .*cut.gz: unpacking fails' mode run "$w/bad.yaml" -
 sed 's/max_tokens: 32/max_tokens: 4000/' "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'encoder.max_tokens: .*max_tokens is 4000, expected 3 to 512' mode run "$w/bad.yaml" --workspace "$w" --dry-run
 
-# a shard that is cut short costs what came after, and that is said, now and later
+# a truncated shard loses the samples after the cut, and that is reported, now and later
 sed "s#train: train}#train: [train, $work/cut.tar]}#; s/name: test/name: cut/" "$w/run.yaml" >"$w/bad.yaml"
 expect 0 '^."run": "cut", "submitted": true.$' mode run "$w/bad.yaml" --workspace "$w" --detach --json
 is_said() { mode status --workspace "$w" | grep -q 'run cut: 1 of [0-9]* shards is cut short (.*/cut.tar at byte'; }
@@ -598,13 +598,13 @@ mode cancel cut --workspace "$w" >/dev/null
 expect 65 'shards cut short *1  cut.tar at byte' mode reconcile cut --workspace "$w"
 expect 65 '"cut_shards": 1,' mode reconcile cut --workspace "$w" --json
 
-# a shard that is no tar ends the run with its name; without it the run goes through
+# a shard that is not a tar ends the run, which names it; without it the run succeeds
 sed "s#train: train}#train: [train, $work/text.tar]}#; s/name: test/name: torn/" "$w/run.yaml" >"$w/bad.yaml"
 expect 65 'text.tar' mode run "$w/bad.yaml" --workspace "$w" --no-progress
 mode down --workspace "$w" >/dev/null
 none_left "$w"
 
-# a worker without its key, with a key that is not there, with a key nobody let in, with one that was taken back
+# a worker without its key, with a missing key file, with a key that is not in the allow list, with a revoked key
 mode keys "$work/keys" --worker good --out "$work/good" >/dev/null
 mode keys "$work/other" --worker stranger --out "$work/stranger" >/dev/null
 cp "$work/keys/server.pub" "$work/stranger/server.pub"
@@ -630,13 +630,13 @@ cp "$work/allow" "$work/keys/allow"
 kill -HUP $coordinator
 rc=0
 wait $worker || rc=$?
-echo "[$rc] a key that was taken back: $(tail -n 2 "$work/good.log" | head -n 1)"
+echo "[$rc] a revoked key: $(tail -n 2 "$work/good.log" | head -n 1)"
 [ $rc = 77 ] || fail "a worker whose key was taken back ended with $rc"
 kill $coordinator
 wait $coordinator || true
 coordinator= worker=
 
-# Redis is lost in mid-run and does not come back: a sentence and 69; when it is back the same run goes on to its end
+# Redis is lost in mid-run and does not come back: a sentence and 69; when it is back the same run continues to its end
 mode up --workspace "$w" --redis "unix://$work/redis.sock" >/dev/null
 mode run "$w/run.yaml" --workspace "$w" --no-progress >"$work/out" 2>&1 &
 run=$!
@@ -651,7 +651,7 @@ run=$!
 await says started "$work/watched" || { cat "$work/watched"; fail "the run does not begin"; }
 kill -9 "$(cat "$work/redis.pid")"
 rm "$work/redis.pid"
-expect 0 'run test .running.' mode reconcile --workspace "$w" # what is done so far adds up
+expect 0 'run test .running.' mode reconcile --workspace "$w" # the finished part adds up
 rc=0
 wait $run || rc=$?
 echo "[$rc] Redis lost in mid-run: $(tail -n 1 "$work/watched" | sed "s#$work/##g")"
@@ -686,7 +686,8 @@ mode down --workspace "$w" >/dev/null
 kill "$(cat "$work/redis.pid")"
 none_left "$w"
 
-# the disk gets full in mid-run: who writes or who hands out tasks says so, whoever sees it first; it ends well when there is room
+# the disk fills up in mid-run: the writer or the coordinator says so, whichever notices first; the run ends well when there
+# is space
 if [ "$full" ]; then
     said='disk is full|No space left|no task is handed out until there is room'
     d=$work/disk

@@ -1,6 +1,5 @@
-/* Shards, captions and pictures with bytes changed at random: whatever the bytes, a reader says no or gives
- * something consistent, and touches no memory that is not its own (run under the sanitizers). A few thousand
- * fixed mutations. */
+/* Shards, captions and pictures with random byte changes: a reader refuses them or returns something consistent, and
+ * makes no invalid memory access (run under the sanitizers). A few thousand fixed mutations. */
 #include "base/file.h"
 #include "base/str.h"
 #include "data/captions.h"
@@ -85,7 +84,7 @@ static size_t mutate(char *data, size_t size, struct mode_rng *r)
     return size;
 }
 
-/* Put right the checksums of what look like headers, so that the damage gets past them. */
+/* Corrects the checksums of what look like headers, so that the damage passes them. */
 static void mend_headers(char *data, size_t size)
 {
     for (size_t at = 0; at + 512 <= size; at += 512) {
@@ -126,7 +125,7 @@ static void test_shards(void **state)
             accepted++;
             for (size_t i = 0; i < s.n_members; i++)
                 assert_true(s.members[i].offset <= d.size && s.members[i].size <= d.size - s.members[i].offset);
-            if (k % 3 == 0) { /* the whole step, which writes and reads back: slower */
+            if (k % 3 == 0) { /* the full step, which writes and reads back: slower */
                 struct mode_captions c;
                 assert_int_equal(mode_captions_extract(&c, captions_path, &o, &err), MODE_OK);
                 uint64_t sum = 0;
@@ -162,7 +161,7 @@ static void test_captions_files(void **state)
         struct mode_rng r = mode_rng_for(12, MODE_RNG_TEST, 2, k);
         memcpy(hurt, whole, size);
         const size_t n = mutate(hurt, size, &r);
-        if (n >= 128) { /* a right checksum over wrong contents */
+        if (n >= 128) { /* a correct checksum of wrong contents */
             const uint64_t sum = XXH3_64bits(hurt + 24, n - 24);
             for (int i = 0; i < 8; i++) hurt[16 + i] = (char)(sum >> (8 * i));
         }
@@ -176,7 +175,7 @@ static void test_captions_files(void **state)
         size_t n_bytes = strlen(c.shard_name);
         for (uint32_t i = 0; i < c.n_samples; i++)
             n_bytes += strlen(mode_captions_sample(&c, i).key) + strlen(mode_captions_sample(&c, i).caption);
-        assert_true(n_bytes <= n * c.n_samples + n); /* every string lies in the file (and may be shared) */
+        assert_true(n_bytes <= n * c.n_samples + n); /* every string is within the file (and may be shared) */
         for (uint32_t i = 0; i < c.n_rows; i++) assert_int_equal(mode_captions_row(&c, i).fate, MODE_FATE_KEPT);
         mode_captions_clear(&c);
     }

@@ -1,7 +1,7 @@
-/* Any bytes as messages of a coordinator to a worker's agent with a task in hand and a result to tell: nothing may
- * crash, and what the agent says then is what a coordinator can read. Its compute process is a socket.
+/* Any bytes as messages from a coordinator to a worker's agent with a running task and an unsent result: nothing may
+ * crash, and the agent's messages can be parsed by a coordinator. Its compute process is a socket.
  *
- * An input is messages, each begun by MARK. */
+ * An input is a sequence of messages, each preceded by MARK. */
 #include "msg/agent_inside.h"
 
 #include "base/log.h"
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-/* In the place of the real one (CMakeLists.txt). */
+/* Replaces the real one (--wrap, CMakeLists.txt). */
 enum mode_status __wrap_mode_socket_send(struct mode_socket *s, const uint8_t *route, size_t n_route,
                                          const Mode__Envelope *e, struct mode_error *err);
 
@@ -54,7 +54,7 @@ static void key_of(char key[MODE_DIGEST_HEX], char c)
     key[MODE_DIGEST_HEX - 1] = '\0';
 }
 
-/* Slot 0 works on a...a of fence 1, slot 1 is free, the result of b...b of fence 2 is owed. */
+/* Slot 0 runs a...a with fence 1, slot 1 is idle, the result of b...b with fence 2 is not acknowledged yet. */
 static void begin(double now)
 {
     static const struct mode_agent_config config = {.word = "train",
@@ -71,7 +71,7 @@ static void begin(double now)
         .config = &config, .store = store, .slots = work, .linked = true, .welcome = true, .credit_sent = -1};
     snprintf(agent.session, sizeof agent.session, "%032d", 1);
     for (int i = 0; i < SLOTS; i++) {
-        work[i].proc.pid = getpid(); /* nobody is ended by what is heard alone */
+        work[i].proc.pid = getpid(); /* a message alone never kills a process */
         work[i].proc.page = &page[i];
         work[i].proc.sock = ends[i][0];
         while (recv(ends[i][1], &job, sizeof job, MSG_DONTWAIT) > 0) continue;
@@ -92,7 +92,7 @@ static void say_all(double now)
     for (size_t i = 0; i < agent.n_reports; i++) mode_agent_say_report(&agent, &agent.reports[i], now);
 }
 
-/* It says why in the log, each time, and ends. */
+/* It logs why, each time, and ends. */
 static bool is_the_end(const Mode__Envelope *e)
 {
     return e->body_case == MODE__ENVELOPE__BODY_REJECT &&

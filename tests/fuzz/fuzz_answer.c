@@ -1,5 +1,5 @@
-/* Any bytes as a server's answer, line by line and then its body: whatever version it claims to have is the same one
- * when it is pinned to an address and taken off it again. */
+/* Any bytes as a server's response, its headers and then its body: the version that it claims is unchanged after it was
+ * added to an address and parsed from it again. */
 #include "remote/answer.h"
 
 #include <stdint.h>
@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void header(struct mode__answer *a, const uint8_t *line, size_t n)
 {
-    char *copy = mode_xmalloc(n + 1); /* its own block: a read past the end is seen */
+    char *copy = mode_xmalloc(n + 1); /* its own allocation: ASan catches a read past the end */
     memcpy(copy + 1, line, n);
     mode__answer_header(a, copy + 1, n);
     free(copy);

@@ -1,5 +1,5 @@
-/* Any bytes as a captions file, and as one whose sizes and checksum are right: a sentence, or samples that lie in the
- * file. The first byte says which of the two. */
+/* Any bytes as a captions file, and as one with correct sizes and checksum: an error sentence, or samples within the
+ * file. The first byte chooses which. */
 #include "data/captions.h"
 
 #include "base/str.h"
@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { VERSION_AT = 8, SAMPLES_AT = 12, CHECKSUM_AT = 16, SIZE_AT = 24, STRINGS_AT = 32, BOXES_AT = 92, HEAD = 128 };
 
-/* What the header says of sizes becomes what they are, where they can be. */
+/* Corrects the sizes in the header, where that is possible. */
 static void put_right(uint8_t *file, size_t size)
 {
     uint32_t version, samples, boxes;

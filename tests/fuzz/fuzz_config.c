@@ -1,5 +1,5 @@
-/* Any bytes as a model's configuration, open_clip's or Hugging Face's, with its preprocessing: a sentence, or a model
- * whose numbers are in range; and what Hugging Face's config can say is the same model when it is read again. */
+/* Any bytes as a model's configuration, open_clip's or Hugging Face's, with its preprocessing: an error sentence, or a
+ * model with all values in range; and one that Hugging Face's config can express survives writing and reading. */
 #include "models/clip_config.h"
 #include "models/clip_hf.h"
 
@@ -41,7 +41,7 @@ static void there_and_back(const struct mode_clip_config *c)
     struct mode_error err = {0};
     struct mode_clip_config again;
     char *theirs = NULL, *ours = NULL;
-    if (c->vocab_size < 4) return; /* no room for the end token that Hugging Face's config names: refused when read */
+    if (c->vocab_size < 4) return; /* too small for the end token id of Hugging Face's config: refused when read */
     if (mode__clip_hf_config_write(&theirs, c, "fuzz", &err) == MODE_OK) {
         if (!mode__clip_hf_is(theirs)) abort();
         if (mode__clip_hf_config_read(&ours, theirs, "fuzz", &err) || !parse(&again, ours)) {

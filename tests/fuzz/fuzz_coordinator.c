@@ -1,8 +1,9 @@
-/* Any bytes as messages of a hostile peer, to the coordinator as it is: real store, real core, no Redis and nobody who
- * reads the answers. Nothing may crash, every answer must be one that a worker, and `mode status`, can read.
+/* Any bytes as messages from a hostile peer to the real coordinator: real store, real core, no Redis, no peers. Nothing
+ * may crash, and every reply can be parsed by a worker and by `mode status`.
  *
- * An input is messages, each begun by MARK and a letter: w to the workers' port, a to people's, anything else: time
- * passes. A HELLO of code "ours" gets this build's in its place, so that seeds outlive a release. */
+ * An input is a sequence of messages, each preceded by MARK and a letter: w to the workers' port, a to the admin port,
+ * anything else: time passes. A HELLO with code_version "ours" gets this build's instead, so that seeds outlive a
+ * release. */
 #include "server.h"
 
 #include "base/log.h"
@@ -15,7 +16,7 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-/* In the place of the real ones (CMakeLists.txt): the wire goes nowhere, Redis agrees to everything. */
+/* Replace the real ones (--wrap, CMakeLists.txt): nothing is sent, Redis agrees to everything. */
 enum mode_status __wrap_mode_socket_send(struct mode_socket *s, const uint8_t *route, size_t n_route,
                                          const Mode__Envelope *e, struct mode_error *err);
 enum mode_status __wrap_redis_connect(struct redis *r, bool *fresh, struct mode_error *err);
@@ -109,7 +110,7 @@ static void start(void)
     server.redis_seen = true;
 }
 
-/* As after a start, with a few tasks. */
+/* The state after a start, with a few tasks. */
 static void begin(void)
 {
     struct core_options o = CORE_OPTIONS_DEFAULT;
@@ -130,7 +131,7 @@ static void begin(void)
     core_actions_clear(&server.core);
 }
 
-/* The bytes of a HELLO that says "ours", with what this build says. */
+/* The bytes of a HELLO with "ours" replaced by this build's value. */
 static uint8_t *with_ours(size_t *n, const uint8_t *data, size_t size)
 {
     struct mode_envelope *in;
@@ -155,7 +156,7 @@ static void message(char port, const uint8_t *data, size_t size)
         if (ours) p.data = ours;
         server_worker_message(&server, &p);
         free(ours);
-    } else if (port == 'a') { /* what is submitted would be planned: fuzz_spec is for its text */
+    } else if (port == 'a') { /* a submitted spec would be planned: fuzz_spec covers its text */
         struct mode_envelope *in;
         const bool read = mode_envelope_unpack(&in, data, size, MODE_WIRE_ADMIN, NULL) == MODE_OK;
         const bool submits = read && in->msg->body_case == MODE__ENVELOPE__BODY_SUBMIT;

@@ -1,5 +1,5 @@
-/* Any bytes as a list of pictures and captions: reading ends; fields are texts within the bytes; and fields written
- * down with quotes are read as the same fields. The first byte is the separator. */
+/* Any bytes as a list of pictures and captions: reading terminates; fields are strings within the input; and fields
+ * written with quotes are read back as the same fields. The first byte is the separator. */
 #include "base/str.h"
 #include "data/csv.h"
 #include "pipeline/pairs.h"

@@ -1,6 +1,6 @@
-/* Any bytes as the files of a folder that others made: an encoder's config, modules and pooling, the list of a
- * checkpoint's parts, and an evaluation task: its kind, templates, class names and tar, with MARK between. The first
- * byte says which. */
+/* Any bytes as the files of a downloaded folder: an encoder's config, modules and pooling, the index of a sharded
+ * checkpoint, or an evaluation task: its kind, templates, class names and tar, separated by MARK. The first byte
+ * chooses which. */
 #include "base/file.h"
 #include "base/str.h"
 #include "data/evalset.h"
@@ -85,7 +85,7 @@ static void check_index(const uint8_t *data, size_t size)
     put("model.index.json", data, size);
     if (mode_weights_parts(&parts, path, &err)) {
         if (!err.text[0]) abort();
-    } else if (strchr(parts, '/') || parts[0] == '.' || strstr(parts, "\n.")) { /* they are looked for beside it */
+    } else if (strchr(parts, '/') || parts[0] == '.' || strstr(parts, "\n.")) { /* they must be in the same folder */
         abort();
     }
     free(parts);

@@ -1,5 +1,5 @@
-/* Any bytes as a picture: it decodes or is refused with a sentence, in bounded memory; and what the transforms make of
- * the file is what they make of its pixels. */
+/* Any bytes as a picture: it decodes or is refused with a sentence, in bounded memory; and the transforms give the same
+ * result from the file as from its decoded pixels. */
 #include "data/decode_here.h"
 #include "data/image.h"
 

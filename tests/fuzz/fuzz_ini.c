@@ -1,5 +1,5 @@
-/* Any bytes as a file of AWS's profiles: looking a key up ends; what is found is one line without blanks around it, and
- * is found again when it is written down. */
+/* Any bytes as a file of AWS profiles: a lookup terminates; what it finds is one line without surrounding blanks, and
+ * is found again after it was written to a file. */
 #include "base/str.h"
 #include "remote/aws_profile.h"
 

@@ -1,5 +1,5 @@
-/* Any bytes as the answer of somebody who gives keys for S3, as JSON and as XML: what is taken of it can stand in a
- * header, and is found again when it is written down. */
+/* Any bytes as the response of an S3 credential provider, as JSON and as XML: what is accepted is valid in an HTTP
+ * header, and is parsed again from what is written with it. */
 #include "base/str.h"
 #include "remote/aws_answer.h"
 
@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct mode__aws_keys k;
     int64_t when;
     char *exact = mode_xmalloc(size + 1), *text = mode_xmalloc(size + 1),
-         *element; /* exact: a read past the end is seen */
+         *element; /* exact size: ASan catches a read past the end */
     if (size) memcpy(exact + 1, data, size);
     if (size) memcpy(text, data, size);
     text[size] = '\0';

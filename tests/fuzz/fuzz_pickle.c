@@ -1,6 +1,6 @@
-/* Any bytes as a file of torch.save, and as the pickle inside a good one: a sentence, or tensors whose every number
- * lies in the file. The part that runs in the locked process, here without the lock, so that the sanitizers see it. The
- * first byte says which of the two. */
+/* Any bytes as a file of torch.save, and as the pickle inside a valid one: an error sentence, or tensors whose elements
+ * all lie within the file. The code of the sandboxed process, here without the sandbox, so that the sanitizers see it.
+ * The first byte chooses which. */
 #include "torch_fixture.h"
 
 #include "base/error.h"
@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         read_all((const uint8_t *)file.data, file.len);
         mode_str_clear(&file);
     } else {
-        uint8_t *copy = malloc(size); /* its own block: a read past the end is seen */
+        uint8_t *copy = malloc(size); /* its own allocation: ASan catches a read past the end */
         if (!copy) abort();
         memcpy(copy, data + 1, size - 1);
         read_all(copy, size - 1);

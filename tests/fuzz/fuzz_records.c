@@ -1,5 +1,5 @@
-/* Any bytes as what lies in a store and in a run's folder: a commit record, as it is and with the right digest at its
- * end, the record of a task, the list of a checkpoint's files, what a run was planned from. The first byte says
+/* Any bytes as the records of a store and of a run's folder: a commit record, as it is and with the correct digest at
+ * its end, a task record, a checkpoint's manifest, the inputs that a run was planned from. The first byte chooses
  * which. */
 #include "base/str.h"
 #include "plan.h"
@@ -123,7 +123,7 @@ static void check_inputs(const uint8_t *data, size_t size)
     struct mode_error err = {0};
     char *path = place("inputs.json"), digest[MODE_DIGEST_HEX], *all, *mark;
     if (mode_spec_parse(&p.spec, text, "/nowhere", "spec", &err)) abort();
-    /* "SPEC" stands for the digest of the spec */
+    /* "SPEC" is replaced by the digest of the spec */
     mode_digest_bytes(p.spec.text, strlen(p.spec.text), digest);
     all = strndup((const char *)data, size);
     mark = all ? strstr(all, "SPEC") : NULL;

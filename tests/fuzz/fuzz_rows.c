@@ -1,5 +1,5 @@
-/* Any bytes as the rows of a training: steps.jsonl and train.json, validation.jsonl, the file of a run that says what to
- * validate on, TensorBoard's event file. The first byte says which. */
+/* Any bytes as the rows of a training: steps.jsonl and train.json, validation.jsonl, the file of a run that names its
+ * validation tasks, TensorBoard's event file. The first byte chooses which. */
 #include "data/tfevents.h"
 #include "pipeline/board.h"
 #include "pipeline/curves.h"
@@ -84,7 +84,7 @@ static void check_events(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0) return 0;
-    uint8_t *copy = mode_xmalloc(size); /* its own block: a read past the end is seen */
+    uint8_t *copy = mode_xmalloc(size); /* its own allocation: ASan catches a read past the end */
     memcpy(copy, data + 1, size - 1);
     switch (data[0] % 5) {
     case 0: check_curve(copy, size - 1, false); break;

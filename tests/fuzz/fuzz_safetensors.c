@@ -1,5 +1,5 @@
-/* Any bytes as a safetensors file, and as the header of one whose length is right: a sentence, or tensors that cover
- * the file exactly. The first byte says which of the two. */
+/* Any bytes as a safetensors file, and as the header of one with a correct length: an error sentence, or tensors that
+ * cover the file exactly. The first byte chooses which. */
 #include "data/safetensors.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* Any bytes as what a sample of a shard holds beside its picture: a .json with captions and boxes of faces, a .npy of
- * labels, a caption on its way to the tokenizer. The first byte says which. */
+/* Any bytes as the other members of a shard's sample: a .json with captions and face boxes, a .npy of labels, a caption
+ * before it is tokenized. The first byte chooses which. */
 #include "data/face_boxes.h"
 #include "data/npy.h"
 #include "data/sample_json.h"
@@ -69,7 +69,7 @@ static void check_text(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0) return 0;
-    uint8_t *copy = mode_xmalloc(size); /* its own block: a read past the end is seen */
+    uint8_t *copy = mode_xmalloc(size); /* its own allocation: ASan catches a read past the end */
     memcpy(copy, data + 1, size - 1);
     switch (data[0] % 4) {
     case 0: check_npy(copy, size - 1); break;

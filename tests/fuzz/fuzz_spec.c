@@ -1,5 +1,5 @@
-/* Any bytes as a run spec, as it comes from a file or is submitted over the wire: a sentence, or a spec whose own text
- * says the same when it is read again. */
+/* Any bytes as a run spec, from a file or submitted over the network: an error sentence, or a spec that is unchanged
+ * after it was written as text and read again. */
 #include "pipeline/spec.h"
 
 #include <stdint.h>
@@ -12,7 +12,7 @@ static void check(const struct mode_spec *s)
 {
     uint64_t seed, total, warmup;
     struct mode_error err = {0};
-    if (!s->name || !s->name[0] || s->name[0] == '.' || strchr(s->name, '/')) abort(); /* it becomes a folder */
+    if (!s->name || !s->name[0] || s->name[0] == '.' || strchr(s->name, '/')) abort(); /* it names a folder */
     if (!s->data_train.n || !s->model_config || !s->cluster.fine || !s->cluster.coarse || s->train.batch < 2) abort();
     if (mode_spec_steps(s, 1000, 0, &seed, &total, &err)) {
         if (!err.text[0]) abort();

@@ -1,4 +1,4 @@
-/* Any bytes as a tar, plain or compressed: the walk ends, and every member it gives lies in the bytes. */
+/* Any bytes as a tar, plain or compressed: iteration terminates, and every member lies within the input. */
 #include "data/tar.h"
 
 #include <fcntl.h>

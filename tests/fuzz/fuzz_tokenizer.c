@@ -1,5 +1,5 @@
-/* Any bytes as a text for every tokenizer, and as the files a tokenizer is made of: nothing may crash, ids must be in
- * range. Needs CLIP's merges: MODE_CLIP_MERGES. The first byte says what the rest is. */
+/* Any bytes as a text for every tokenizer, and as the files that a tokenizer is loaded from: nothing may crash, ids
+ * must be in range. Needs CLIP's merges: MODE_CLIP_MERGES. The first byte chooses which. */
 #include "base/file.h"
 #include "data/tokenizer.h"
 

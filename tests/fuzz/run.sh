@@ -1,8 +1,8 @@
 #!/bin/sh
-# run.sh BUILD [NAME...] - every fuzzer of BUILD/fuzz (or the named ones), FUZZ_SECONDS each (60), one after the other;
-# FUZZ_SECONDS=0: the inputs that are known already, as a test.
-# tests/fuzz/seeds/<name>/ are its first inputs, tests/fuzz/<name>.dict its words, where these exist; what it learns
-# stays in BUILD/corpus/<name>. A crash leaves its input in BUILD/crashes/ and ends the run with exit 1.
+# run.sh BUILD [NAME...] - every fuzzer of BUILD/fuzz (or the named ones), FUZZ_SECONDS each (60), serially;
+# FUZZ_SECONDS=0: replays the corpus, as a test.
+# tests/fuzz/seeds/<name>/ are its seeds, tests/fuzz/<name>.dict its dictionary, if these exist; the corpus is kept in
+# BUILD/corpus/<name>. A crash leaves its input in BUILD/crashes/ and ends the run with exit 1.
 set -eu
 build=$(cd "$1" && pwd)
 shift

@@ -1,10 +1,10 @@
-"""Mean average precision by its definition, for tests/unit/ensemble/test_metrics.c: prints the numbers that stand there.
+"""Mean average precision by its definition: prints the expected values of tests/unit/ensemble/test_metrics.c.
 
     python3 tests/golden/average_precision.py
 
-Of every class: the sum over the thresholds, from the highest score down, of what recall gains there times the precision
-there (the definition scikit-learn gives); then the mean over the classes, one without a positive being 0. In fractions, so
-nothing is rounded. Scores and labels come from a small generator that the test has too.
+Per class: the sum over the thresholds, from the highest score down, of the increase of recall times the precision
+(scikit-learn's definition); then the mean over the classes, where a class without a positive counts as 0. Computed in
+exact fractions. Scores and labels come from a small generator that the test has too.
 """
 from fractions import Fraction
 

@@ -4,9 +4,9 @@
 
 Decoding (every kind of JPEG, PNG and WebP that Pillow or our own writer makes), resizing (random sizes, boxes,
 filters, sides of one pixel, extreme ratios, enlarging; AVX2 and plain), the evaluation transform of open_clip, the
-sizes of torchvision's random crops, and damaged files. Everything but damaged files must be equal to the bit; for
-damaged files the table says who refuses what. Ends with exit code 1 if anything differs. --cases scales the numbers,
---seed changes them.
+sizes of torchvision's random crops, and damaged files. Everything but damaged files must be bit-identical; for damaged
+files the table says who refuses what. Exits with 1 if anything differs. --cases scales the numbers of cases, --seed
+changes them.
 """
 import argparse
 import collections
@@ -193,7 +193,7 @@ def check_eval(tally, ours, rng, name, path, im):
 
 
 def check_crops(tally, ours, rng, n):
-    """torchvision's get_params with its draws recorded, and ours given the same numbers."""
+    """torchvision's get_params with its draws recorded, and ours fed with the same draws."""
     draws = []
     uniform = torch.Tensor.uniform_
 

@@ -4,9 +4,9 @@
 
 For experts/dense and experts/expert-0: open_clip.create_model_from_pretrained('local-dir:...'), 64 pictures of the
 evaluation sets and some prompts through both. Three things must hold:
-- the preprocessed pixels are the same bytes (needs Pillow before 13, docs/decisions/0007-pictures-as-pillow-12.md);
+- the preprocessed pixels are bit-identical (needs Pillow before 13, docs/decisions/0007-pictures-as-pillow-12.md);
 - no component of a unit feature differs by more than 1e-5;
-- measured against open_clip's model in float64, our error is at most twice that of open_clip in float32 (+ 2e-7).
+- against open_clip's model in float64, our error is at most twice that of open_clip in float32 (+ 2e-7).
 """
 import os
 import subprocess
@@ -41,7 +41,7 @@ def pictures(root, folder, n):
 
 
 def error(x, exact):
-    """Relative to exact, over all components."""
+    """Error relative to exact, over all components."""
     return float(np.linalg.norm(x.astype(np.float64) - exact) / np.linalg.norm(exact))
 
 
@@ -81,7 +81,7 @@ def check(mode, demo, name, texts):
     with torch.no_grad():
         theirs = [model.encode_image(x, normalize=True).numpy(), model.encode_text(ids, normalize=True).numpy()]
         model.double()
-        for module in model.modules():  # its layer norms and casts ask for the dtype of their weights
+        for module in model.modules():  # its layer norms and casts query the dtype of their weights
             if hasattr(module, "attn_mask") and module.attn_mask is not None:
                 module.attn_mask = module.attn_mask.double()
         exact = [model.encode_image(x.double(), normalize=True).numpy(), model.encode_text(ids, normalize=True).numpy()]

@@ -1,16 +1,17 @@
-"""Do we take the keys that AWS's own library takes, and does an S3 of others take ours?
+"""Do we use the credentials that AWS's own library uses, and does another S3 implementation accept our requests?
 
     $(tests/golden/venv.sh s3) tests/golden/check_s3.py build/bin
 
 moto (its S3, IAM and STS, with authentication on: botocore's own signer checks every signature, session token and
-policy) holds shards that boto3 put there. Beside it are a container's and a machine's metadata, whose keys are of roles
-that moto's STS gave.
+policy) serves shards that boto3 uploaded. A stand-in serves container and instance metadata, with credentials of roles
+from moto's STS.
 
-1. The bytes: `mode inspect` and `mode captions` of s3:// with keys of a user, with a session's, with roles by each way,
-   with names of every kind and an object of several parts, say what they say of the files; a training whose pictures are
-   asked for one by one, with keys that live for seconds, makes the same model. What may not be read is exit 77.
-2. The order: for every set of sources that are there, the key that signs our requests is of the source that botocore
-   chooses. Where botocore refuses, or would need a person, so do we.
+1. The bytes: `mode inspect` and `mode captions` of s3:// give the same results as for the files, with a user's
+   credentials, with a session's, with roles obtained in each way, with object names of every kind and a multipart object;
+   a training that fetches its pictures one by one, with credentials that expire after seconds, gives the same model.
+   What may not be read is exit 77.
+2. The order: for every subset of credential sources, our requests are signed with the key of the source that botocore
+   chooses. Where botocore fails, or would need a person, so do we.
 
 Exit 1 when anything differs."""
 import glob
@@ -52,14 +53,14 @@ def say(good, text):
 
 
 class Front:
-    """moto, with what it has not: metadata of machines and containers, unsigned questions to STS, keys that end."""
+    """moto, and what it lacks: instance and container metadata, unsigned requests to STS, credentials that expire."""
 
     def __init__(self):
         self.moto = DomainDispatcherApplication(create_backend_app)
         self.lock, self.asked, self.end, self.life = threading.Lock(), [], {}, 3600
 
     def take(self, role):
-        """Keys of moto's STS, of which it knows no end."""
+        """Credentials from moto's STS, where they never expire."""
         with self.lock:
             given = sts_backends[DEFAULT_ACCOUNT_ID]["aws"].assume_role(
                 region_name="eu-west-1", role_session_name="front", role_arn=ROLE + role, policy=None, duration=3600, external_id=None)
@@ -169,7 +170,7 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", 
 
 
 def mode(work, given, *args, keep=False):
-    """A verb with these variables: exit code, output."""
+    """Runs a verb with these environment variables: exit code, output."""
     if not keep:
         shutil.rmtree(f"{work}/cache", ignore_errors=True)
     env = {**ENVIRONMENT, "HOME": work, "MODE_CACHE": f"{work}/cache", "no_proxy": "127.0.0.1", "AWS_REGION": "eu-west-1",
@@ -206,7 +207,7 @@ def ways(work, users):
 
 
 def use(work, users, names, extra=""):
-    """Puts the files; the variables."""
+    """Writes the files; returns the environment variables."""
     given, credentials, config = {}, "[default]\n", "[default]\n"
     for name in names:
         variables, a, b = ways(work, users)[name]
@@ -231,7 +232,7 @@ def whose(key, users):
 
 
 def botocores_choice(work, given):
-    """The name of its source's key; None: it has none; an exception's name."""
+    """The source whose key botocore uses; None: it finds none; or the name of its exception."""
     saved = dict(os.environ)
     for k in [k for k in os.environ if k.startswith("AWS_")]:
         del os.environ[k]
@@ -311,7 +312,7 @@ def check_bytes(work, users):
 
 
 def check_training(work, users):
-    """Pictures one by one, for longer than a key lives."""
+    """Fetches pictures one by one, for longer than a key is valid."""
     merges = os.environ.get("MODE_CLIP_MERGES", "")
     if not os.path.exists(merges):
         print("left out: a training (MODE_CLIP_MERGES names no file)")
@@ -359,7 +360,7 @@ def check_order(work, users):
                 say(False, f"order: {' '.join(some) or 'nothing'}: botocore takes {theirs}, we {ours}: exit {code}: {text.strip()[:300]}")
     say(not wrong, f"order: {n} sets of {len(names)} sources, {n - wrong} as botocore chooses")
 
-    # profiles that are wrong, or need a person: botocore has an error, and so have we, though others follow in the chain
+    # profiles that are wrong, or need a person: botocore fails, and so do we, though other sources follow in the chain
     after = "container", "machine"
     pair = "aws_access_key_id = %s\naws_secret_access_key = %s\n" % users["config"]
     for what, profile in (

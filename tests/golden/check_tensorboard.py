@@ -2,10 +2,10 @@
 
     $(tests/golden/venv.sh tensorboard) tests/golden/check_tensorboard.py build/bin [RUN_FOLDER...]
 
-A small model is trained by `mode train --tensorboard`: once straight through, once killed (SIGKILL) between two
+A small model is trained by `mode train --tensorboard`: once without interruption, once killed (SIGKILL) between two
 checkpoints and resumed. While the second one trains, an EventAccumulator of TensorBoard follows its folder, and the data
-server of TensorBoard's own process is asked over HTTP. In the end every reader must have each step once, in order, with
-the loss, learning rate and scale of steps.jsonl (as f32), and a pace.
+server of a TensorBoard process is queried over HTTP. In the end every reader must have each step once, in order, with
+the loss, learning rate and scale of steps.jsonl (as f32), and a throughput.
 
 RUN_FOLDER: runs/<name> of a workspace whose run is done: every model's curve must be that of its steps, its results those
 of report/summary.json. Exit 1 when anything differs."""

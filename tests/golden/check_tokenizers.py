@@ -3,15 +3,15 @@
     $(tests/golden/venv.sh) tests/golden/check_tokenizers.py build/bin/mode CACHE_DIR [--only CLASS,...] [--differences FILE]
         [--write tests/golden/tokens.jsonl]
 
-CACHE_DIR of deploy/fetch-models.sh. The lines are made here, always the same on the same machine: from the translations
-(*.mo) of Debian's packages, CLDR's names of emoji where the demo has fetched them, the names in Python's unicodedata, and
-from rules. Compared are
+CACHE_DIR of deploy/fetch-models.sh. The lines are generated, always the same on the same machine: from the translations
+(*.mo) of Debian's packages, CLDR's names of emoji if the demo has fetched them, the names in Python's unicodedata, and
+by rules. Compared are
     clip            open_clip's SimpleTokenizer (with ftfy)
     clip-hf         transformers' CLIPTokenizerFast, built from the merges file
     uncased/cased   transformers' BertTokenizerFast from vocab.txt
     ...-json        tokenizers' Tokenizer from tokenizer.json, uncased and cased
 Bytes that are not UTF-8 go to ours as they are and to the originals as Python's decode(errors="replace") reads them.
-Prints the share of equal lines per class; exit 1 when a share is lower than the project promises: 1 for all but clip,
+Prints the share of lines with equal ids per class; exit 1 when a share is lower than promised: 1 for all but clip,
 0.9999 for clip.
 """
 import argparse
@@ -80,7 +80,7 @@ def cldr(cache):
 
 
 def damaged(text, page):
-    """text's UTF-8 read in another page; bytes that page lacks become the control of that number."""
+    """text's UTF-8 decoded in another code page; bytes that the page lacks become the control character of that value."""
     return "".join(bytes([b]).decode(page, "replace").replace("\ufffd", chr(b)) for b in text.encode())
 
 
@@ -223,7 +223,7 @@ class Corpus:
 
 
 def ours(mode, lines, *options):
-    """The ids of every line, by one process."""
+    """The ids of every line, from one process."""
     done = subprocess.run([mode, "tokenize", "--context", str(CONTEXT), *options], input=b"".join(x + b"\n" for x in lines), stdout=subprocess.PIPE, check=True)
     out = [json.loads(x) for x in done.stdout.split(b"\n")[:-1]]
     if len(out) != len(lines):
@@ -243,7 +243,7 @@ def batched(tokenizer, texts):
 
 
 def contestants(mode, cache, tmp):
-    """name -> (function of the originals, our options, share promised)."""
+    """name -> (function that calls the originals, our options, promised share)."""
     from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode
     from tokenizers import Tokenizer
     from transformers import BertTokenizerFast, CLIPTokenizerFast
@@ -255,7 +255,7 @@ def contestants(mode, cache, tmp):
     symbols += [s + "</w>" for s in symbols] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
     hf = CLIPTokenizerFast(vocab={s: i for i, s in enumerate(symbols)}, merges=merges)
 
-    # a cased vocabulary: the uncased one, and its words and letters with capitals and accents too
+    # a cased vocabulary: the uncased one, plus its words and letters with capitals and accents
     with open(os.path.join(cache, "encoder", "vocab.txt"), encoding="utf-8") as f:
         vocab = f.read().split("\n")[:-1]
     cased = dict.fromkeys(vocab)
@@ -331,10 +331,10 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("mode")
     p.add_argument("cache")
-    p.add_argument("--only", help="these classes, comma separated (a beginning is enough)")
+    p.add_argument("--only", help="these classes, comma separated (prefixes)")
     p.add_argument("--tokenizers", help="these tokenizers, comma separated")
-    p.add_argument("--differences", help="write every different line there, as JSON")
-    p.add_argument("--write", help="write some lines and the originals' ids there, compare nothing")
+    p.add_argument("--differences", help="write every line that differs to this file, as JSON")
+    p.add_argument("--write", help="write some lines and the originals' ids to this file, compare nothing")
     a = p.parse_args()
     lines = Corpus(a.cache).lines
     if a.write:

@@ -1,18 +1,18 @@
-"""Are the towers open_clip's, for every configuration? Random weights, float64 as the truth.
+"""Are our towers open_clip's, for every configuration? Random weights, float64 as ground truth.
 
     $(tests/golden/venv.sh) tests/golden/check_towers.py build/bin [NAME ...]
 
-Every plain ViT of open_clip by name, each also with -quickgelu where open_clip has it (widths, heads, patches and
-pictures as published; layers cut to DEPTH where the whole model takes too long here, ViT-L-14 whole), and random small
+Every plain ViT of open_clip by name, also with -quickgelu if open_clip has it (widths, heads, patch and image sizes as
+published; layers cut to DEPTH where the full model would take too long, ViT-L-14 in full), and random small
 configurations with every option of the two towers. For each: open_clip's model with random weights is written as a
 folder, `mode-test-clip-steps` computes features, loss and every gradient of one batch, and so do open_clip in float32
-and in float64. It holds that
+and in float64. Required:
 - features: 1 - cos <= 1e-6, and the error against float64 is at most 1.5 times that of open_clip in float32 (+ 2e-7);
 - the loss is within 2e-6 relative;
 - every gradient is within 2e-5 (1e-4 for tensors of less than two dimensions) in relative Frobenius norm, or within
   1.5 times open_clip's own error where cancellation leaves float32 no better.
 BERT-family encoders likewise, against transformers in float64, for every kind of pooling.
-MODE_BACKEND=cpu-amx and the like: that backend.
+MODE_BACKEND=cpu-amx etc. selects the backend.
 """
 import gc
 import json
@@ -34,8 +34,8 @@ DEPTH = 3
 WHOLE = {"ViT-S-32-alt", "ViT-B-32", "ViT-L-14"}
 NEEDED = 2.0e-7
 WORST = {}
-OF_THIS = {}  # the same of the model being compared
-RATIOS = []  # of our error to that of open_clip in float32, over all gradients
+OF_THIS = {}  # the same for the current model
+RATIOS = []  # our error / that of open_clip in float32, for all gradients
 
 
 def names():
@@ -51,7 +51,7 @@ def names():
 
 
 def randomised(model, seed):
-    """Larger than the initial weights, so that every gradient stands out of the noise."""
+    """Larger than initial weights, so that every gradient is well above the noise."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -122,7 +122,7 @@ def compare(name, ours, exact, theirs):
         e, e_theirs = error(ours["grad." + key].reshape(g.shape), g), error(theirs[3][key], g)
         limit = max(2e-5 if g.ndim >= 2 else 1e-4, 1.5 * e_theirs)
         if float(g.norm()) < 1e-9 * max(1, g.numel() ** 0.5) and float(ours["grad." + key].norm()) < 1e-6:
-            continue  # zero but for rounding in both: a bias no loss depends on, such as that of the keys
+            continue  # zero up to rounding in both: a bias that the loss does not depend on, such as that of the keys
         note("gradients", e, limit, f"{name} {key}")
         RATIOS.append(e / max(e_theirs, 1e-9))
         if e > limit:
@@ -166,12 +166,12 @@ def published(name):
     if name not in WHOLE:
         cfg["vision_cfg"]["layers"] = min(cfg["vision_cfg"]["layers"], DEPTH)
         cfg["text_cfg"]["layers"] = min(cfg["text_cfg"]["layers"], DEPTH)
-        cfg["text_cfg"]["vocab_size"] = 1000  # the rest of the table takes no part
+        cfg["text_cfg"]["vocab_size"] = 1000  # the rest of the table is unused
     return cfg
 
 
 def small(r):
-    """A random configuration with options open_clip's files use rarely or never."""
+    """A random configuration with options that open_clip's files use rarely or never."""
     patch, grid, heads = r.choice([2, 3, 4, 5]), r.choice([1, 2, 3, 4]), r.choice([1, 2, 3])
     width = 4 * r.choice([2, 3, 5, 8]) * heads
     quick = r.random() < 0.3

@@ -5,13 +5,13 @@
 DEMO: the folder of a finished `make demo`, or any folder with data/train/*.tar and models/bpe_simple_vocab_16e6.txt.gz.
 Pictures and captions of its first shards are preprocessed once; both sides get the same tensors, the same initial
 weights, the same order. Their side is open_clip_train.train.train_one_epoch with its cosine schedule and AdamW groups,
-ours `mode-test-clip-steps`, which is what `mode train` does in a step.
+ours `mode-test-clip-steps`, which runs the steps of `mode train`.
 
-ten    ten steps at a high rate, plain, clipped, and accumulated over two pieces (open_clip's own accumulation with the
-       gradient of the logit scale put right, which it counts once per piece): every loss within 1e-4 relative, and
-       no further from open_clip's trainer in float64 than twice what open_clip in float32 is (+ 1e-6).
-curve  1 000 steps, open_clip with three seeds (initial weights and order), losses averaged over windows of 50 steps:
-       ours from the weights and order of seed 0 stays as near to that run as the three seeds are to one another
+ten    ten steps at a high learning rate, plain, with gradient clipping, and with gradient accumulation over two pieces
+       (open_clip's own, with its gradient of the logit scale corrected, which it counts once per piece): every loss
+       within 1e-4 relative, and no further from open_clip's trainer in float64 than twice open_clip in float32 (+ 1e-6).
+curve  1000 steps, open_clip with three seeds (initial weights and order), losses averaged over windows of 50 steps:
+       ours, with the weights and order of seed 0, stays as close to that run as the three seeds are to one another
        (their range, window by window); ours with our own initial weights stays within three standard deviations of
        the three seeds' mean.
 """
@@ -45,7 +45,7 @@ BETAS, EPS, WD = (0.9, 0.98), 1e-6, 0.2
 
 
 def pairs(demo, context, size):
-    """The first PAIRS pictures and captions, preprocessed as open_clip does for evaluation."""
+    """The first PAIRS pictures and captions, preprocessed with open_clip's evaluation transform."""
     tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=context)
     transform = open_clip.image_transform(size, is_train=False)
     pixels, texts, entry = [], [], {}
@@ -88,7 +88,7 @@ def order_of(n, steps, seed):
 
 
 class Loader(list):
-    """Batches, as open_clip's trainer takes them."""
+    """Batches, as open_clip's trainer expects them."""
 
     def __init__(self, pixels, ids, order, pieces):
         super().__init__((pixels[o.long()], ids[o.long()].long()) for row in order for o in row.chunk(pieces))
@@ -110,7 +110,7 @@ def theirs(model, pixels, ids, order, lr, warmup, clip=None, pieces=1, dtype=tor
         device="cpu", precision="fp32" if dtype == torch.float32 else "fp64", distill=False, accum_freq=pieces,
         skip_scheduler=False, horovod=False, grad_clip_norm=clip, rank=0, local_rank=0, world_size=1,
         batch_size=BATCH // pieces, log_every_n_steps=1, log_local=False, wandb=False)
-    if pieces > 1:  # its accumulation takes the gradient of the logit scale once per piece: pieces times too much
+    if pieces > 1:  # its accumulation adds the gradient of the logit scale once per piece: too large by that factor
         model.logit_scale.register_hook(lambda g: g / pieces)
     loader = Loader(pixels, ids, order, pieces)
     if dtype == torch.float64:

@@ -1,18 +1,18 @@
-"""Do open_clip, torch, transformers and we read each other's checkpoints, with the same bytes and the same features?
+"""Do open_clip, torch, transformers and we read each other's checkpoints, with bit-identical tensors and equal features?
 
     $(tests/golden/venv.sh) tests/golden/check_weights.py build/bin/mode [--quick]
 
 Models with random weights, made by open_clip: a small one of odd sizes, ViT-B-32 and ViT-B-32-quickgelu (--quick: only
-the small one). Of each:
-- what open_clip, torch and transformers save (safetensors; the zip of torch.save and the layout before it; a training
-  checkpoint with "module." names and an optimizer; TorchScript; fp16, bf16, f64; a Hugging Face folder, in one file, in
-  parts and as pytorch_model.bin) becomes an open_clip folder with `mode convert`: every tensor must have the same bytes;
-- open_clip -> Hugging Face -> open_clip -> Hugging Face -> open_clip with `mode convert`: every byte the same;
+the small one). For each:
+- what open_clip, torch and transformers save (safetensors; the zip of torch.save and the legacy format; a training
+  checkpoint with "module." names and an optimizer; TorchScript; fp16, bf16, f64; a Hugging Face folder, in one file,
+  sharded and as pytorch_model.bin) becomes an open_clip folder with `mode convert`: every tensor must be bit-identical;
+- open_clip -> Hugging Face -> open_clip -> Hugging Face -> open_clip with `mode convert`: the same bytes;
 - open_clip's features, those of transformers (CLIPModel, CLIPProcessor) from the folder we wrote, and those of
-  `mode encode` on either folder must agree: no component of a unit feature off by more than 1e-5;
+  `mode encode` on either folder must agree: no component of a unit feature differs by more than 1e-5;
 - the tokenizer's and the preprocessor's files of our Hugging Face folder, through every class that reads them, must give
   the ids of `mode tokenize` and the pixels of `mode preprocess`; open_clip's tokenizer of our folder likewise.
-Checkpoints that want to run something must be refused with its name.
+Checkpoints whose pickle would call code must be refused, with the name of what it calls.
 """
 import argparse
 import json
@@ -103,7 +103,7 @@ def beside(mode, name, hf, there, work, paths):
         return [json.loads(line) for line in r.stdout.decode().splitlines()]
 
     want = tokenize("--clean", "hf")
-    plain = os.path.join(work, "two-files")  # what a transformers without tokenizer.json has to go by
+    plain = os.path.join(work, "two-files")  # what a transformers without support for tokenizer.json reads
     os.makedirs(plain)
     for f in ("config.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
         os.symlink(os.path.join(hf, f), os.path.join(plain, f))
@@ -155,7 +155,7 @@ def check(mode, name, cfg, work):
         cfg, config = open_clip.get_model_config(name), name
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     model.eval()
-    for p in model.parameters():  # zeros and ones hide mistakes
+    for p in model.parameters():  # initial zeros and ones would hide mistakes
         p.data.add_(0.02 * torch.randn_like(p))
     state = {k: v.clone() for k, v in model.state_dict().items() if k != "attn_mask"}
     n = 0
@@ -294,7 +294,7 @@ def hostile(mode, work):
 
 
 def encoder(mode, work):
-    """The fetched sentence encoder in other clothes: the same vectors, byte for byte."""
+    """The fetched sentence encoder in other file formats: bit-identical vectors."""
     models = os.path.join(os.environ.get("MODE_CACHE", os.path.expanduser("~/.cache/mode")), "models", "encoder")
     state = load_file(models + "/model.safetensors")
     texts = os.path.join(work, "texts.txt")

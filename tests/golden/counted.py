@@ -1,6 +1,6 @@
-"""counted.py - models whose weights and inputs are stored nowhere but counted out: entry i of the tensor called NAME comes
-from number i of the generator of common/base/rng.h for (SEED, test, FNV-1a of NAME), the same float on both sides.
-tests/counted.h is the other side. What open_clip makes of such a model in double precision: step().
+"""counted.py - models whose weights and inputs are not stored but generated: entry i of the tensor called NAME comes from
+number i of the counter-based generator of common/base/rng.h for (SEED, test, FNV-1a of NAME), the same float on both
+sides; tests/counted.h is the other side. step() is open_clip's step on such a model, in double precision.
 """
 import numpy as np
 import torch
@@ -28,12 +28,12 @@ def numbers(name, n):
 
 
 def uniform(name, n, scale):
-    """Floats in [-scale, scale), scale a power of two: exact."""
+    """Floats in [-scale, scale), exact, since scale is a power of two."""
     return ((numbers(name, n) >> np.uint64(8)).astype(np.float64) - 2.0**23) * 2.0**-23 * scale
 
 
 def weight(name, shape):
-    """Matrices keep the size of what goes through them, norms are about 1."""
+    """Matrices roughly preserve the scale of their inputs, norm weights are about 1."""
     n = int(np.prod(shape))
     if name == "logit_scale":
         return torch.full(shape, 2.625, dtype=torch.float64)
@@ -72,7 +72,7 @@ def exact_of(model):
 
 
 def texts(cfg, lengths, odd):
-    """Their last token is the highest id; odd: others of them may be, too."""
+    """The last token of each text is the highest id; odd: others may be, too."""
     context, vocab = cfg["text_cfg"]["context_length"], cfg["text_cfg"]["vocab_size"]
     ids = torch.tensor((numbers("ids", len(lengths) * context) % np.uint64(vocab - 1 if odd else vocab - 2)
                         + np.uint64(1)).astype(np.int64).reshape(len(lengths), context))

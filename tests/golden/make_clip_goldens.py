@@ -3,7 +3,7 @@ and gradients on one batch as open_clip and PyTorch compute them in double preci
 
     $(tests/golden/venv.sh) tests/golden/make_clip_goldens.py
 
-Weights are drawn larger than open_clip's initial ones, so that no gradient is lost in noise.
+Weights are larger than open_clip's initial ones, so that every gradient is well above the noise.
 tests/golden/test_clip_gradients.c compares.
 """
 import json

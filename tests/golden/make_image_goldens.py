@@ -1,10 +1,10 @@
-"""make_image_goldens.py - writes tests/golden/images.tar: small picture files and what Pillow, torchvision and open_clip
-make of them. Needs Pillow 3.3 to 12 (13 changed the order of resize passes), torch, torchvision, open_clip_torch:
+"""make_image_goldens.py - writes tests/golden/images.tar: small picture files and the results of Pillow, torchvision and
+open_clip on them. Needs Pillow 3.3 to 12 (13 changed the order of resize passes), torch, torchvision, open_clip_torch:
 
     $(tests/golden/venv.sh) tests/golden/make_image_goldens.py
 
 Each picture NN.<ext> has NN.json: size, SHA-256 of its RGB bytes, of resized RGB bytes for many sizes and boxes, and of
-the preprocessed float32 input for every resize mode. tests/golden/test_image.c compares.
+the preprocessed float32 tensor for every resize mode. tests/golden/test_image.c compares.
 """
 import hashlib
 import io
@@ -41,7 +41,7 @@ def chunk(kind, data):
 
 
 def raw_png(w, h, bits, colour, channels, interlace=False, extra=b""):
-    """A PNG of random bits, in depths which Pillow does not write."""
+    """A PNG of random bits, in bit depths that Pillow does not write."""
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     raw = b""
     for x0, y0, dx, dy in passes if interlace else [(0, 0, 1, 1)]:
@@ -62,7 +62,7 @@ def pictures():
     yield "jpg", saved(rgb.convert("L"), "JPEG")
     yield "jpg", saved(Image.frombytes("CMYK", (31, 18), noise(31, 18, 4).tobytes()), "JPEG", quality=92)
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned: to be ignored
+    exif[0x0112] = 6  # orientation: to be ignored
     yield "jpg", saved(rgb, "JPEG", exif=exif)
     for mode in ("RGB", "L", "P", "1", "LA"):
         yield "png", saved(rgb.convert(mode), "PNG")

@@ -1,12 +1,11 @@
-"""make_logistic_goldens.py - writes tests/golden/logistic/*.safetensors: rows, labels, and the logistic regressions that
-scikit-learn makes of them in double precision, for strengths from where the weights are nearly nothing to where they are
-hardly held down.
+"""make_logistic_goldens.py - writes tests/golden/logistic/*.safetensors: rows, labels, and scikit-learn's logistic
+regressions on them in double precision, for C from very strong regularisation (weights near zero) to almost none.
 
     $(tests/golden/venv.sh scikit-learn) tests/golden/make_logistic_goldens.py
 
-`many` is like the features of a CLIP: unit rows in a narrow cone, classes of very different sizes; `two` has two classes,
-which scikit-learn treats apart; `long` has rows whose columns are of very different sizes. A fit that is not at its
-minimum to ten digits ends the script. tests/golden/test_logistic_minima.c compares.
+`many` is like CLIP features: unit rows in a narrow cone, classes of very different sizes; `two` has two classes, which
+scikit-learn treats separately; `long` has columns of very different scales. The script fails if a fit is not at its
+minimum to ten digits. tests/golden/test_logistic_minima.c compares.
 """
 import pathlib
 
@@ -63,7 +62,7 @@ def make(name):
         w[i], b[i] = fit.coef_, fit.intercept_
         if c == 2:
             w[i], b[i] = np.vstack([-fit.coef_, fit.coef_]) / 2, np.array([-.5, .5]) * fit.intercept_
-        b[i] -= b[i].mean()  # a number that all biases share changes nothing
+        b[i] -= b[i].mean()  # softmax is invariant to a constant added to all biases
         values[i], g = objective(x.astype(float), y, w[i], b[i], strength)
         share = np.linalg.norm(g) / start
         assert share < 1e-10, (name, strength, share)

@@ -1,5 +1,5 @@
-"""make_text_goldens.py - writes tests/golden/text.jsonl and text_vectors.safetensors: what the reference tokenizers and the
-reference BERT make of some hundred texts.
+"""make_text_goldens.py - writes tests/golden/text.jsonl and text_vectors.safetensors: the results of the reference
+tokenizers and the reference BERT for some hundred texts.
 
     $(tests/golden/venv.sh) tests/golden/make_text_goldens.py CACHE_DIR      # CACHE_DIR of deploy/fetch-models.sh
 

@@ -1,12 +1,12 @@
-"""make_tower_goldens.py - writes tests/golden/towers.safetensors: what open_clip makes of small models of every kind, in
-double precision, and how it draws new ones.
+"""make_tower_goldens.py - writes tests/golden/towers.safetensors: open_clip's results for small models of every kind, in
+double precision, and the statistics of its initial weights.
 
     $(tests/golden/venv.sh) tests/golden/make_tower_goldens.py
 
-- KINDS random configurations of all options (those of check_towers.py), and every way to find the token that stands for
-  a text, over texts in which it is not where one expects it: features, loss, and of each gradient the norm and the sum
-  of its entries times numbers of their own. Weights and inputs are counted out (counted.py).
-- of new models, per parameter over DRAWS of them: mean, standard deviation and kurtosis (3: normal, 1.8: uniform; 0: a
+- KINDS random configurations of all options (those of check_towers.py), and every way to find a text's pooled token, on
+  texts where it is in an unusual place: features, loss, and for each gradient its norm and its inner product with random
+  numbers. Weights and inputs are generated (counted.py).
+- for new models, per parameter over DRAWS of them: mean, standard deviation and kurtosis (3: normal, 1.8: uniform; 0: a
   constant).
 tests/golden/test_towers.c compares.
 """
@@ -25,7 +25,7 @@ KINDS, DRAWS = 12, 200
 VISION = {"image_size": 8, "patch_size": 4, "width": 24, "layers": 2, "head_width": 8}
 TEXT = {"context_length": 8, "vocab_size": 6, "width": 20, "heads": 2, "layers": 2}
 ODD = [{"text_cfg": {"pool_type": "eos", "eos_id": 3}},  # in the middle, twice, and not at all
-       {"text_cfg": {"pool_type": "eos", "eos_id": 0}},  # what texts are filled up with: nowhere in one that is full
+       {"text_cfg": {"pool_type": "eos", "eos_id": 0}},  # the padding id: absent from a text that fills the context
        {"text_cfg": {"pool_type": "eos", "eos_id": 0, "no_causal_mask": True}},
        {"text_cfg": {"pool_type": "argmax"}},  # the highest id more than once
        {"text_cfg": {"pool_type": "last", "no_causal_mask": True, "act_kwargs": {"approximate": "tanh"},

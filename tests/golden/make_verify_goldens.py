@@ -5,7 +5,7 @@
 - tokens of texts, by open_clip's tokenizer;
 - small pictures in several formats, and their pixels by open_clip's transform with Pillow;
 - of tiny CLIPs of every kind: each stage of both towers, the loss and all gradients by PyTorch in float64. Their
-  weights, pictures and texts are drawn by a counter-based generator (common/base/rng.h), here and there the same.
+  weights, pictures and texts come from a counter-based generator (common/base/rng.h), the same in Python and C.
 """
 import io
 import json

@@ -3,8 +3,8 @@ open_clip and PyTorch, of CLIP towers of published widths, and the vectors of a 
 
     $(tests/golden/venv.sh) tests/golden/make_width_goldens.py
 
-Models of this width do not fit into the repository, so their weights and inputs are counted out (counted.py). Of the
-gradients the norm and PROBES entries at places drawn in the same way are kept.
+Models of this width do not fit into the repository, so their weights and inputs are generated (counted.py). Of each
+gradient the norm and PROBES entries at generated places are stored.
 tests/golden/test_widths.c compares.
 """
 import json

@@ -1,4 +1,4 @@
-/* Pictures against Pillow, torchvision and open_clip: the same bytes (tests/golden/make_image_goldens.py). */
+/* Pictures against Pillow, torchvision and open_clip: bit-identical (tests/golden/make_image_goldens.py). */
 #include "base/file.h"
 #include "data/image.h"
 #include "data/resize.h"

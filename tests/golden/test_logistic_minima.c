@@ -49,18 +49,18 @@ static void check(const char *name, const char *backend)
     mode_rows_mean(centre, rows, n, d);
     mode_rows_less(rows, n, d, centre);
     if (mode_logistic_open(&m, be, rows, need(&f, "label")->data, n, d, c, &err)) fail_msg("%s", err.text);
-    for (int64_t i = 0; i < w->dim[0]; i++) { /* from the last one's weights on, as a sweep does */
+    for (int64_t i = 0; i < w->dim[0]; i++) { /* warm-started from the previous weights, as in a sweep */
         const double *want_w = (const double *)w->data + i * c * d, *want_b = b + i * c;
         struct mode_logistic_options o = MODE_LOGISTIC_DEFAULT;
         struct mode_logistic_fit fit;
         double mean = 0, b_found[MOST_CLASSES];
-        const bool is_held = strength[i] <= 100; /* else scores are so large that their rounding shows */
+        const bool is_held = strength[i] <= 100; /* with less regularisation the scores' f32 rounding shows */
         const double limit = is_held ? 1e-5 : 1e-3, close = is_held ? 1e-7 : 1e-6;
         o.strength = strength[i];
         o.tolerance = is_held ? 1e-7 : 2e-6;
         if (mode_logistic_fit(&m, &o, &fit, &err)) fail_msg("%s", err.text);
         memcpy(b_found, m.b, (size_t)c * sizeof *b_found);
-        for (int64_t k = 0; k < c; k++) { /* the biases of rows as they were, and nothing that all of them share */
+        for (int64_t k = 0; k < c; k++) { /* biases for the uncentred rows, less their mean */
             for (int64_t j = 0; j < d; j++) b_found[k] -= m.w[k * d + j] * centre[j];
             mean += b_found[k] / (double)c;
         }

@@ -1,6 +1,6 @@
-/* What a release leaves behind and sends can be read by every later one: tests/golden/records/<version>/ holds a little
- * of everything as that release wrote it. MODE_WRITE_RECORDS=1 writes the folder of this version, once, when it is
- * released; nothing in it is changed after. */
+/* Backward compatibility: every release reads the files and messages of all earlier ones.
+ * tests/golden/records/<version>/ holds samples of all of them as that release wrote them. MODE_WRITE_RECORDS=1 writes
+ * the folder of this version, once, when it is released; it is never changed afterwards. */
 #include "clip_world.h"
 
 #include "base/version.h"
@@ -65,7 +65,7 @@ static void write_text(const char *folder, const char *name, const char *text)
 
 /* ---------------------------------------------------------------------------------------------- messages */
 
-/* Every field of a message is something, so that no field can be read as another one. */
+/* Sets every field of a message, to different values, so that no field can be read as another one. */
 static ProtobufCMessage *filled(const ProtobufCMessageDescriptor *d, unsigned body);
 
 static void fill(const ProtobufCFieldDescriptor *f, void *at, unsigned number)
@@ -95,7 +95,7 @@ static void fill(const ProtobufCFieldDescriptor *f, void *at, unsigned number)
     }
 }
 
-/* body: the one of an Envelope's that is set. */
+/* body: the member of an Envelope's oneof that is set. */
 static ProtobufCMessage *filled(const ProtobufCMessageDescriptor *d, unsigned body)
 {
     ProtobufCMessage *m = mode_xcalloc(1, d->sizeof_message);
@@ -200,7 +200,7 @@ static void test_messages_of_every_release_are_read(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------------------------------- what messages are */
+/* ---------------------------------------------------------------------------------------------- message schemas */
 
 static void add_schema(struct mode_str *out, const ProtobufCMessageDescriptor *d,
                        const ProtobufCMessageDescriptor **seen, int *n_seen)
@@ -232,7 +232,7 @@ static char *schema(void)
     return out.data;
 }
 
-/* Is there a line of lines that begins with the first n bytes of line? Its beginning, or NULL. */
+/* The line of lines that starts with the first n bytes of line, or NULL. */
 static const char *line_like(const char *lines, const char *line, size_t n)
 {
     for (const char *at = lines; at && *at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
@@ -240,8 +240,8 @@ static const char *line_like(const char *lines, const char *line, size_t n)
     return NULL;
 }
 
-/* Both ends of a wire are never updated at once: fields may come, none may become another, and none that a release did
- * without may be required; one that was required stays. */
+/* The two ends of a connection are never updated at once: fields may be added, none may change, none that a release did
+ * not have may be required, and a required one stays. */
 static void test_messages_only_gain_optional_fields(void **state)
 {
     (void)state;
@@ -285,7 +285,7 @@ static const char spec_text[] =
 static const char steps_text[] =
     "{\"step\": 1, \"loss\": 2.5, \"lr\": 0.001, \"logit_scale\": 14.3, \"seconds\": 0.5}\n";
 
-/* Weights and moments as a training leaves them after step 1. */
+/* Weights and AdamW moments as training leaves them after step 1. */
 static void write_model(const char *folder, bool config)
 {
     struct mode_error err = {0};
@@ -424,7 +424,7 @@ static void test_artifacts_of_every_release_are_read(void **state)
 
 /* ---------------------------------------------------------------------------------------------- a workspace */
 
-/* Of the task that the store's records are of. */
+/* The task of the store's records. */
 static void golden_task(Mode__TaskSpec *spec, Mode__Input *in, Mode__Input **ins)
 {
     static char digest[MODE_DIGEST_HEX];
@@ -486,7 +486,7 @@ static void write_checkpoint(struct mode_store *store, const char *key)
     free(ckpt);
 }
 
-/* The paths of the inputs are of no machine: only what was learned of them is read. */
+/* The input paths exist on no machine: only what was recorded about them is read. */
 static void write_run(const char *root, const char *key)
 {
     struct mode_error err = {0};

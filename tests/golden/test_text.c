@@ -1,6 +1,6 @@
 /* Tokenizers and text encoder against their references (tests/golden/make_text_goldens.py; the hard lines of
  * tokens.jsonl are a sample of check_tokenizers.py's). Needs the real merges and encoder: MODE_TEST_MODELS = the folder
- * that deploy/fetch-models.sh filled; without it the tests say so and are skipped. */
+ * made by deploy/fetch-models.sh; without it the tests are skipped, and say so. */
 #include "base/file.h"
 #include "data/safetensors.h"
 #include "data/tokenizer.h"
@@ -23,7 +23,7 @@ static json_t *rows;       /* of text.jsonl */
 static json_t *hard;       /* of tokens.jsonl */
 static const char *models; /* NULL: skip    */
 
-/* The bytes of a row: "text", or "hex" where they are no UTF-8. */
+/* The bytes of a row: "text", or "hex" if they are not UTF-8. */
 static size_t bytes_of(char *out, size_t cap, const json_t *row)
 {
     const json_t *text = json_object_get(row, "text");
@@ -95,7 +95,7 @@ static void test_bert_ids_are_those_of_hugging_face(void **state)
     check(t, "bert", hard, 77);
     mode_tokenizer_close(&t);
 
-    char bare[] = "/tmp/mode-vocab-XXXXXX"; /* vocab.txt alone says the same */
+    char bare[] = "/tmp/mode-vocab-XXXXXX"; /* vocab.txt alone gives the same tokenizer */
     assert_non_null(mkdtemp(bare));
     char *from = mode_path_join(dir, "vocab.txt"), *to = mode_path_join(bare, "vocab.txt");
     assert_int_equal(mode_file_copy(from, to, false, &err), MODE_OK);

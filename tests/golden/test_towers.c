@@ -1,5 +1,5 @@
-/* Small models of every kind against open_clip in double precision: features, loss, every gradient; and how new models
- * are drawn, against what open_clip draws (make_tower_goldens.py). */
+/* Small models of every kind against open_clip in double precision: features, loss, every gradient; and the
+ * distributions of initial weights, against open_clip's (make_tower_goldens.py). */
 #include "counted.h"
 
 #include "nn/backend.h"
@@ -34,7 +34,7 @@ static struct mode_clip *make(struct mode_backend *be, const char *config, uint6
     return clip;
 }
 
-/* The file's rows are in the order of names: those that a model trains, and which is where. */
+/* The file's rows are sorted by name: the trained parameters, and the place of each. */
 static size_t by_name(const struct mode_param **out, const struct mode_clip *clip)
 {
     size_t n, kept = 0;
@@ -50,7 +50,7 @@ static size_t by_name(const struct mode_param **out, const struct mode_clip *cli
     return kept;
 }
 
-/* want: the norm, and the sum of all entries times numbers of their own. */
+/* want: the norm, and the inner product with random numbers. */
 static void check_gradient(const double want[2], const struct mode_param *p, const char *what)
 {
     char *name = mode_xasprintf("sum.%s", p->name);
@@ -67,7 +67,7 @@ static void check_gradient(const double want[2], const struct mode_param *p, con
     free(name);
 }
 
-/* Positions that are fixed are not trained. */
+/* Fixed position embeddings are not trained. */
 static void check_fixed(struct mode_clip *clip, const char *what)
 {
     size_t n;
@@ -86,7 +86,7 @@ static void test_every_kind_of_tower_is_open_clips(void **state)
         const char *odd_cfg = mode_safetensors_meta(&golden, odd), *cfg = mode_safetensors_meta(&golden, kind);
         const struct mode_tensor *want = counted_need(&golden, key, "grads");
         for (int b = 0; b < 6; b++) {
-            const bool whole = b / 3; /* every token and the last block in full */
+            const bool whole = b / 3; /* padding and the full last block are computed */
             struct mode_backend *be;
             struct mode_error err;
             const struct mode_param *p[MOST];
@@ -118,7 +118,7 @@ struct moments {
     double n, mean, deviation, kurtosis;
 };
 
-/* Of parameter `at` by name over so many models. */
+/* Statistics of parameter `at`, by name, over so many models. */
 static struct moments moments_of(struct mode_clip *const *clip, int draws, size_t at)
 {
     const struct mode_param *p[MOST];
@@ -146,7 +146,7 @@ static struct moments moments_of(struct mode_clip *const *clip, int draws, size_
     return m;
 }
 
-/* Both are draws of n numbers: five standard errors. */
+/* Both are samples of n numbers: five standard errors. */
 static void check_moments(const double want[3], const struct moments *m, const char *what, const char *name)
 {
     const double root = sqrt(2 / m->n), far = 5 * root;
@@ -170,7 +170,7 @@ static double cosine(const float *a, const float *b, int64_t n)
     return ab / sqrt(aa * bb);
 }
 
-/* No tensor's numbers are another's, nor another seed's; no row's are the next one's. */
+/* No two tensors or seeds share their numbers, nor do consecutive rows. */
 static void check_alike(const struct mode_clip *clip, const struct mode_clip *other, const double *want)
 {
     const struct mode_param *p[MOST], *q[MOST];

@@ -1,5 +1,5 @@
 /* Towers as wide as the published ones (ViT-B-32, ViT-L-14, BERT base; two layers and one) against open_clip and
- * transformers in double precision. The weights are counted out on both sides (counted.h). */
+ * transformers in double precision. The weights are generated on both sides (counted.h). */
 #include "counted.h"
 
 #include "base/file.h"
@@ -18,7 +18,7 @@ static void open_golden(struct mode_safetensors *f, const char *name)
     free(path);
 }
 
-/* The whole error from its sample of entries, and the norm. */
+/* The relative error, estimated from the sampled entries, and that of the norm. */
 static void check_gradient(const struct mode_safetensors *f, const struct mode_param *p, const char *model)
 {
     double norm = *(const double *)counted_need(f, "norm.", p->name)->data, found = 0, off = 0;
@@ -76,7 +76,7 @@ static void put(const char *dir, const char *name, const char *text)
     free(path);
 }
 
-/* The folder transformers would have written. shapes: lines of "NAME dimensions rows columns". */
+/* A folder as transformers would have written it. shapes: lines of "NAME dimensions rows columns". */
 static void write_bert(const char *dir, const char *config, const char *shapes)
 {
     struct mode_tensor t[64];

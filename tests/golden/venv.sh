@@ -1,10 +1,10 @@
 #!/bin/sh
-# venv.sh [oracle|s3|scikit-learn|tensorboard] - make (once) a Python environment and print the path of its python. Tests
-# and benches only; the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle,
+# venv.sh [oracle|s3|scikit-learn|tensorboard] - create (once) a Python environment and print the path of its python. Tests
+# and benchmarks only; the product needs no Python. Outside the tree: MODE_ORACLE_VENV, default ~/.cache/mode/oracle,
 # MODE_S3_VENV, MODE_SCIKIT_LEARN_VENV, MODE_TENSORBOARD_VENV.
-#   oracle        the oracles and peers: PyTorch, open_clip, transformers, Pillow, faiss. Some GB: torch brings CUDA
-#                 wheels along
-#   s3            boto3, and moto, which stands for Amazon's S3, IAM and STS
+#   oracle        the oracles and peers: PyTorch, open_clip, transformers, Pillow, faiss. Some GB: torch pulls in CUDA
+#                 wheels
+#   s3            boto3, and moto, which mocks Amazon's S3, IAM and STS
 #   scikit-learn  scikit-learn alone: logistic regressions
 #   tensorboard   TensorBoard alone
 set -eu
@@ -27,7 +27,7 @@ s3)
     packages="boto3 moto[server]"
     ;;
 *)
-    echo "venv.sh: unknown environment \"$what\"; there are oracle, s3, scikit-learn, tensorboard" >&2
+    echo "venv.sh: unknown environment \"$what\"; expected oracle, s3, scikit-learn or tensorboard" >&2
     exit 2
     ;;
 esac

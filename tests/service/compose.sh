@@ -1,6 +1,6 @@
 #!/bin/sh
-# compose.sh BIN - docker-compose.yml and its overrides are what they say they are, as far as compose itself can tell without
-# an engine: they fit together, .env says how many workers there are, and every setting is in docs/OPERATIONS.md.
+# compose.sh BIN - docker-compose.yml and its overrides are valid, as far as compose can check without an engine: they can be
+# combined, .env sets the numbers of workers, and every setting is in docs/OPERATIONS.md.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -10,7 +10,7 @@ cd "$top"
 config() { # .env, overrides and options...
     env -i PATH="$PATH" HOME="$work" docker compose --env-file "$@" config 2>"$work/error"
 }
-part() { awk -v of="  $1:" '$0 == of { on = 1; next } /^  [a-z]/ || /^[a-z]/ { on = 0 } on'; } # of that service, on stdin
+part() { awk -v of="  $1:" '$0 == of { on = 1; next } /^  [a-z]/ || /^[a-z]/ { on = 0 } on'; } # that service's section of stdin
 names() { awk '/^[a-z]/ { on = $0 == "services:" } on && /^  [a-z-]+:$/ { gsub(/[ :]/, ""); print }' | sort | paste -sd ' '; }
 
 printf 'MODE_EMBED_WORKERS=3\nMODE_TRAIN_WORKERS=0\nMODE_LOG_LEVEL=debug\n' >"$work/here.env"

@@ -1,13 +1,13 @@
 #!/bin/sh
-# decoder.sh BIN - pictures at which a decoder dies: each costs a sample, which is counted as bad_image and said, and the
-# run goes on to its end; where only the quick way through a picture crashes, training gives the same bytes. A library
-# that is loaded before libjpeg (made on the spot) crashes for pictures of a certain width.
+# decoder.sh BIN - pictures that crash the decoder: each costs one sample, which is counted as bad_image and reported, and
+# the run continues to its end; if only the fast path crashes, training gives the same bytes. An LD_PRELOAD library, which
+# this script compiles, crashes for pictures of a certain width.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
 if nm "$bin/mode" 2>/dev/null | grep -Eq '__(asan|tsan)_init'; then
-    echo "decoder.sh: a sanitizer wants to be loaded first: skipped" >&2
+    echo "decoder.sh: a sanitizer has to be loaded first: skipped" >&2
     exit 77
 fi
 crash() { # library, what its function gives, is called, and takes after the picture; width
@@ -38,7 +38,7 @@ add() { # width key
 }
 add 47 poison
 add 46 fragile
-captions() { # folder, library or nothing
+captions() { # folder, preloaded library or none
     LD_PRELOAD=$2 "$bin/mode" captions "$work/a/train" --text-keys 'json:texts[]' --out "$work/$1" --json >"$work/$1.json" 2>"$work/$1.log" ||
         fail "captions: $(cat "$work/$1.log")"
 }
@@ -52,7 +52,7 @@ grep -q '0\.tar sample 60: bad_image: the decoder was stopped by signal 11 (Segm
 [ "$(wc -l <"$work/poisoned.log")" = 1 ] || fail "more is said: $(cat "$work/poisoned.log")"
 cmp "$work/whole.json" "$work/fragile.json" || fail "the whole of the fragile picture is good, and it is counted"
 
-# training: the quick way crashes, the plain one gives the same bytes
+# training: the fast path crashes, the plain one gives the same bytes
 cat >"$work/model.json" <<'END'
 {"embed_dim": 16, "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
  "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
@@ -65,7 +65,7 @@ cmp "$work/clip/open_clip_model.safetensors" "$work/clipquick/open_clip_model.sa
 LD_PRELOAD=$work/always.so "$bin/mode" preprocess "$work/poison.jpg" "$work/fragile.jpg" --out "$work/x.npy" >/dev/null 2>"$work/log" && fail "poison.jpg has pixels"
 grep -q 'poison.jpg: the decoder was stopped by signal 11' "$work/log" || fail "$(cat "$work/log")"
 
-# a system that allows no filter: said, and pictures are decoded all the same; one that dies still costs a sample
+# a system that allows no seccomp filter: reported, and pictures are decoded all the same; a crash still costs one sample
 cat >"$work/nolock.c" <<'END'
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,9 +1,8 @@
 #!/bin/sh
-# defaults.sh BIN - a verb without options starts where a run without keys starts: what `mode VERB --help` gives as
-# default is what docs/RUN.md gives for the key of that name; and open_clip's options have become keys and options that
-# there are.
+# defaults.sh BIN - verbs and run specs have the same defaults: that of an option in `mode VERB --help` is that of the key of
+# the same name in docs/RUN.md; and the keys and options that docs/FROM_OPEN_CLIP.md names for open_clip's exist.
 set -eu
-export COLUMNS=1000 # an option of a help is a line
+export COLUMNS=1000 # one line per option in --help
 bin=$1
 run=$(dirname "$0")/../../docs/RUN.md
 bad=0
@@ -25,7 +24,7 @@ done
 same evaluate batch evaluate.batch
 same ensemble router ensemble.router
 for verb in captions cluster train ensemble; do same $verb seed seed; done
-# what docs/FROM_OPEN_CLIP.md names in the place of open_clip's options is there
+# the keys and options that docs/FROM_OPEN_CLIP.md names for open_clip's exist
 page=$(dirname "$run")/FROM_OPEN_CLIP.md
 cells() { sed -n 's/^| .*`--.*/&/p' "$page" | cut -d '|' -f "$1" | grep -oE "$2"; }
 for key in $(cells 3 '[a-z]+\.[a-z_0-9]+' | sort -u); do

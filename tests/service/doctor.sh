@@ -1,5 +1,5 @@
 #!/bin/sh
-# `mode doctor` on machines with NVIDIA's driver and libraries in every state: those here are stand-ins made on the spot.
+# `mode doctor` on machines with NVIDIA's driver and libraries in every state: stand-ins, which this script compiles.
 set -u
 bin=$1
 dir=$(mktemp -d)
@@ -11,7 +11,7 @@ expect() { # pattern, what it shows
 library() { # file name, source on stdin
     cc -shared -fPIC -o "$dir/lib/$1" -x c - || exit 1
 }
-doctor() { # environment of the stand-ins, exit code that is expected
+doctor() { # environment of the stand-ins, expected exit code
     env "$1" LD_LIBRARY_PATH="$dir/lib" "$bin/mode" doctor --workspace "$dir/ws" --coordinator-admin "" >"$dir/out" 2>&1
     code=$?
     [ $code -eq "$2" ] || { echo "doctor: exit $code, expected $2 ($1)"; cat "$dir/out"; bad=1; }
@@ -30,7 +30,7 @@ overcommit=$(cat /proc/sys/vm/overcommit_memory)
 expect "^(ok|warn) +overcommit +vm\.overcommit_memory is $overcommit" "what Redis warns of"
 [ "$overcommit" != 0 ] || expect '^ok +overcommit .*nothing needs to be set' "the usual value is no reason to do anything"
 
-# a folder that is no workspace stays as it was, one that is not there is not made
+# a folder that is not a workspace is left as it was, a missing one is not created
 "$bin/mode" doctor --workspace "$dir/ws" >"$dir/out" 2>&1
 expect '^ok +workspace +.*/ws: not made yet .*writable' "no workspace yet"
 "$bin/mode" doctor --workspace "$dir/no/where" >"$dir/out" 2>&1

@@ -1,7 +1,7 @@
 #!/bin/sh
-# experts_for.sh BIN - experts for the words of tasks: they come beside the others and touch none, are a column of the
-# tables, a folder and a curve, and use pairs that the ledger counts once; killed in the midst they go on to the same
-# bytes; what words choose is shown before, and by plain files the same clusters train the same model.
+# experts_for.sh BIN - experts for the words of tasks: they are added to the others and change none, are a column of the
+# tables, a folder and a curve, and use pairs that the ledger counts once; killed midway they continue to the same bytes;
+# what words select is shown beforehand, and the plain commands on the same clusters train the same model.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -39,7 +39,7 @@ grep -q '^[0-9]* words choose [1-8] of 8 fine clusters: [0-9]* of 240 pairs' "$w
 [ "$(grep -c '"word":' "$work/mine.json")" = 3 ] || fail "two names of a line are not two words"
 [ "$(commits)" = "$n_before" ] || fail "looking made something"
 
-# the names, three selections, three trainings, three tasks to evaluate each on, the report
+# the names, three selections, three trainings, an evaluation of each on three tasks, the report
 submit run >"$work/table"
 tasks=$(find "$w/eval" -name nshards.txt | wc -l)
 [ $(($(commits) - n_before)) = $((1 + 3 + 3 + 3 * tasks + 1)) ] || fail "three more models made $(($(commits) - n_before)) commits"
@@ -71,7 +71,7 @@ mode status --workspace "$w" | grep -q 'train-selected' || fail "status does not
 sums hues mine whole >"$work/models"
 cp "$w/report/result.csv" "$work/result.csv"
 
-# again: nothing to do. Without the key: all is found, their folders go and come back
+# again: nothing to do. Without the key and with it again: everything is found, their folders go and come back
 n=$(commits)
 submit run >/dev/null
 [ "$(commits)" = "$n" ] || fail "a finished run made $(($(commits) - n)) commits"
@@ -81,7 +81,7 @@ if [ -e "$w/experts/hues" ] || [ -e "$w/experts/mine" ]; then fail "models that 
 submit run >/dev/null
 (cd "$w/experts" && sha256sum --quiet -c "$work/models") || fail "they came back as others"
 
-# what cannot be trained on, what is unknown
+# selections that cannot be trained on, unknown names
 refuse() { # exit code, words, sed script
     sed "s/^name: test/name: wrong/; $3" "$w/run.yaml" >"$w/wrong.yaml"
     rc=0
@@ -96,7 +96,7 @@ refuse 78 'the classes of mine: .*empty.txt: no lines' 's/names.txt/empty.txt/'
 refuse 65 'words of [a-z]* choose clusters with [0-9]* of the 240 pairs, and [0-9]* of the others an epoch: too few for train.batch = 239' \
     's/batch: 32/batch: 239/; s/expert_steps: share/out_ratio: 0/; s/coarse: 2/coarse: 1/'
 
-# what is kept stays; of the moments those of the seed alone, when asked
+# what is needed stays; of the AdamW moments only the seed's, on request
 mode down --workspace "$w" >/dev/null
 mode gc --workspace "$w" --optimizer --yes >"$work/gc" || { cat "$work/gc"; fail "gc"; }
 grep -q '^  optimizer  *5 ' "$work/gc" || { cat "$work/gc"; fail "gc does not free the moments of six models, two of them one file"; }
@@ -123,7 +123,7 @@ grep -q '"selection": "[0-9a-f]*"' "$p/model/train.json" || fail "train.json doe
 echo "$(grep -o '"in_cluster": [0-9]*' "$p/model/train.json")" | grep -q " $(sed 's/.*: \([0-9]*\) of.*/\1/' "$p/sum")$" ||
     fail "the model was trained on others than select counts: $(cat "$p/sum")"
 
-# killed in the midst of its training, with the coordinator: the same bytes
+# killed midway through its training, with the coordinator: the same bytes
 b=$work/b
 corpus "$b" 240 60
 cp "$w/run.yaml" "$w/names.txt" "$b/"

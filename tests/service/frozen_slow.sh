@@ -1,7 +1,7 @@
 #!/bin/sh
-# frozen_slow.sh BIN - the coordinator stands still for 45 s (docker pause, a machine that moves, swapping) while a model is
-# trained. ZeroMQ drops the links after 19 s, and every handshake after that fails: no worker takes that for a refusal, none
-# ends or loses its task, and the run goes on where it was.
+# frozen_slow.sh BIN - the coordinator is frozen for 45 s (docker pause, VM migration, swapping) while a model is trained.
+# ZeroMQ drops the connections after 19 s, and every handshake after that fails: no worker takes that for a refusal, none
+# exits or loses its task, and the run continues where it was.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# gc.sh BIN - what no kept run needs is freed, never beside others, and nothing that is kept is done again; what was
-# dropped comes back to the same bytes; a blob that a disk spoilt is made again by whoever made it.
+# gc.sh BIN - `mode gc` frees what no kept run needs, never while others use the workspace, and nothing that is kept is
+# recomputed; what was freed is recomputed to the same bytes; a corrupted blob is recomputed by the task that made it.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -36,7 +36,7 @@ expect() { # exit code, words, options of mode gc
     [ $rc = "$want" ] || { cat "$work/gc" >&2; fail "mode gc $* ended with $rc, expected $want"; }
     grep -q "$words" "$work/gc" || { cat "$work/gc" >&2; fail "mode gc $* does not say \"$words\""; }
 }
-moments() { # blob files of optimizer moments that are there
+moments() { # existing blob files with optimizer moments
     for f in "$w"/blobs/*/*; do
         if head -c 200 "$f" | grep -qa 'exp_avg\.'; then echo "$f"; fi
     done
@@ -73,19 +73,19 @@ run other
 models | cmp -s - "$work/other-models" || fail "a dropped run came back with other models"
 [ "$(commits)" = "$both" ] || fail "a dropped run came back with $(commits) records, not $both"
 
-# in mid-run nothing of it may be lost: the coordinator says what it needs when it stops
+# in mid-run nothing of the run may be freed: the coordinator records what it needs when it stops
 sed 's/lr: 1e-3/lr: 3e-3/; s/^name: test/name: open/; s/total_steps: 16/total_steps: 400/' "$w/run.yaml" >"$w/open.yaml"
 mode run "$w/open.yaml" --workspace "$w" --detach >/dev/null
 has_more() { [ "$(commits)" -gt "$both" ]; }
 await has_more || fail "the run does nothing"
 supervisor=$(head -1 "$w/run/supervisor.pid") coordinator=$(cat "$w/run/coordinator.pid")
-kill -STOP "$supervisor" # starts nobody anew; when it ends before the coordinator, that one stops in order
+kill -STOP "$supervisor" # it restarts nothing; if it ends before the coordinator, that one shuts down cleanly
 kill -9 "$coordinator"
 kill -9 "$supervisor"
 mode down --workspace "$w" >/dev/null 2>&1 || true
 await flock -n "$w/lock" true || fail "somebody holds the workspace"
 expect 75 'the run open needs is not known for certain' --drop other --yes
-flock -s "$w/run/supervisor.pid" sleep 0.5 & # somebody who looks whether one runs
+flock -s "$w/run/supervisor.pid" sleep 0.5 & # a process that checks whether a supervisor runs
 mode up --workspace "$w" >/dev/null
 mode down --workspace "$w" >/dev/null
 before=$(done_of open)
@@ -94,7 +94,7 @@ after=$(done_of open)
 [ "$before" = "$after" ] || fail "$after of $before records of an unfinished run are left"
 expect 0 '^run open (running): gone' --drop open --yes
 
-# moments: only the seed's are needed, by experts of data that come later; and a spoilt byte of what those fork from
+# moments: only the seed's are needed, by experts of data that is added later; and a corrupted byte of what those fork from
 [ "$(moments | wc -l)" = 4 ] || fail "there are $(moments | wc -l) files of moments, 4 models were trained"
 expect 0 '^  optimizer  *3 ' --optimizer --yes
 [ "$(moments | wc -l)" = 1 ] || fail "not the seed's moments alone are left"

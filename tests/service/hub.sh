@@ -1,12 +1,12 @@
 #!/bin/sh
-# hub.sh BIN - a text encoder by its ORG/NAME[@REVISION], a CLIP model by hf-hub:ORG/NAME: fetched once from a server on
-# this machine, used without it afterwards; with a token, which goes to that server alone; out of Hugging Face's cache;
-# and a sentence for everything that can be missing. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
+# hub.sh BIN - a text encoder by its ORG/NAME[@REVISION], a CLIP model by hf-hub:ORG/NAME: downloaded once from a server on
+# this machine, used offline afterwards; with a token, which is sent to that server alone; from Hugging Face's cache; and a
+# sentence for everything that can be missing. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
-command -v python3 >/dev/null || { echo "hub.sh: python3 is not here: skipped" >&2; exit 77; }
+command -v python3 >/dev/null || { echo "hub.sh: python3 is not installed: skipped" >&2; exit 77; }
 
 encoder=$MODE_TEST_MODELS/encoder
 files=$work/site/org/encoder/resolve/main
@@ -16,8 +16,8 @@ for f in config.json model.safetensors tokenizer.json vocab.txt modules.json 1_P
     ln -s "$encoder/$f" "$files/$f"
 done
 cp "$encoder/config.json" "$encoder/tokenizer.json" "$work/site/org/no-weights/resolve/main/"
-# two servers on free ports: the hub, and where it sends people for the weights of org/gated. What each was asked with
-# which token is in requests-0 and requests-1
+# two servers on free ports: the hub, and the one that it redirects to for the weights of org/gated. Their requests, with
+# the tokens, are in requests-0 and requests-1
 cat >server.py <<'END'
 import functools, http.server, sys, threading
 
@@ -85,7 +85,7 @@ embed() { # ENCODER WHAT
 }
 asked() { wc -l <requests-0; }
 
-# revisions lie beside each other; main is no other one
+# revisions are kept side by side; main is the default
 cp -r site/org/encoder/resolve/main site/org/encoder/resolve/v1
 mkdir -p site/org/encoder/resolve/refs/pr && cp -r site/org/encoder/resolve/main site/org/encoder/resolve/refs/pr/1
 before=$(asked)
@@ -97,7 +97,7 @@ grep -q '^/org/encoder/resolve/refs%2Fpr%2F1/config.json' requests-0 || fail "sl
 [ -s cache/models/hub/org/encoder@v1/config.json ] && [ -s 'cache/models/hub/org/encoder@refs%2Fpr%2F1/config.json' ] || fail "places of revisions"
 refused 66 "has no config.json.*of the revision v2" org/encoder@v2
 
-# a token opens what is closed, goes to the hub alone, and is never shown
+# a token gives access to a gated repository, is sent to the hub alone, and is never shown
 refused 77 "HINT: HF_TOKEN, a token" org/gated
 HF_TOKEN=hf_wrong; export HF_TOKEN
 refused 77 "HF_TOKEN is set, but" org/gated
@@ -113,7 +113,7 @@ grep -q '^/org/encoder/resolve/main/tokenizer.json Bearer hf_secret' requests-0 
 grep -q '^/org/gated/resolve/main/model.safetensors -$' requests-1 || fail "the other host got a token: $(cat requests-1)"
 unset HF_TOKEN
 
-# Hugging Face's own cache: a whole snapshot needs no network
+# Hugging Face's own cache: a complete snapshot needs no network
 commit=0123456789abcdef0123456789abcdef01234567
 snapshot() { # NAME FILE...
     model=hf/hub/models--org--$1
@@ -136,12 +136,12 @@ embed org/whole@$commit "a snapshot by its commit"
 rm -r hf/hub/models--org--whole
 embed org/whole "after Hugging Face's cache was emptied"
 refused 66 "neither in MODE's cache.*nor in Hugging Face's.*HF_HUB_OFFLINE" org/nothing
-# without modules.json nobody knows how the vectors are pooled
+# without modules.json the pooling is unknown
 snapshot part config.json model.safetensors tokenizer.json
 refused 66 "has no modules.json, and HF_HUB_OFFLINE forbids" org/part
 snapshot empty tokenizer.json
 refused 66 "has no config.json, and nothing is fetched" org/empty
-# where all was downloaded, or the hub was asked, it is known
+# it is known if the snapshot is complete, or if the cache records that the hub lacks these files
 snapshot plain config.json model.safetensors tokenizer.json
 touch hf/hub/models--org--plain/snapshots/$commit/.gitattributes
 "$bin/mode" embed --encoder org/plain --texts texts --out x.npy >log 2>&1 || fail "a whole snapshot: $(cat log)"
@@ -151,7 +151,7 @@ for f in modules.json sentence_bert_config.json 1_Pooling/config.json; do
 done
 "$bin/mode" embed --encoder org/asked --texts texts --out x.npy >log 2>&1 || fail "a snapshot whose gaps are known: $(cat log)"
 unset HF_HUB_OFFLINE
-# with a network the gaps are filled, out of the same commit; refs/main may be older than the hub's
+# with a network the missing files are downloaded, from the same commit; refs/main may be older than the hub's
 mkdir -p site/org/part/resolve && cp -r site/org/encoder/resolve/main site/org/part/resolve/$commit
 embed org/part "a snapshot with gaps"
 grep -q 'org/part: model.safetensors, from the snapshot' log || fail "fetched what was there: $(cat log)"
@@ -161,7 +161,7 @@ snapshot moved $all
 HF_HUB_CACHE=$work/hf/hub HF_HOME=/nowhere HF_HUB_OFFLINE=true "$bin/mode" embed --encoder org/moved --texts texts --out x.npy >log 2>&1 ||
     fail "HF_HUB_CACHE: $(cat log)"
 
-# CLIP models: as open_clip writes them or as transformers does; only the files of one way are fetched
+# CLIP models: in open_clip's format or in transformers'; only the files of one format are downloaded
 corpus "$work/corpus" 40 20 >/dev/null
 cat >model.json <<'END'
 {"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
@@ -220,7 +220,7 @@ endpoint=$HF_ENDPOINT HF_ENDPOINT=hub.example
 refused 78 'HF_ENDPOINT: "hub.example" is not an address; expected http' org/other
 HF_ENDPOINT=$endpoint
 HF_HUB_OFFLINE=offline refused 78 'HF_HUB_OFFLINE: "offline" is unknown; expected 1 or 0' org/other
-# a folder of that name wins
+# a local folder of that name takes precedence
 mkdir -p org && ln -s "$encoder" org/other
 "$bin/mode" embed --encoder org/other --texts texts --out x.npy >/dev/null 2>&1 || fail "a folder wins over the hub"
 echo "hub: ok"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# init.sh BIN - runs that begin with a given model. With steps for the seed and without: the same bytes when the training
-# is killed in the middle, a folder that says which model it is, the report that says where the seed came from, data that
-# came later. The model is moved, changes before it is taken in, is another one, has moments of its own.
+# init.sh BIN - runs that start from a given model, with steps for the seed and without: the same bytes when training is
+# killed midway, a folder that names its architecture, a report that says where the seed came from, added data. The model is
+# moved, changes before it is imported, is another one, has optimizer moments.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -48,11 +48,12 @@ grep -q 'from step 0 to 150' "$work/steps.html" || fail "the report does not say
 grep -q 'as it was given' "$work/fork.html" || fail "the report does not say that the seed is the given model"
 cmp "$w/experts/seed/open_clip_model.safetensors" "$work/given/open_clip_model.safetensors" ||
     fail "the seed of 0 steps is not the given model"
-# the dense model of a fork at 0 sees what the seed and its continuation see: it must be the same model. Nothing else is
+# the dense model of a fork at 0 sees the same data as the seed and its continuation: it must be the same model, and the
+# only one that the two runs share
 same=$(cat "$work/steps.sums" "$work/fork.sums" | grep 'model.safetensors$' | sort | uniq -d | cut -c67-)
 [ "$same" = dense/open_clip_model.safetensors ] || fail "models that two runs have in common: $same, expected the dense one"
 
-# the same under fire: the training's process is killed behind a checkpoint
+# the same with a fault: the compute process is killed after a checkpoint
 checkpoints() { find "$storm/ckpt" -name '*.manifest' -newer "$work/mark" 2>/dev/null | wc -l; }
 for r in steps fork; do
     touch "$work/mark"
@@ -70,7 +71,7 @@ for r in steps fork; do
 done
 "$bin/mode" down --workspace "$storm"
 
-# data that came later fork from the given model, too
+# experts of added data fork from the given model, too
 before=$(commits)
 with later "$work/hf" "s/seed_steps: 150/seed_steps: 0/; s/^data: .*/data: {train: train, added: [later]}/"
 go "$w" later || fail "the run with added data"
@@ -79,7 +80,7 @@ go "$w" later || fail "the run with added data"
 # captions, embed and assign of 2 shards, growing the centres, training, 3 tasks to evaluate, the router
 [ $(($(commits) - before)) -le 12 ] || fail "added data made $(($(commits) - before)) new commits"
 
-# a folder with moments: the fork is at its step
+# a folder with optimizer moments: the fork is at its step
 with moments "$work/given" "s/seed_steps: 150/seed_steps: 4/"
 go "$w" moments || fail "the run with moments"
 "$bin/mode" experts list --workspace "$w" --json | tr -d ' \n' >"$work/index"
@@ -87,7 +88,7 @@ grep -q '"name":"seed"[^}]*"note":{"init":"[0-9a-f]*","step":4}' "$work/index" |
     { cat "$work/index"; fail "the seed is not at step 4"; }
 tr -d ' \n' <"$w/report/summary.json" | grep -q '"start_step":4,"end_step":200' || fail "dense does not begin at step 4"
 
-# moved: it is taken in again, and the report, which shows the spec, is made again; nothing is trained
+# moved: it is imported again, and the report, which shows the spec, is rebuilt; nothing is trained
 mv "$work/hf" "$work/moved"
 before=$(commits)
 with steps "$work/moved"
@@ -95,7 +96,7 @@ go "$w" steps || fail "the run with a model that was moved"
 [ $(($(commits) - before)) = 2 ] || fail "a model that was moved made $(($(commits) - before)) new commits, expected 2"
 (cd "$w/experts" && sha256sum --quiet -c "$work/steps.sums") || fail "a model that was moved makes other bytes"
 
-# between the plan and its task it must not change
+# it must not change between planning and its task
 refuse() { # exit, words, spec
     code=0
     "$bin/mode" run "$3" --workspace "$w" --no-progress 2>"$work/refused" || code=$?
@@ -115,7 +116,7 @@ await says 'run_ended run=changes' "$w/logs/coordinator.log" || fail "the run of
 grep -q 'run_ended run=changes .*train/init: .*has changed since' "$w/logs/coordinator.log" ||
     fail "a model that changed was taken in"
 
-# another model, none, one that is beyond the fork point
+# another model, no model, one that is trained beyond the fork point
 named() { # name, the model: a spec that says itself which model it is, and a wider one
     sed "s/^name: .*/name: $1/; s#^  {batch: 32,#  {init: $2, batch: 32,#; s/width: 32, layers: 2/width: 48, layers: 2/" \
         "$w/run.yaml" >"$w/$1.yaml"

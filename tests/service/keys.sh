@@ -1,6 +1,6 @@
 #!/bin/sh
-# keys.sh BIN - who gets in over TCP: admins on the admin port, nobody without a line in the allow list; a line that
-# is taken out or added counts after SIGHUP, without a restart.
+# keys.sh BIN - who may connect over TCP: admins to the admin port, nobody without a line in the allow list; a line that is
+# removed or added takes effect at SIGHUP, without a restart.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -10,7 +10,7 @@ bye() {
     cleanup
 }
 trap bye EXIT
-asks() { # key folder, key name: the exit code of a question to the coordinator
+asks() { # key folder, key name: the exit code of a request to the coordinator
     code=0
     "$bin/mode" status --workspace "$work" --coordinator-admin "$admin" --key-dir "$1" --key-name "$2" >"$work/answer" 2>&1 || code=$?
     echo $code
@@ -19,8 +19,8 @@ asks() { # key folder, key name: the exit code of a question to the coordinator
 "$bin/mode" keys "$work/keys" --admin anna --out "$work/anna" >/dev/null
 "$bin/mode" keys "$work/keys" --admin otto --out "$work/otto" >/dev/null
 "$bin/mode" keys "$work/keys" --worker w1 --out "$work/w1" >/dev/null
-: >"$work/run.log" # there before the coordinator's shell opens it
-# Redis is away on purpose: the door does not depend on it
+: >"$work/run.log" # it exists before the coordinator's shell opens it
+# without Redis on purpose: authentication does not depend on it
 "$bin/mode-coordinator" --workspace "$work" --redis "unix://$work/none.sock" --key-dir "$work/keys" \
     --worker-endpoint 'tcp://127.0.0.1:*' --admin-endpoint 'tcp://127.0.0.1:*' 2>"$work/run.log" &
 coordinator=$!
@@ -36,7 +36,7 @@ await is_ready || fail "the coordinator is not ready"
 [ "$(asks "$work/w1" w1)" = 77 ] || fail "a worker's key at the admin port: $(cat "$work/answer")"
 
 is_read() { [ "$(grep -c ' coordinator allow_list ' "$work/run.log" || true)" -gt "$before" ]; }
-again() { # the coordinator reads the list and says so
+again() { # the coordinator reloads the list and logs that
     before=$(grep -c ' coordinator allow_list ' "$work/run.log" || true)
     kill -HUP $coordinator
     await is_read || fail "SIGHUP is not answered"

@@ -1,16 +1,16 @@
 #!/bin/sh
 # kill_slow.sh BIN - while a run is under way, kill -9 hits the compute process and the agent of every kind of worker
-# (each with a task in hand), the coordinator, Redis and the supervisor. The result is byte for byte that of an
-# undisturbed run, the ledger adds up, and nothing is left running.
+# (each while it holds a task), the coordinator, Redis and the supervisor. The result is byte for byte that of an
+# undisturbed run, the ledger adds up, and no process is left running.
 #
-# Tasks of a small corpus last milliseconds, so the compute process is stopped (SIGSTOP) before its task comes: what is
-# killed then is certain to have one. Training is hit in the middle, between two checkpoints.
+# Tasks of a small corpus take milliseconds, so the compute process is stopped (SIGSTOP) before its task arrives: the
+# process that is killed is certain to hold one. Training is killed midway, between two checkpoints.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
 SEED_STEPS=150 TOTAL_STEPS=200 EVALUATE_STEPS=7
-AGAIN_S=12 # an agent that was killed is back, and its task handed out again, long before its lease of 30 s is over
+AGAIN_S=12 # a killed agent is back, and its task handed out again, long before its lease of 30 s expires
 
 for w in calm storm; do
     corpus "$work/$w" 600 60
@@ -37,7 +37,7 @@ wait_for() { # what, command...
 pid_of() { head -n 1 "$place/$1.pid" 2>/dev/null || echo 0; }
 child_of() { pgrep -P "$(pid_of "$1")" 2>/dev/null | head -n 1; }
 starts() { grep -c task_start "$storm/logs/$1.log" 2>/dev/null || true; }
-has_child() { # what it finds is `child`: a process that has just been killed may be gone when asked for again
+has_child() { # sets `child`: a process that was just killed may be gone at the next look
     child=$(child_of "$1")
     [ -n "$child" ] && [ "$child" != "$2" ]
 }
@@ -57,7 +57,7 @@ hit_child() { # kind
     n_hits=$((n_hits + 1))
     echo "killed: $1's compute process"
 }
-hold() { # kind, its former child: the next task will be held by a process that does nothing
+hold() { # kind, its former child: the next task will be held by a stopped process
     wait_for "a compute process of $1" has_child "$1" "$2"
     kill -STOP "$child"
 }
@@ -96,7 +96,7 @@ both embed
 down_and_back redis
 both cluster
 
-# training: in the middle of the seed model, and again behind a checkpoint of the second attempt
+# training: midway through the seed model, and again after a checkpoint of the second attempt
 wait_for "a task of train" has_started train 0
 kill -CONT "$(child_of train)"
 wait_for "a checkpoint" has_checkpoint
@@ -113,7 +113,7 @@ down_and_back redis
 both assign
 both evaluate
 
-# the supervisor: the kernel ends what it started; mode up begins anew and the run goes on
+# the supervisor: the kernel kills its children; mode up starts everything again and the run continues
 wait_for "a task of ensemble" has_started ensemble 0
 before=$(starts ensemble)
 hit supervisor
@@ -130,7 +130,7 @@ cat "$work/run.log"
 none_left "$storm"
 cmp "$work/calm/report/result.csv" "$storm/report/result.csv" || fail "result.csv differs"
 for m in seed dense expert-0 expert-1; do
-    # a curve is as long as its steps are many: none is there twice, none is missing or lost its pace
+    # a curve has one point per step: none twice, none missing or without its throughput
     [ "$(cat "$work/calm/runs/test/tensorboard/$m"/*.train | wc -c)" = "$(cat "$storm/runs/test/tensorboard/$m"/*.train | wc -c)" ] ||
         fail "the curve of $m differs"
     cmp "$work/calm/runs/test/validation/$m.jsonl" "$storm/runs/test/validation/$m.jsonl" || fail "results of $m while it trained differ"

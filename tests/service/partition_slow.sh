@@ -1,13 +1,13 @@
 #!/bin/sh
-# partition_slow.sh BIN - the network between a training worker and the coordinator carries nothing for longer than a lease,
-# in both directions and in either one, while connections stay open: another worker goes on from the checkpoint, the first
-# one comes back and publishes nothing that is not its own, and the models are the bytes of an undisturbed run.
+# partition_slow.sh BIN - a network partition between a training worker and the coordinator, longer than a lease, in both
+# directions and in one of them, while connections stay open: another worker continues from the checkpoint, the first one
+# comes back and publishes nothing that is no longer its own, and the models are byte for byte those of an undisturbed run.
 set -eu
 bin=$1
 tools=$(cd "$(dirname "$0")/../tools" && pwd)
 . "$tools/service-lib.sh"
 need_models
-command -v python3 >/dev/null || { echo "SKIPPED: python3 is not here" >&2; exit 77; }
+command -v python3 >/dev/null || { echo "SKIPPED: python3 is not installed" >&2; exit 77; }
 SEED_STEPS=1500 TOTAL_STEPS=1520
 LEASE_MS=5000
 pids=

@@ -1,7 +1,7 @@
 #!/bin/sh
-# pipeline.sh BIN - the real services on a small drawn corpus: a run from shards to report; the same bytes with other
-# numbers of workers; a second run redoes nothing; a changed parameter redoes only what follows from it; planted
-# faults end in their named fates; data that come later make one more expert and touch no other; nothing is left running.
+# pipeline.sh BIN - the real services on a small synthetic corpus: a run from shards to report; the same bytes with other
+# numbers of workers; a second run recomputes nothing; a changed parameter recomputes only what depends on it; planted faults
+# end in their named fates; added data makes one more expert and changes no other; no process is left running.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -33,7 +33,7 @@ for s in captions train-seed train-experts ensemble; do
 done
 grep -q '"backends": "c' "$work/a/report/summary.json" || fail "summary.json does not say what computed a stage"
 
-# curves: of every model one file of its steps and one of its results
+# curves: for every model one file of its steps and one of its results
 curves() { # model kind
     find "$work/a/runs/test/tensorboard/$1" -name "events.out.tfevents.*.$2" | sort
 }
@@ -47,7 +47,7 @@ grep -qa train/samples_per_second "$(curves dense train)" || fail "the curve of 
 curves '' train >"$work/curves"
 curves '' val >>"$work/curves"
 
-# evaluated while they trained: at the beginning and every 8 steps, the end is the run's own evaluation
+# evaluated during training: at the start and every 8 steps; the last point is the run's own evaluation
 points() { sed 's/.*"step": //; s/,.*//' "$work/a/runs/test/validation/$1.jsonl" | uniq | tr '\n' ' '; }
 [ "$(points seed)" = "0 8 16 24 " ] || fail "seed was evaluated after steps $(points seed)"
 [ "$(points dense)" = "30 32 40 48 " ] || fail "dense was evaluated after steps $(points dense)"
@@ -56,7 +56,7 @@ tasks=$(find "$work/a/eval" -name nshards.txt | wc -l)
 for m in seed dense expert-0 expert-1; do
     grep -q "<title>$m, step [0-9]*: [0-9.]*%</title>" "$work/a/report/report.html" || fail "the report does not show how $m did while it trained"
 done
-# the model that the seed was in the end is the one that dense begins with
+# dense starts from the final seed model
 [ "$(grep '"step": 30, "dataset": "colour"' "$work/a/runs/test/validation/dense.jsonl" | sed 's/.*"acc1": //; s/,.*//')" = \
     "$("$bin/mode" evaluate --model "$work/a/experts/seed" "$work/a/eval/colour" --json 2>/dev/null | sed 's/.*"acc1"://; s/,.*//')" ] ||
     fail "dense begins with other results than seed ends with"
@@ -68,7 +68,7 @@ for fate in no_caption empty_caption not_an_image bad_image image_too_large bad_
     grep -q "$fate" "$work/ledger" || fail "no fate $fate in the ledger"
 done
 
-# which pairs are whose: as many as the ledger says, each once, with the words of its sample
+# the list of pairs: as many as the ledger says, each once, with its sample's caption
 "$bin/mode" pairs --workspace "$work/a" >"$work/pairs" || fail "pairs"
 for k in 0 1; do
     [ "$("$bin/mode" pairs --workspace "$work/a" --expert $k --json | grep -c "\"expert\": $k")" = \
@@ -79,7 +79,7 @@ last=$(tail -1 "$work/pairs")
 tar -xOf "$(echo "$last" | cut -f2)" --wildcards "$(echo "$last" | cut -f3).*" | grep -aqF "$(echo "$last" | cut -f6)" ||
     fail "the last pair's caption is not its sample's: $last"
 
-# again: nothing to do, in seconds; a minute where the machine is busy
+# again: nothing to do, in seconds; up to a minute on a busy machine
 before=$(ls "$work/a/commits" | wc -l)
 t=$(date +%s)
 "$bin/mode" run "$work/a/run.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "second run"
@@ -88,7 +88,7 @@ t=$(date +%s)
 cp "$work/a/report/result.csv" "$work/one.csv"
 { curves '' train; curves '' val; } | cmp -s - "$work/curves" || fail "a finished run wrote its curves anew"
 
-# the experts on pictures of one's own: those of a task, by its words alone, score what the report says of the ensemble
+# the experts on one's own pictures: those of a task, by its words alone, score what the report says of the ensemble
 mkdir "$work/own"
 tar -xf "$work/a/eval/colour/test/0.tar" -C "$work/own"
 find "$work/own" -name '*.jpg' | sort >"$work/own.txt"
@@ -108,7 +108,7 @@ sed 3q "$work/a/eval/colour/classnames.txt" >"$work/queries.txt"
     >"$work/own.json" 2>/dev/null || fail "predict of queries"
 [ "$(grep -c '"weights": \[\(1.0, 0.0\|0.0, 1.0\)\]' "$work/own.json")" = 3 ] || fail "one expert of two has not all the weight"
 [ "$(grep -c '"best": \[{"picture"' "$work/own.json")" = 3 ] || fail "three queries have not three answers"
-# the same scores as products of vectors: pictures that know no words, words that carry the weights, of queries and of classes
+# the same scores as dot products of vectors: pictures without words, words that carry the weights, for queries and classes
 rows() { od -An -v -t f4 -w$((4 * $(sed -n "s|.*/$2 \[[0-9]*, \([0-9]*\)\]|\1|p" "$1.said"))) -j$(($(od -An -t u2 -j8 -N2 "$1/$2") + 10)) "$1/$2"; }
 for kind in texts classes; do
     rm -rf "$work/rows"
@@ -134,7 +134,8 @@ MODE_WORKSPACE="$work/none" "$bin/mode" weights --centres "$work/a/experts/centr
 "$bin/mode" weights --centres "$work/a/experts/centres.safetensors" --encoder "$encoder" --classes "$work/queries.txt" --router share \
     --per-word --top-experts 1 --router-params tau=0.5 | grep '^share' | grep -qv ' 1.0000 .* entropy 0.0000' && fail "one expert of two has not all the weight of a word"
 
-# another router, and evaluations at other steps: only the ensemble is redone; under another name: its models have their curves there, too
+# another router, and evaluations at other steps: only the ensemble is recomputed; under another name: its models have their
+# curves there, too
 sed 's/router: .*/router: uniform}/; s/^name: .*/name: twin/; s/evaluate_steps: 8/evaluate_steps: 4/' "$work/a/run.yaml" >"$work/a/run2.yaml"
 "$bin/mode" run "$work/a/run2.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "run with another router"
 [ "$(ls "$work/a/commits" | wc -l)" = $((before + 1)) ] || fail "another router made $(($(ls "$work/a/commits" | wc -l) - before)) new commits, 1 expected"
@@ -145,21 +146,21 @@ done
 "$bin/mode" weights --workspace "$work/a" --classes "$work/queries.txt" | grep -q '^uniform .*0.5000' || fail "weights of a workspace: not the run's router"
 [ "$("$bin/mode" weights --workspace "$work/a" --classes "$work/queries.txt" --router all | grep -c entropy)" = 5 ] || fail "weights of a workspace: not all routers"
 "$bin/mode" status --workspace "$work/a" --json >/dev/null || fail "status --json"
-# under its own name: the models are the same, and so is what they scored while they trained
+# under its own name: the models are the same, and so are their scores during training
 cp -r "$work/a/runs/test/validation" "$work/validation"
 sed 's/^name: .*/name: test/' "$work/a/run2.yaml" >"$work/a/run7.yaml"
 "$bin/mode" run "$work/a/run7.yaml" --workspace "$work/a" --no-progress 2>>"$work/run.log" || fail "another router under the same name"
 diff -r "$work/validation" "$work/a/runs/test/validation" || fail "another router took away what the models scored while they trained"
 grep -q "<title>dense, step 40: [0-9.]*%</title>" "$work/a/report/report.html" || fail "another router's report has no charts of them"
 
-# data that come later: one more expert, the others keep every byte, nothing of theirs is done again
+# added data: one more expert; the others keep every byte, nothing of theirs is recomputed
 corpus "$work/more" 80 40
 mv "$work/more/train" "$work/a/later"
 before=$(ls "$work/a/commits" | wc -l)
 (cd "$work/a/experts" && sha256sum dense/* expert-0/* expert-1/*) >"$work/old-experts"
-# who asks the experts meanwhile: one more disturbs nobody, others in their place are said
+# queries to the experts meanwhile: one more expert disturbs none, replaced experts are reported
 mkfifo "$work/words"
-ask() { # it has read the index, and waits for its words
+ask() { # returns once it has read the index and waits for its words
     "$bin/mode" predict --experts "$work/a/experts" --queries "$work/words" --images "$work/own.txt" >"$work/meanwhile" 2>&1 &
     asking=$!
     exec 9>"$work/words"
@@ -189,7 +190,7 @@ grep -q '"experts_added": 1' "$work/a/report/summary.json" || fail "summary.json
 [ $(($(ls "$work/a/commits" | wc -l) - before)) -le 12 ] || fail "added data made $(($(ls "$work/a/commits" | wc -l) - before)) new commits"
 "$bin/mode" reconcile --workspace "$work/a" >"$work/ledger3" || { cat "$work/ledger3"; fail "reconcile with added data"; }
 
-# no evaluation task: the same models, found done, and a report of what there is
+# no evaluation task: the same models, already done, and a report without evaluations
 rm -r "$work/a/experts" "$work/a/report"
 before=$(ls "$work/a/commits" | wc -l)
 sed '/^evaluate:/d; s/, evaluate_steps: 8//' "$work/a/run.yaml" >"$work/a/run4.yaml"
@@ -203,7 +204,7 @@ grep -q '"reconciles": true' "$work/a/report/summary.json" || fail "summary.json
 grep -q 'report: ' "$work/no-tasks" || fail "mode run did not say where the report is"
 "$bin/mode" reconcile --workspace "$work/a" >/dev/null || fail "reconcile of a run without tasks"
 
-# an evaluation that is given up: the models are trained, and handed over
+# an evaluation that is given up: the models are trained, and published
 rm -r "$work/a/experts"
 mkdir "$work/a/broken" && cp -r "$work/a/eval/"* "$work/a/broken/"
 shard=$work/a/broken/colour/test/0.tar
@@ -217,7 +218,7 @@ grep -q 'All models are trained; they are in experts/' "$work/given-up" || { cat
 (cd "$work/a/experts" && sha256sum --quiet -c "$work/old-experts") || fail "the experts of a run whose evaluation was given up"
 grep -q 'nothing is measured' "$work/a/report/report.html" || fail "a run that failed replaced the report"
 
-# what training would find too late: an expert without a batch of pairs, a warm-up as long as the schedule
+# errors that training would find too late: an expert with less than a batch of pairs, a warm-up as long as the schedule
 refuse() { # exit code, words, sed script
     sed "$3" "$work/a/run.yaml" >"$work/a/run6.yaml"
     rc=0
@@ -229,7 +230,7 @@ refuse 78 'train.warmup_steps is 50 and the schedule has 50 steps' 's/warmup_ste
 refuse 78 'train.warmup_steps is 30 and the schedule has 30 steps' \
     's/warmup_steps: 5, seed_steps: 30, total_steps: 50/warmup_steps: 30, seed_epochs: 2, epochs: 4/'
 
-# a worker from elsewhere comes and is sent home
+# a worker of another workspace connects and is refused
 "$bin/mode-captions" --workspace "$work/a" --name extra 2>"$work/extra.log" &
 extra=$!
 is_in() { "$bin/mode" status --workspace "$work/a" | grep -q '  extra '; }

@@ -1,12 +1,12 @@
 #!/bin/sh
-# remote.sh BIN - shards behind http:// and in an S3 store: the bytes of local ones, fetched once, whatever the server does
-# to them on the way; a sentence for what cannot be had; no secret anywhere; a folder of shards that is too small; processes
-# that are killed. Needs python3, for a server on this machine.
+# remote.sh BIN - shards behind http:// and in an S3 store: the same results as from local ones, each downloaded once,
+# whatever the server does; a sentence for what cannot be fetched; secrets leak nowhere; a shard cache that is too small;
+# processes that are killed. Needs python3, for a server on this machine.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 MODE_TEST_MODELS=${MODE_TEST_MODELS:-/nowhere}
-command -v python3 >/dev/null || { echo "remote.sh: python3 is not here: skipped" >&2; exit 77; }
+command -v python3 >/dev/null || { echo "remote.sh: python3 is not installed: skipped" >&2; exit 77; }
 server_py=$(cd "$(dirname "$0")/../tools" && pwd)/shard_server.py
 
 cd "$work"
@@ -40,7 +40,7 @@ forget() {
     rm -rf cache out
     : >requests
 }
-same() { # WHAT: out/ is what the local shards give
+same() { # WHAT: out/ equals the results from local shards
     for f in local/*.captions.bin; do cmp "$f" "out/${f#local/}" || fail "$1: other captions"; done
     cmp local/captions.json out/captions.json || fail "$1: other counts"
 }
@@ -52,7 +52,7 @@ refused() { # CODE WORDS SOURCE
     rm -rf out
 }
 
-# the same bytes, each shard fetched once and then no more
+# the same bytes; each shard is downloaded once, and never again
 captions local site/d || fail "local: $(cat log)"
 captions out "$at/plain/d/{00000..$last}.tar" || fail "http: $(cat log)"
 same http
@@ -66,7 +66,7 @@ same "http again"
 "$bin/mode" inspect "$at/plain/d/00000.tar" --text-keys 'json:texts[]' | sed 1d >far.txt || fail "inspect"
 "$bin/mode" inspect site/d/00000.tar --text-keys 'json:texts[]' | sed 1d | cmp - far.txt || fail "inspect says other things"
 
-# on the way: refusals that pass, cut connections, no HEAD, no ranges, weak ETags, redirects, slowness
+# server faults: temporary errors, cut connections, no HEAD, no ranges, weak ETags, redirects, slow responses
 printf '%s\n' '503 3 /d/00000' 'cut 4 /d/00001' 'nohead /d/00002' 'weak /d/00003' 'cut 1 /d/00003' >faults
 forget
 captions out "$at/plain/d/{00000..$last}.tar" || fail "faults that pass: $(cat log)"
@@ -80,7 +80,7 @@ printf '%s\n' 'noetag /d/00000' 'cut 1 /d/00000' 'bare /d/00001' 'cut 1 /d/00001
 forget
 captions out "$at/plain/d/{00000..$last}.tar" || fail "other ways to tell versions: $(cat log)"
 same "other ways to tell versions"
-# a token goes to the host it is for, and not to where that sends us
+# a token is sent to the host that it is for, and not to where that redirects
 echo 'away /away/' >faults
 forget
 HF_ENDPOINT=$at HF_TOKEN=hf_token captions out "$at/away/d/{00000..$last}.tar" || fail "redirects: $(cat log)"
@@ -92,7 +92,7 @@ HF_ENDPOINT=${at}0 HF_TOKEN=hf_token captions out "$at/plain/d/{00000..$last}.ta
 grep -q hf_token requests && fail "a host that is no hub got the token: $(cat requests)"
 HF_TOKEN="hf x" refused 78 "HF_TOKEN: character 3" "$at/plain/d/00000.tar"
 
-# what cannot be had
+# what cannot be fetched
 : >faults
 forget
 refused 66 "/plain/d/none.tar: HTTP 404.*: there is no such shard" "$at/plain/d/none.tar"
@@ -108,7 +108,7 @@ wait $nobody || fail "a server that is not there"
 refused 2 "user or a password" "http://me:SECRET@127.0.0.1:1/x.tar"
 refused 2 "what is after" "$at/plain/d/00000.tar?signature=SECRET"
 
-# presigned addresses: in a list alone; kept for their owner alone
+# presigned URLs: only in a list; stored readable by their owner only
 echo 'sign /d/' >faults
 i=0
 while [ $i -lt "$shards" ]; do
@@ -124,7 +124,7 @@ sed 's/right/SECRET/' signed.txt >old.txt
 refused 77 "presigned address may be too old" @old.txt
 : >faults
 
-# S3: signed as its own side computes it; a key of the files; anonymous; keys that are wrong or none
+# S3: the server verifies the signature; a key from the files; anonymous; wrong keys and none
 forget
 export AWS_ENDPOINT_URL="$at/s3" AWS_REGION=eu-test-1
 refused 77 "HTTP 403; the store says AccessDenied: it may not be read without a key" "s3://bucket/key with +.tar"
@@ -142,7 +142,7 @@ AWS_ACCESS_KEY_ID=AKIDTEST AWS_SECRET_ACCESS_KEY=wrongsecret refused 77 "Signatu
 AWS_PROFILE=lab refused 66 "NoSuchKey: there is no such shard" s3://bucket/none.tar
 AWS_PROFILE=nobody refused 78 'no profile "nobody"' s3://bucket/none.tar
 
-# a role of each kind; one whose key is over before it said so is taken once more
+# a role of each kind; one whose key expires early is assumed once more
 role() { # WHAT VARIABLE=VALUE...
     what=$1
     shift
@@ -157,7 +157,7 @@ container="AWS_CONTAINER_CREDENTIALS_FULL_URI=$at/container"
 role "a web identity" "$web" AWS_ROLE_ARN=arn:aws:iam::1:role/web "AWS_ENDPOINT_URL_STS=$at/sts"
 role "a container's role" "$container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=container token=="
 role "a machine's role" AWS_EC2_METADATA_DISABLED=false "AWS_EC2_METADATA_SERVICE_ENDPOINT=$at" AWS_REGION=
-echo 'over 1 /s3/bucket/' >faults # HEAD, which has no words for it
+echo 'over 1 /s3/bucket/' >faults # HEAD, whose response has no body to say so
 role "a HEAD that is over" "$container" "AWS_CONTAINER_AUTHORIZATION_TOKEN=container token=="
 echo 'over 2 /s3/bucket/' >faults
 : >requests
@@ -179,7 +179,7 @@ echo 'over /s3/bucket/' >faults
     refused 78 "AWS_WEB_IDENTITY_TOKEN_FILE .*is set and AWS_ROLE_ARN .*is not" s3://bucket/none.tar
 )
 
-# whose key it is, before a run
+# which source the key comes from, before a run
 spec "$work"
 sed -i 's|^data: .*|data: {train: "s3://bucket/{0..1}.tar"}|' run.yaml
 doctor() { # WORDS VARIABLE=VALUE...
@@ -194,7 +194,7 @@ doctor '^ok +s3 +the key of the container.s role .*, until 20[0-9-]* [0-9:]*Z; r
 doctor '^none +s3 +no key, so requests are not signed .AWS_EC2_METADATA_DISABLED is true.; region' AWS_PROFILE=
 doctor '^BAD +s3 +keys for S3: the container.s role .*HTTP 403' "$container" AWS_CONTAINER_AUTHORIZATION_TOKEN=wrong
 
-# one byte that is not what the store says: fetched again, then given up
+# one byte that does not match the store's checksum: downloaded again, then given up
 echo 'wrong 2 /s3/public/' >faults # HEAD, then the first GET
 forget
 captions out s3://public/b.tar || fail "a damaged download: $(cat log)"
@@ -204,7 +204,7 @@ echo 'wrong /s3/public/' >faults
 refused 69 "other bytes arrive than the server says" s3://public/b.tar
 : >faults
 
-# killed in the midst, again and again: the next one goes on from there
+# killed midway, repeatedly: the next one resumes there
 forget
 echo 'slow /d/' >faults
 part_bytes() { find cache/shards -name '*.part' -printf '%s\n' 2>/dev/null | awk '{n += $1} END {print n + 0}'; }
@@ -221,7 +221,7 @@ grep -q '^GET /plain/d/00000.tar 206 bytes=[1-9]' requests || fail "nothing was 
 captions out "$at/plain/d/{00000..$last}.tar" || fail "after kills: $(cat log)"
 same "after kills"
 
-# several that want one shard: one fetches it
+# several processes that need one shard: one downloads it
 forget
 for i in 1 2 3; do "$bin/mode" captions "$at/plain/d/00000.tar" --text-keys 'json:texts[]' --out "$work/o$i" >"$work/log$i" 2>&1 & done
 await test -s o1/captions.json -a -s o2/captions.json -a -s o3/captions.json || fail "together: $(cat "$work"/log?)"
@@ -229,13 +229,13 @@ cmp o1/00000.captions.bin o2/00000.captions.bin && cmp o2/00000.captions.bin o3/
 [ "$(asked /plain/)" = 1 ] || fail "$(asked /plain/) fetched one shard: $(cat requests)"
 : >faults
 
-# a folder of shards that holds two: the oldest goes; one that holds none
+# a shard cache that holds two: the oldest is evicted; one that holds none
 forget
 size=$(stat -c %s site/d/00000.tar)
 MODE_SHARD_CACHE="$work/small" MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) captions out "$at/plain/d/{00000..$last}.tar" || fail "a small folder: $(cat log)"
 same "a small folder"
 [ "$(find small -type f ! -name lock | wc -l)" -le 2 ] || fail "too much is kept: $(ls -l small)"
-# what somebody holds stays, though it is the oldest
+# a shard in use stays, though it is the oldest
 rm -rf out
 oldest=$(ls -tr small/[0-9a-f]* | head -n 1)
 python3 -c 'import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(600)' "$oldest" >held &
@@ -255,7 +255,7 @@ MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/000
 HF_ENDPOINT=hub.example refused 78 'HF_ENDPOINT: "hub.example" is not an address' "$at/plain/d/00000.tar"
 MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is no size' "$at/plain/d/00000.tar"
 
-# training reads them at random, also through a folder that holds two
+# training reads them at random, also through a cache that holds two
 train() { # DATA OUT [STEPS [OPTION]]
     "$bin/mode" train --config "$work/model.json" --clip-merges "$MODE_CLIP_MERGES" --data "$1" --out "$2" --text-keys 'json:texts[]' \
         --batch 16 --steps "${3:-4}" --backend cpu ${4:-} >log 2>&1
@@ -273,12 +273,13 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     forget
     MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) train "$at/plain/d/{00000..$last}.tar" m-small || fail "train with a small folder: $(cat log)"
     cmp m-local/open_clip_model.safetensors m-small/open_clip_model.safetensors || fail "another model with a small folder"
-    # captions took every shard once; training asked for pictures, each by itself
+    # captions downloaded every shard once; training requested pictures, one by one
     whole=$(asked /plain/)
     ranges=$(grep -cE 'GET /plain/[^ ]* 206 bytes=[0-9]+-[0-9]+ ' requests || true)
     [ "$ranges" -ge 16 ] && [ "$ranges" -le 64 ] || fail "of 64 pictures in 4 steps $ranges were asked for by themselves ($whole requests in all)"
 
-    # stopped while a step waits for a shard that does not come: the steps that are done are kept, and gone on with
+    # stopped while a step waits for a shard that does not arrive: the finished steps are kept, and training continues from
+    # them
     train site/d m-long 20 || fail "train: $(cat log)"
     forget
     export MODE_SHARD_CACHE_BYTES=$((size * 5 / 2))
@@ -298,8 +299,8 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     train "$at/plain/d/{00000..$last}.tar" m-stopped 20 --resume || fail "train --resume: $(cat log)"
     cmp m-long/open_clip_model.safetensors m-stopped/open_clip_model.safetensors || fail "another model after a stop"
 
-    # by windows: a folder that holds two of them, two epochs of ten steps; every shard comes whole, once for its captions
-    # and once an epoch, and nothing else is asked for
+    # by windows: a cache that holds two of them, two epochs of ten steps; every shard is downloaded as a whole, once for its
+    # captions and once per epoch, and nothing else is requested
     windows() { # DATA OUT [OPTION...]
         data=$1 out=$2
         shift 2
@@ -328,7 +329,7 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     [ "$(asked /plain/w/)" -ge 16 ] || fail "a folder of four shards of eight had all: $(cat requests)"
     [ "$(find cache/shards -type f ! -name lock | wc -l)" -le 4 ] || fail "more is kept than may be: $(ls -l cache/shards)"
 
-    # killed again and again, wherever it is
+    # killed repeatedly, at any point
     forget
     echo 'slow /w/' >faults
     windows "$far" m-killed &
@@ -353,7 +354,7 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     grep -E ' 206 bytes=[0-9]+-[0-9]+ ' requests | grep -vqE -- "-($(stat -c %s site/w/*.tar | while read -r s; do printf '%s|' $((s - 1)); done)$last) " &&
         fail "by windows, killed: pictures were asked for by themselves: $(cat requests)"
 
-    # a folder that holds less than a window: said, and the rest by pictures
+    # a cache that holds less than a window: reported, and the rest is read picture by picture
     forget
     export MODE_SHARD_CACHE_BYTES=$(($(stat -c %s site/w/00000.tar) * 3 / 2))
     windows "$far" m-narrow || fail "less than a window: $(cat log)"
@@ -362,7 +363,7 @@ if [ -e "${MODE_CLIP_MERGES:-/nonexistent}" ]; then
     grep -q ' 206 ' requests || fail "less than a window: no picture was asked for"
     unset MODE_SHARD_CACHE_BYTES
 
-    # both orders: words that are wrong
+    # both orders: wrong values
     for words in "--order sorted" "--window-shards 2" "--order windows --window-shards 0"; do
         code=0
         "$bin/mode" train --config model.json --clip-merges "$MODE_CLIP_MERGES" --data site/w --out m-none --steps 1 $words >log 2>&1 || code=$?

@@ -1,12 +1,13 @@
 #!/bin/sh
-# remote_run.sh BIN - a whole run whose shards are behind http://: the bytes of the run of local ones, though the server
-# refuses, cuts and trickles, processes are killed while they fetch, and the folder of shards holds two of four. Then a shard
-# that changes after the run was planned, and a server that falls silent. Needs the fetched encoder (MODE_TEST_MODELS) and python3.
+# remote_run.sh BIN - a whole run whose shards are behind http://: the same bytes as with local ones, though the server
+# refuses, cuts and is slow, processes are killed while they download, and the shard cache holds two of four. Then a shard
+# that changes after the run was planned, and a server that stops responding. Needs the fetched encoder (MODE_TEST_MODELS)
+# and python3.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
-command -v python3 >/dev/null || { echo "remote_run.sh: python3 is not here: skipped" >&2; exit 77; }
+command -v python3 >/dev/null || { echo "remote_run.sh: python3 is not installed: skipped" >&2; exit 77; }
 server_py=$(cd "$(dirname "$0")/../tools" && pwd)/shard_server.py
 
 near=$work/near far=$work/far
@@ -41,7 +42,7 @@ MODE_SHARD_CACHE_BYTES=$((size * 5 / 2)) "$bin/mode" up --workspace "$far"
 go "$far" run &
 run=$!
 killed=0
-for _ in $(seq 1200); do # a captions process that fetches, twice
+for _ in $(seq 1200); do # a captions process that downloads, twice
     if [ "$(parts)" -gt 0 ] && pid=$(child captions) && [ -n "$pid" ]; then
         kill -9 "$pid" && killed=$((killed + 1))
         sleep 1
@@ -51,9 +52,9 @@ for _ in $(seq 1200); do # a captions process that fetches, twice
 done
 [ $killed -ge 2 ] || fail "nobody was killed while it fetched"
 heads=$(grep -c ^HEAD requests)
-kill -9 "$(head -n 1 "$far/run/coordinator.pid")" # the next one plans from inputs.json, and asks no server
+kill -9 "$(head -n 1 "$far/run/coordinator.pid")" # the next one plans from inputs.json, without the server
 trains() { [ -n "$(find "$far/ckpt" -name '*.manifest' 2>/dev/null | head -n 1)" ]; }
-await trains || fail "nobody trains" # and one that does: with two shards of four it fetches all the time
+await trains || fail "nobody trains" # and one that trains: with two of four shards it downloads all the time
 hit() { kill -9 "$(child train)" 2>/dev/null; }
 await hit || fail "no training to be killed"
 wait $run || fail "the run over http"
@@ -73,7 +74,7 @@ grep -q "\"$at/0/0.tar#bytes=$size,etag=" "$far/runs/test/inputs.json" || fail "
 "$bin/mode" pairs --workspace "$far" | cut -f2 | grep -qx "$at/0/0.tar" || fail "mode pairs does not name a shard by its address"
 [ "$(find cache/shards -type f ! -name lock | wc -l)" -le 2 ] || fail "more is kept than may be: $(ls -l cache/shards)"
 
-# planned anew, by presigned addresses: they are the same shards, nothing is done again, and the signature is seen nowhere
+# planned again, with presigned URLs: they are the same shards, nothing is recomputed, and the signature appears nowhere
 commits=$(ls "$far/commits" | wc -l)
 gets=$(grep -c ^GET requests)
 for i in 0 1 2 3; do echo "$at/{$i/$i}.tar?signature=right"; done >signed.txt
@@ -86,7 +87,7 @@ go "$far" twin || fail "the same run under another name"
 grep -rl signature= "$far" && fail "the signature of a presigned address is kept"
 pictures "$far" | cmp - near.pictures || fail "the report shows other pictures, by presigned addresses"
 
-# by windows of shards: all models are those of local shards; a folder that does not hold two windows is told
+# by windows of shards: all models are those of local shards; a cache that does not hold two windows is reported
 rm -rf cache
 : >faults
 for w in near far; do
@@ -121,7 +122,7 @@ wait $run || code=$?
 [ $code = 65 ] || fail "a shard that changed: exit $code: $(cat moved.log)"
 grep -q "$at/3/3.tar: has changed since the run was planned" moved.log || fail "a shard that changed: $(cat moved.log)"
 
-# a server that says nothing more: a worker hears at once that it is to stop
+# a server that stops responding: a worker still reacts at once to a stop
 rm -rf cache
 echo 'stall /train/' >faults
 sed -e 's/^name: .*/name: stuck/' -e 's/^captions: {/captions: {seed: 7, /' "$far/run.yaml" >"$far/stuck.yaml"

@@ -1,21 +1,21 @@
 #!/bin/sh
-# tasks.sh BIN - evaluation tasks of every kind: made by `mode pack --task` out of class folders and of COCO's captions,
-# they score as the tasks that they were taken from; of open_clip's lists the same bytes as of COCO's captions; several
-# labels, against the definition computed apart; each row says its metric; a kind that nobody knows is left out of a folder
-# aloud, and refused by name. Needs python3 and the encoder.
+# tasks.sh BIN - evaluation tasks of every kind: made by `mode pack --task` from class folders and from COCO's captions,
+# they score as the original tasks; open_clip's lists give the same bytes as COCO's captions; several labels, against the
+# definition computed in Python; each row names its metric; an unknown kind is left out of a folder of tasks, with a warning,
+# and refused if named. Needs python3 and the encoder.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
 need_models
-command -v python3 >/dev/null || { echo "tasks.sh: python3 is not here: skipped" >&2; exit 77; }
+command -v python3 >/dev/null || { echo "tasks.sh: python3 is not installed: skipped" >&2; exit 77; }
 mode() { "$bin/mode" "$@"; }
 
 corpus "$work/a" 120 60
 eval=$work/a/eval
 SEED_STEPS=120 TOTAL_STEPS=200 spec "$work/a"
 
-# the pictures of two tasks as people have them: class folders; a JSON file, and with two captions of every picture lists
-# beside it, which go over the pictures twice; and labels of which a picture has several
+# the pictures of two tasks as users have them: class folders; a JSON file, and, with two captions per picture, also lists,
+# which name every picture twice; and multi-label pictures
 python3 - "$eval" "$work" <<'END'
 import csv, json, os, pathlib, struct, sys, tarfile
 tasks, work = map(pathlib.Path, sys.argv[1:])
@@ -89,7 +89,7 @@ echo 1 >"$eval/films/test/nshards.txt"
 echo captioning >"$eval/films/dataset_type.txt"
 mode inspect "$eval/scenes" --json | grep -q '"task": *"multilabel"' || fail "inspect of a multilabel task"
 
-# a run: what is left out is said at once and in the report; every row says its metric
+# a run: what is left out is reported at once and in the report; every row names its metric
 mode up --workspace "$work/a"
 left_out='films is left out: its dataset_type.txt says "captioning"'
 mode run "$work/a/run.yaml" --workspace "$work/a" --dry-run 2>&1 | grep -q "$left_out" || fail "--dry-run is silent about films"
@@ -113,7 +113,7 @@ set -e
 grep -q 'films.*"captioning", expected classification, multilabel or retrieval' "$work/named.log" || fail "$(cat "$work/named.log")"
 mode down --workspace "$work/a"
 
-# a probe has no classes to learn there, and says so before it asks for training pictures
+# a probe has no classes to learn there, and says so before it requires training pictures
 set +e
 mode probe --model "$work/a/experts/dense" "$eval/retrieval_shapes" 2>"$work/probe.log"
 rc=$?
@@ -121,7 +121,7 @@ set -e
 [ $rc = 65 ] || fail "a probe of a retrieval task: exit $rc"
 grep -q 'retrieval_shapes is of the kind retrieval; a probe is made of classification' "$work/probe.log" || fail "$(cat "$work/probe.log")"
 
-# the packed tasks score as those that they were taken from; the average precision is that of the definition
+# the packed tasks score as the original ones; the average precision is that of the definition
 mode evaluate --model "$work/a/experts/dense" --clip-merges "$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz" --out "$work/scores" \
     "$eval/colour" "$eval/wds_vtab-pets" "$eval/retrieval_shapes" "$eval/wds_coco" "$eval/scenes" || fail "mode evaluate"
 python3 - "$work/scores" "$csv" <<'END'

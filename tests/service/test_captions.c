@@ -1,5 +1,5 @@
-/* The captions service's work as the worker calls it: a packed request in, captions.bin and counts that sum
- * up out. */
+/* The work function of captions, as the worker calls it: a packed request in; captions.bin, and counts that add up,
+ * out. */
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -100,7 +100,7 @@ static void test_a_shard(void **state)
     mode_captions_clear(&c);
 }
 
-/* Of pictures whose bytes are written here: what an encoder makes of them is another matter. */
+/* Its pictures are fixed bytes, because encoders' versions differ. */
 static void test_what_captions_makes_is_held_to_its_number(void **state)
 {
     (void)state;

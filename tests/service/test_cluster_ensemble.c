@@ -1,5 +1,5 @@
-/* The work functions of cluster, assign and ensemble as the worker calls them: packed requests and named
- * files in, outputs out. */
+/* The work functions of cluster, assign and ensemble, as the worker calls them: packed requests and named files in,
+ * outputs out. */
 #include "assign.h"
 #include "base/file.h"
 #include "base/rng.h"
@@ -197,7 +197,7 @@ static void assign_all(void)
         json_t *note = json_loads(report.note, 0, NULL), *pairs = json_object_get(note, "pairs"), *x;
         json_int_t sum = 0;
         size_t k;
-        assert_true(json_array_size(pairs) > 1); /* of every expert; the coordinator plans with them */
+        assert_true(json_array_size(pairs) > 1); /* for every expert; the coordinator plans with them */
         json_array_foreach(pairs, k, x) sum += json_integer_value(x);
         assert_int_equal(sum, ROWS);
         json_decref(note);
@@ -217,7 +217,7 @@ static char *assignment(int shard)
     return path;
 }
 
-/* Words of two tasks choose clusters: those that a plain search finds, and as many pairs as lie in them. */
+/* Words of two tasks select clusters: those that a brute-force search finds, and the number of pairs in them. */
 static void test_words_choose_clusters(void **state)
 {
     (void)state;
@@ -314,7 +314,7 @@ static void write_logits(const char *path, int model)
     assert_int_equal(mode_safetensors_write(path, t, 2, NULL, 0, NULL), MODE_OK);
 }
 
-/* The smallest folder that is an evaluation task. */
+/* A minimal evaluation task. */
 static void write_task(const char *folder)
 {
     static const struct {
@@ -330,7 +330,7 @@ static void write_task(const char *folder)
         assert_int_equal(mode_file_write_atomic(path, files[i].text, strlen(files[i].text), NULL), MODE_OK);
         free(path);
     }
-    static const unsigned char picture[] = {0xff, 0xd8, 0xff, 0xe0}; /* enough of a JPEG: nobody decodes it here */
+    static const unsigned char picture[] = {0xff, 0xd8, 0xff, 0xe0}; /* enough of a JPEG: it is never decoded here */
     struct mode_tar_writer *tar;
     char *path = mode_path_join(folder, "test/0.tar");
     assert_int_equal(mode_tar_writer_open(&tar, path, NULL), MODE_OK);
@@ -401,7 +401,7 @@ static void test_assign_and_ensemble_follow(void **state)
         assert_true(mode_file_exists(path));
         free(path);
     }
-    /* a model for the words of the task: a column and a comparison more, the others as they were */
+    /* a model for the words of the task: one more column and comparison, the others unchanged */
     struct mode_local_input more[64];
     memcpy(more, in, sizeof in);
     char *selected_logits = at("logits0"), *selection = at("selection/selection.safetensors"), *with = at("with");
@@ -442,7 +442,7 @@ static void test_assign_and_ensemble_follow(void **state)
     free(selected_logits);
     free(selection);
     free(with);
-    /* an expert's scores missing: said by name */
+    /* an expert's scores are missing: named */
     for (size_t i = 0; i < n; i++) {
         if (strcmp(in[i].name, "logits/expert-1/things") != 0) continue;
         struct mode_local_input without[64];

@@ -1,5 +1,5 @@
-/* The whole graph of a run over real sockets and a real store, with processes killed on the way. Skipped, loudly, where
- * redis-server is not installed. */
+/* The whole task graph of a run over real sockets and a real store, with processes killed on the way. Skipped, with a
+ * message, where redis-server is not installed. */
 #include "coordinator_world.h"
 #include "free_port.h"
 
@@ -21,7 +21,7 @@ static void test_run_is_done_once_and_found_again(void **state)
     expect_file(f, "experts/expert-1/open_clip_config.json");
     expect_file(f, "experts/index.json");
 
-    assert_true(submit(f, text)); /* again: nothing is done again */
+    assert_true(submit(f, text)); /* again: nothing is recomputed */
     work(f, &s, "one", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
     assert_int_equal(s.cached, ALL);
@@ -51,7 +51,7 @@ static uint64_t peak_of(const struct fake *f, const char *name)
     return bytes;
 }
 
-/* Every stage's time and every process's memory is in the report, and stays there when the run is submitted again. */
+/* Every stage's time and every process's memory are in the report, and stay there when the run is submitted again. */
 static void test_report_says_what_the_run_took(void **state)
 {
     (void)state;
@@ -71,7 +71,7 @@ static void test_report_says_what_the_run_took(void **state)
         assert_true(json_real_value(json_object_get(x, "seconds")) > 0);
         assert_int_equal(json_integer_value(json_object_get(x, "peak_rss_bytes")), 5 << 20);
     }
-    assert_int_equal(tasks, ALL); /* the ensemble's own among them */
+    assert_int_equal(tasks, ALL); /* the ensemble task included */
     json_decref(o);
     uint64_t redis = peak_of(f, "redis");
     assert_true(peak_of(f, "coordinator") > 1 << 20);
@@ -109,7 +109,7 @@ static void test_killed_coordinator_goes_on(void **state)
     work(f, &s, "two", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
     assert_int_equal(s.done, ALL);
-    expect_executed(f, ALL); /* a finished task is not done again */
+    expect_executed(f, ALL); /* a finished task is not repeated */
     free(text);
     tear_down(f);
 }
@@ -126,7 +126,7 @@ static void test_redis_killed_and_wiped_costs_nothing(void **state)
     work(f, &s, "three", 5);
     stop(&f->redis, SIGKILL, &status);
     assert_int_equal(mode_dir_remove(data, &err), MODE_OK);
-    for (int i = 0; i < 300; i++) { /* nothing is handed out meanwhile, everybody lives */
+    for (int i = 0; i < 300; i++) { /* nothing is handed out meanwhile, all processes live */
         workers_turn(f);
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
@@ -136,7 +136,7 @@ static void test_redis_killed_and_wiped_costs_nothing(void **state)
     expect_executed(f, ALL);
     uint64_t epoch;
     assert_int_equal(mode_store_epoch_last(f->store, &epoch, &err), MODE_OK);
-    assert_true(epoch >= 2); /* it might have forgotten fences: they must not repeat */
+    assert_true(epoch >= 2); /* Redis might have lost fences: they must not repeat */
     free(text);
     free(data);
     tear_down(f);
@@ -165,7 +165,7 @@ static void test_bad_input_ends_the_run_with_its_reason(void **state)
     assert_int_equal(n_logs, 1);
     closedir(d);
     free(failed);
-    f->poison = NULL; /* repaired: the same run goes on from there */
+    f->poison = NULL; /* repaired: the same run continues from there */
     unsigned before = f->executed;
     assert_true(submit(f, text));
     work(f, &s, "four", UINT32_MAX);
@@ -176,8 +176,8 @@ static void test_bad_input_ends_the_run_with_its_reason(void **state)
     tear_down(f);
 }
 
-/* One worker does not see the data, is always free and fails everything it gets; the other has a long task in hand. No
- * task is given up for that. */
+/* One worker does not see the data, is always idle and fails every task it gets; the other runs a long task. No task is
+ * given up because of that. */
 static void test_a_blind_machine_condemns_nothing(void **state)
 {
     (void)state;
@@ -202,7 +202,7 @@ static void test_a_blind_machine_condemns_nothing(void **state)
     tear_down(f);
 }
 
-/* Redis is full before the first task and stays so: it takes no functions at first, then whatever is needed. */
+/* Redis is full before the first task and stays so: at first it does not even load our functions. */
 static void test_a_full_redis_stops_nothing(void **state)
 {
     (void)state;
@@ -218,7 +218,7 @@ static void test_a_full_redis_stops_nothing(void **state)
     start_redis(f);
     start_coordinator(f);
     assert_true(submit(f, text));
-    assert_true(soon_noted(f, "HINT: give it more memory")); /* it lives and says what is missing */
+    assert_true(soon_noted(f, "HINT: give it more memory")); /* it keeps running and says what is missing */
     work_a_while(f, 500);
     assert_int_equal(f->executed, 0);
     stop(&f->redis, SIGTERM, &status);
@@ -239,8 +239,8 @@ static void test_a_full_redis_stops_nothing(void **state)
     tear_down(f);
 }
 
-/* The coordinator and Redis went together: who held a task may be on the way back with it, so for a while nobody else
- * gets any. */
+/* The coordinator and Redis died together: a worker that holds a task may be reconnecting with it, so for a while no
+ * task is handed out to others. */
 static void test_nothing_is_handed_out_before_holders_can_be_back(void **state)
 {
     (void)state;
@@ -259,13 +259,13 @@ static void test_nothing_is_handed_out_before_holders_can_be_back(void **state)
     start_redis(f);
     start_coordinator(f);
     work(f, &s, "lost", executed + 1);
-    assert_true(mode_clock_s() - began >= 3); /* as long as one on an ipc socket may need */
+    assert_true(mode_clock_s() - began >= 3); /* as long as a reconnect over ipc may take */
     free(text);
     free(data);
     tear_down(f);
 }
 
-/* Another coordinator leads: this one hears it from Redis, hands out nothing more, and goes. */
+/* Another coordinator has taken over: this one learns it from Redis, hands out nothing more, and exits. */
 static void test_a_coordinator_that_was_replaced_goes(void **state)
 {
     (void)state;
@@ -295,8 +295,8 @@ static void test_a_coordinator_that_was_replaced_goes(void **state)
     tear_down(f);
 }
 
-/* A checkpoint of a task that is done, or that no run wants, is gone after a start; that of a task of an unfinished run
- * stays. */
+/* Checkpoints of tasks that are done, or that no run needs, are removed at a start; those of tasks of an unfinished run
+ * stay. */
 static void test_checkpoints_are_swept_at_the_start(void **state)
 {
     (void)state;
@@ -335,7 +335,7 @@ static void test_checkpoints_are_swept_at_the_start(void **state)
     tear_down(f);
 }
 
-/* What was given up before a restart is still given up after it: the run ends, and nobody waits for that task. */
+/* A task that was given up before a restart is still given up after it: the run ends, and nothing waits for it. */
 static void test_given_up_is_remembered_over_a_restart(void **state)
 {
     (void)state;
@@ -351,7 +351,7 @@ static void test_given_up_is_remembered_over_a_restart(void **state)
     }
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_RUNNING);
     stop(&f->coordinator, SIGKILL, &status);
-    f->poison = NULL; /* tried once more it would be done */
+    f->poison = NULL; /* another try would succeed */
     start_coordinator(f);
     work(f, &s, "five", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_FAILED);
@@ -361,7 +361,7 @@ static void test_given_up_is_remembered_over_a_restart(void **state)
     tear_down(f);
 }
 
-/* Another worker of captions says HELLO; returns the case of the answer. */
+/* Another captions worker sends HELLO; returns the body case of the reply. */
 static int knock(struct fake *f, struct mode_socket **out, const char *endpoint)
 {
     struct mode_error err = {0};
@@ -389,8 +389,8 @@ static int knock(struct fake *f, struct mode_socket **out, const char *endpoint)
     return answer;
 }
 
-/* Before its files run out the coordinator turns workers away and says why. Those that are in do their work, people are
- * answered, and when some have gone others may come. */
+/* Before it runs out of file descriptors the coordinator rejects workers and says why. Connected ones do their work,
+ * admin requests are answered, and when some have left others may connect. */
 static void test_workers_are_turned_away_before_the_files_run_out(void **state)
 {
     (void)state;
@@ -404,7 +404,7 @@ static void test_workers_are_turned_away_before_the_files_run_out(void **state)
     stop(&f->coordinator, SIGTERM, &status);
     f->most_files = 128;
     start_coordinator(f);
-    work_until_in(f, SERVICES); /* our own come first */
+    work_until_in(f, SERVICES); /* our own connect first */
     assert_int_equal(mode_place_endpoint(&endpoint, f->root, "worker.sock", &err), MODE_OK);
     int answer = MODE__ENVELOPE__BODY_WELCOME;
     for (; n < CROWD && answer == MODE__ENVELOPE__BODY_WELCOME; n++) {
@@ -419,7 +419,7 @@ static void test_workers_are_turned_away_before_the_files_run_out(void **state)
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
     expect_executed(f, ALL);
     while (n > 0) mode_socket_close(&crowd[--n]);
-    for (answer = 0; n < 300 && answer != MODE__ENVELOPE__BODY_WELCOME; n++) { /* once it has seen them go */
+    for (answer = 0; n < 300 && answer != MODE__ENVELOPE__BODY_WELCOME; n++) { /* once it has noticed that they left */
         work_a_while(f, 100);
         answer = knock(f, &crowd[0], endpoint);
         mode_socket_close(&crowd[0]);
@@ -430,7 +430,7 @@ static void test_workers_are_turned_away_before_the_files_run_out(void **state)
     tear_down(f);
 }
 
-/* Whoever asks in another protocol is answered, so that it need not wait for nothing. */
+/* A client of another protocol version gets a reply instead of waiting in vain. */
 static void ask_in_another_protocol(struct fake *f)
 {
     struct mode_error err = {0};
@@ -461,7 +461,7 @@ static void ask_in_another_protocol(struct fake *f)
     free(endpoint);
 }
 
-/* Not the version of its package, but the protocol that a worker speaks and the outputs that it makes decide. */
+/* What decides is a worker's protocol version and the versions of its outputs, not its package version. */
 static void test_a_worker_is_judged_by_its_numbers(void **state)
 {
     (void)state;
@@ -480,7 +480,7 @@ static void test_a_worker_is_judged_by_its_numbers(void **state)
         "you are version 9.9.9, which makes captions-99, the tasks here are for %s, of version %s", ours, mode_version);
     assert_true(has_note(f, sentence));
     f->claims = NULL;
-    f->word = "made\"up\n"; /* it would be a label in /metrics */
+    f->word = "made\"up\n"; /* it would become a label in /metrics */
     assert_int_equal(knock(f, &other, endpoint), MODE__ENVELOPE__BODY_REJECT);
     mode_socket_close(&other);
     assert_true(has_note(f, "there are no tasks for \"made\"up"));
@@ -500,7 +500,7 @@ static void test_a_worker_is_judged_by_its_numbers(void **state)
     tear_down(f);
 }
 
-/* What STATUS says of that stage's wait; text "" = it waits for nobody. */
+/* The cause of that stage's wait in STATUS; text "" = it does not wait for workers. */
 static void wait_of(struct fake *f, const char *run, const char *stage, char cause[32], uint64_t *tasks, char *needs,
                     char text[1000])
 {
@@ -523,7 +523,7 @@ static void wait_of(struct fake *f, const char *run, const char *stage, char cau
     mode_envelope_free(&answer);
 }
 
-/* Work until the stage waits (or, cause "", does not). */
+/* Works until the stage waits (or, cause "", does not). */
 static void work_until(struct fake *f, const char *run, const char *stage, const char *want, uint64_t *tasks,
                        char *needs, char text[1000])
 {
@@ -536,7 +536,7 @@ static void work_until(struct fake *f, const char *run, const char *stage, const
     } while (strcmp(cause, want) != 0);
 }
 
-/* Nothing waits silently: STATUS says for whom, why and what helps, and no more once it goes on. */
+/* Nothing waits silently: STATUS says for which workers, why and what helps, until the stage continues. */
 static void test_says_for_whom_tasks_wait(void **state)
 {
     (void)state;
@@ -558,7 +558,7 @@ static void test_says_for_whom_tasks_wait(void **state)
     work_until(f, "seven", "train-seed", "held_back", &tasks, needs, said);
     assert_non_null(strstr(said, "cordoned"));
     assert_non_null(strstr(said, "there is no GPU here"));
-    for (int i = 0; i < SERVICES; i++) /* a worker that can: it comes from elsewhere */
+    for (int i = 0; i < SERVICES; i++) /* a worker that can, on another machine */
         if (strcmp(services[i], "train") == 0) {
             snprintf(f->session[i], sizeof f->session[i], "%032x", ++f->n_sessions);
             f->welcomed[i] = false;
@@ -568,10 +568,10 @@ static void test_says_for_whom_tasks_wait(void **state)
     work(f, &s, "seven", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
 
-    f->absent = "ensemble"; /* nothing is special about it: how to start one is said */
+    f->absent = "ensemble"; /* an ordinary service: how to start a worker is said */
     char *other = spec_text("seven", "uniform", "1e-3"), *other_gpu = mode_xasprintf("%sprecision: bf16\n", other);
     int status;
-    stop(&f->coordinator, SIGKILL, &status); /* which forgets the ensemble worker that was here */
+    stop(&f->coordinator, SIGKILL, &status); /* forgets the ensemble worker that was connected */
     start_coordinator(f);
     assert_true(submit(f, other_gpu));
     work_until(f, "seven", "ensemble", "no_worker", &tasks, needs, said);
@@ -585,7 +585,7 @@ static void test_says_for_whom_tasks_wait(void **state)
     tear_down(f);
 }
 
-/* What the page there says; the caller frees. */
+/* The body of that HTTP page; the caller frees. */
 static char *http_get(int port, const char *page)
 {
     struct sockaddr_in at = {
@@ -601,7 +601,7 @@ static char *http_get(int port, const char *page)
     return text.data;
 }
 
-/* Workers that never had a task are counted, too: somebody watches whether they are there. */
+/* Workers that never had a task are counted, too: monitoring may watch their number. */
 static void test_metrics_show_every_kind_of_worker(void **state)
 {
     (void)state;
@@ -636,7 +636,7 @@ static unsigned count_aside(const struct fake *f)
     return n;
 }
 
-/* A byte of a blob turns in mid-run: whoever made it makes it again, what needs it waits, and nothing else is redone. */
+/* A blob is corrupted in mid-run: its task runs again, its consumers wait, and nothing else is recomputed. */
 static void test_a_damaged_blob_is_made_again(void **state)
 {
     (void)state;
@@ -644,9 +644,9 @@ static void test_a_damaged_blob_is_made_again(void **state)
     struct summary s;
     char *text = spec_text("flip", "paper", "1e-3"), *other = spec_text("flip", "uniform", "1e-3");
     f->flip = "captions/0001";
-    f->lose = "assign/0002"; /* which the experts and the ensemble read */
+    f->lose = "assign/0002"; /* read by the experts and the ensemble */
     assert_true(submit(f, text));
-    for (int ms = 0; ms < 30000 && f->flip; ms++) work_a_while(f, 1); /* before it is whole there is no seed */
+    for (int ms = 0; ms < 30000 && f->flip; ms++) work_a_while(f, 1); /* until it is intact there is no seed */
     f->flip = "train/seed";                                           /* read by dense, experts and evaluations */
     work(f, &s, "flip", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
@@ -656,13 +656,13 @@ static void test_a_damaged_blob_is_made_again(void **state)
     assert_int_equal(count_aside(f), 3);
     assert_true(has_note(f, "captions/0001 is damaged or gone: it is made again; its commit record was put aside as "));
 
-    f->flip = "ensemble"; /* nobody but the end of the run looks at this one */
+    f->flip = "ensemble"; /* only the end of the run reads this one */
     assert_true(submit(f, other));
     work(f, &s, "flip", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
     expect_executed(f, ALL + 5);
 
-    assert_true(submit(f, text)); /* what was made again is found again */
+    assert_true(submit(f, text)); /* recomputed outputs are found as done */
     work(f, &s, "flip", UINT32_MAX);
     assert_int_equal(s.cached, ALL);
     expect_executed(f, ALL + 5);
@@ -671,8 +671,8 @@ static void test_a_damaged_blob_is_made_again(void **state)
     tear_down(f);
 }
 
-/* A blob of many GB, or on a file server that does not answer, is looked at: everybody else is answered meanwhile, what
- * waits for it is not tried again, and it costs none of the tries it has. */
+/* Checking a blob of many GB, or one on a file server that hangs: other requests are answered meanwhile, tasks that
+ * need it are not retried, and it uses up none of their attempts. */
 static void test_the_loop_does_not_wait_for_a_blob(void **state)
 {
     (void)state;
@@ -681,19 +681,19 @@ static void test_the_loop_does_not_wait_for_a_blob(void **state)
     char *text = spec_text("hang", "paper", "1e-3");
     f->hang = "captions/0001";
     assert_true(submit(f, text));
-    for (int ms = 0; ms < 30000 && f->n_bad < 2; ms++) work_a_while(f, 1); /* its embedding and the seed read it */
+    for (int ms = 0; ms < 30000 && f->n_bad < 2; ms++) work_a_while(f, 1); /* read by its embedding and by the seed */
     assert_int_equal(f->n_bad, 2);
     const double until = mode_clock_s() + 7; /* the next try would be after five seconds */
     while (mode_clock_s() < until) {
-        look(f, &s, "hang"); /* which waits 30 s for an answer; whoever reads the pipe waits for ever */
+        look(f, &s, "hang"); /* waits 30 s for a reply; reading the pipe blocks forever */
         work_a_while(f, 200);
     }
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_RUNNING);
     assert_int_equal(f->n_bad, 2);
     int fd = open(f->hung,
-                  O_WRONLY | O_NONBLOCK | O_CLOEXEC); /* there is a reader, who learns nothing: a pipe is no file */
+                  O_WRONLY | O_NONBLOCK | O_CLOEXEC); /* unblocks the reader, which fails: a pipe is not a file */
     assert_true(fd >= 0);
-    assert_int_equal(unlink(f->hung), 0); /* the next one sees that it is gone */
+    assert_int_equal(unlink(f->hung), 0); /* the next read finds it missing */
     close(fd);
     work(f, &s, "hang", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
@@ -729,7 +729,7 @@ static void test_a_nearly_full_disk_pauses(void **state)
     page = http_get(f->http_port, "/status");
     assert_non_null(strstr(page, "\"paused\": \"the workspace's disk has 1.0 kB free"));
     free(page);
-    write_file(f->root, "disk", "110000000"); /* over the floor, but not by enough to begin again */
+    write_file(f->root, "disk", "110000000"); /* over the floor, but not by enough to resume */
     work_a_while(f, 1500);
     assert_int_equal(f->executed, 0);
     assert_int_equal(unlink(disk), 0);
@@ -744,7 +744,7 @@ static void test_a_nearly_full_disk_pauses(void **state)
     tear_down(f);
 }
 
-/* Evaluations are given up when all models are trained: the experts are handed over, and the reason is said. */
+/* Evaluations are given up when all models are trained: the experts are published, and the reason is said. */
 static void test_trained_models_are_handed_over_all_the_same(void **state)
 {
     (void)state;
@@ -762,7 +762,7 @@ static void test_trained_models_are_handed_over_all_the_same(void **state)
     tear_down(f);
 }
 
-/* What Redis remembers of a run whose folder was removed meanwhile is no one's. */
+/* Redis's entries of a run whose folder was removed meanwhile are dropped. */
 static void test_a_run_that_was_removed_leaves_nothing_in_redis(void **state)
 {
     (void)state;
@@ -780,7 +780,7 @@ static void test_a_run_that_was_removed_leaves_nothing_in_redis(void **state)
     assert_int_equal(mode_dir_remove(dir, &err), MODE_OK);
     start_coordinator(f);
     assert_false(has_note(f, "ten"));
-    bool gone = false; /* it looks at a few of them at a time */
+    bool gone = false; /* it checks a few of them at a time */
     for (int i = 0; i < 300 && !gone; i++) {
         work_a_while(f, 100);
         gone = system(any) != 0;

@@ -1,5 +1,6 @@
-/* What a run reads before it begins, over real sockets and a real store: inputs of many GB that are read while all else
- * goes on, and data that come or change meanwhile. Skipped, loudly, where redis-server is not installed. */
+/* What a run reads before it starts, over real sockets and a real store: inputs of many GB that are digested while
+ * everything else continues, and data that are added or change meanwhile. Skipped, with a message, where redis-server
+ * is not installed. */
 #include "coordinator_world.h"
 
 static void age(const struct fake *f, const char *name, time_t when)
@@ -10,7 +11,7 @@ static void age(const struct fake *f, const char *name, time_t when)
     free(path);
 }
 
-/* Submit it, and be told how much of it is read. */
+/* Submits it, until the reply says how much of it has been read. */
 static void ask_until_it_reads(struct fake *f, const char *text)
 {
     const double until = mode_clock_s() + LONG_S;
@@ -18,14 +19,14 @@ static void ask_until_it_reads(struct fake *f, const char *text)
     f->reading[0] = '\0';
     while (!strstr(f->reading, "the coordinator reads the evaluation tasks: ") || !strstr(f->reading, " of 4.3 GB")) {
         struct mode_envelope *answer = ask_submit(f, text, key);
-        assert_true(is_reading(f, answer)); /* before it reads it looks at the inputs */
+        assert_true(is_reading(f, answer)); /* it lists the inputs before it reads them */
         mode_envelope_free(&answer);
         assert_true(mode_clock_s() < until);
     }
 }
 
-/* A task of many GB is submitted: the coordinator says how far it is, answers everybody meanwhile, does its work, and
- * can be stopped. What it has read it knows, in the next spec and after a restart. */
+/* A task of many GB is submitted: the coordinator reports its progress, answers other requests meanwhile, does its
+ * work, and can be stopped. Finished digests are reused, by the next spec and after a restart. */
 static void test_large_tasks_are_read_beside_all_else(void **state)
 {
     (void)state;
@@ -36,7 +37,7 @@ static void test_large_tasks_are_read_beside_all_else(void **state)
     char *text = spec_text("first", "paper", "1e-3"), *big = spec_text("big", "paper", "1e-3"),
          *other = spec_text("big", "uniform", "1e-3"), *tar = mode_path_join(f->inputs, "tasks/t1/test/0.tar"),
          *unread = mode_path_join(f->inputs, "unread");
-    assert_true(submit(f, text)); /* is at work */
+    assert_true(submit(f, text)); /* it runs */
     work(f, &s, "first", 2);
     write_file(f->inputs, "unread", "");
     write_file(f->inputs, "tasks/t1/test/0.tar", "");
@@ -46,19 +47,19 @@ static void test_large_tasks_are_read_beside_all_else(void **state)
 
     ask_until_it_reads(f, big);
     look(f, &s, "first");
-    ask_until_it_reads(f, big); /* still: STATUS was answered meanwhile */
+    ask_until_it_reads(f, big); /* still reading: STATUS was answered meanwhile */
     unsigned before = f->executed;
-    work(f, &s, "first", before + 3); /* what was submitted before goes on */
+    work(f, &s, "first", before + 3); /* the earlier run continues */
     stop(&f->coordinator, SIGTERM, &status);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 
     start_coordinator(f);
-    ask_until_it_reads(f, big); /* from the beginning: it did not read to the end before it stopped */
+    ask_until_it_reads(f, big); /* from the start: it was stopped before it had read everything */
     assert_int_equal(unlink(unread), 0);
     assert_true(submit(f, big));
     work(f, &s, "big", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
-    write_file(f->inputs, "unread", ""); /* whoever had to read would never come to an end */
+    write_file(f->inputs, "unread", ""); /* reading would never end */
     assert_true(submit(f, other));
     work(f, &s, "big", f->executed);
     stop(&f->coordinator, SIGKILL, &status);
@@ -73,7 +74,7 @@ static void test_large_tasks_are_read_beside_all_else(void **state)
     tear_down(f);
 }
 
-/* The machine was started again and its data are not mounted yet: the run waits, says so, and goes on. */
+/* The machine was rebooted and its data are not mounted yet: the run waits, says so, and continues. */
 static void test_a_run_waits_for_its_data_after_a_restart(void **state)
 {
     (void)state;
@@ -88,7 +89,7 @@ static void test_a_run_waits_for_its_data_after_a_restart(void **state)
     work(f, &s, "away", 4);
     stop(&f->coordinator, SIGKILL, &status);
     assert_int_equal(rename(shards, away), 0);
-    mode_digest_bytes("its training", 12, key); /* what it wants nobody knows until it is planned */
+    mode_digest_bytes("its training", 12, key); /* its needs are unknown until it is planned */
     assert_int_equal(mode_store_checkpoint_dir(f->store, &trained, key, 1, &err), MODE_OK);
     start_coordinator(f);
     assert_true(soon_noted(f, "run away waits and looks again every 10 s: "));
@@ -108,7 +109,7 @@ static void test_a_run_waits_for_its_data_after_a_restart(void **state)
     tear_down(f);
 }
 
-/* A shard that came to a folder in the middle of a run is none of it, restart or not; a new submission has it. */
+/* A shard that is added to a folder in mid-run is not part of the run, restart or not; a new submission has it. */
 static void test_shards_that_come_later_are_no_part_of_a_run(void **state)
 {
     (void)state;
@@ -130,7 +131,7 @@ static void test_shards_that_come_later_are_no_part_of_a_run(void **state)
     work(f, &s, "later", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
     assert_int_equal(s.total, ALL + MORE);
-    assert_int_equal(s.cached, 2 * SHARDS + TASKS); /* captions, embed, words of what was there */
+    assert_int_equal(s.cached, 2 * SHARDS + TASKS); /* captions, embed and words of the first inputs */
     free(text);
     tear_down(f);
 }

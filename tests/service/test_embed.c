@@ -58,7 +58,7 @@ static void encode(float *x, const char *const *texts, size_t n)
     mode_backend_close(&be);
 }
 
-/* Output's feat is [n, TINY_WIDTH]; compare its rows with want, tolerance 0 = the same bytes. */
+/* Output's feat is [n, TINY_WIDTH]; compares its rows with want; tolerance 0: bit-identical. */
 static void check_rows(const float *want, int64_t n, double tolerance, const char *source)
 {
     struct mode_error err = {0};
@@ -154,7 +154,7 @@ static void test_retrieval_captions(void **state)
     free(r.task_dir);
 }
 
-/* Words of nobody's task, as they are. */
+/* Words without a task, as they are. */
 static void test_texts_of_the_request(void **state)
 {
     (void)state;
@@ -217,7 +217,7 @@ static void put_task(struct mode_store *store, char key[MODE_DIGEST_HEX], const 
     free(copy);
 }
 
-/* What a run asked for is what is computed, or nothing is. */
+/* The parameters of the request are honoured, or the request is refused. */
 static void test_a_precision_that_is_not_here_is_refused(void **state)
 {
     (void)state;
@@ -230,7 +230,7 @@ static void test_a_precision_that_is_not_here_is_refused(void **state)
     assert_int_equal(run(&r, world.captions[0], NULL, &err), MODE_E_VALUE);
 }
 
-/* One compute process, one task after another: the encoder stays loaded, and another one replaces it. */
+/* One compute process, several tasks: the encoder stays loaded until another one replaces it. */
 static void test_encoder_is_kept_from_task_to_task(void **state)
 {
     (void)state;
@@ -249,7 +249,7 @@ static void test_encoder_is_kept_from_task_to_task(void **state)
     world_ok(mode_text_encoder_id_of(encoder, "cls", 16, other, NULL, NULL, &err), &err);
     for (int i = 0; i < 4; i++) {
         if (i == 1) assert_int_equal(rename(encoder, away), 0); /* it is not read again */
-        if (i == 2) {                                           /* another one is: the files are missed */
+        if (i == 2) {                                           /* another one is, and fails: its files are missing */
             r.encoder_id = other;
             r.pooling = (char *)"cls";
         }
@@ -258,8 +258,8 @@ static void test_encoder_is_kept_from_task_to_task(void **state)
         mode_compute_run(&end, store, "embed", embed_work, &with, &task, &page, &kept);
         if (i == 2) {
             assert_int_equal(end.status, MODE_E_NOINPUT);
-            assert_null(kept.what);             /* the one that is not wanted any more is not held on to */
-            assert_string_equal(page.unit, ""); /* nor are texts counted before it is there */
+            assert_null(kept.what);             /* the old one is released */
+            assert_string_equal(page.unit, ""); /* and no texts are counted before it is loaded */
         } else {
             Mode__Commit *c;
             if (end.status) fail_msg("task %d: %s", i, end.text);
@@ -276,7 +276,7 @@ static void test_encoder_is_kept_from_task_to_task(void **state)
     free(away);
 }
 
-/* Passed over, the field would be missing in what is filed as if it had been obeyed. Another worker may do it. */
+/* Ignoring an unknown field would store a wrong output under its key. A newer worker may take the task. */
 static void test_what_only_a_newer_worker_understands_is_not_done(void **state)
 {
     (void)state;

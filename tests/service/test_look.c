@@ -1,4 +1,4 @@
-/* The look at what a worker computes with: what it says is heard, and however its process ends the worker knows. */
+/* The probe of a worker's GPU: its result is received, and the worker notices however its process ends. */
 #include "msg/runtime.h"
 
 #include "base/str.h"
@@ -16,7 +16,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* In the process that looks. */
+/* In the probe process. */
 static enum mode_status look(char *text, size_t size, const char *backend, struct mode_error *err)
 {
     const char *gpus = getenv("CUDA_VISIBLE_DEVICES");
@@ -77,7 +77,7 @@ static void *knock(void *ctx)
     return NULL;
 }
 
-/* A worker that is told to end does not wait for a driver that hangs, and still finds the signal. */
+/* A worker that gets a signal does not wait for a hung driver, and the signal stays pending. */
 static void test_signal(void **state)
 {
     (void)state;

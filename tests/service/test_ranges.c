@@ -1,4 +1,4 @@
-/* Numbers of options: each that is off is named, with what it may be and what was given. */
+/* Ranges of numeric options: an error names the option, its range and the given value. */
 #include "ranges.h"
 
 #include <setjmp.h>
@@ -24,7 +24,7 @@ static const struct option_range ranges[] = {RANGE_FROM("batch-size", 1),   RANG
                                              RANGE_ABOVE("lr", 0),          RANGE_BELOW("beta", 0, 1),
                                              RANGE_ABOVE_TO("scale", 0, 1), RANGE_END};
 
-/* What a command line of one option comes to; "" when it is fine. */
+/* The error of a command line with one option; "" when it is valid. */
 static enum mode_status check(char *option, struct mode_error *err)
 {
     struct options o;

@@ -1,5 +1,5 @@
-/* The Redis Functions against a real, private redis-server: what they refuse and what they remember. Skipped, loudly,
- * where it is not installed. */
+/* The Redis Functions against a real, private redis-server: what they refuse and what they record. Skipped, with a
+ * message, where it is not installed. */
 #include "redis.h"
 
 #include "base/file.h"
@@ -92,7 +92,7 @@ static bool move(struct redis *r, uint64_t epoch, struct core_task *t, enum core
     return ok;
 }
 
-/* Where is this task: in which of the queues? */
+/* The queue that holds this task. */
 static void expect_in(const char *key, bool ready, bool leased, bool waits, bool given_up)
 {
     static const char *const ask[] = {"ZSCORE mode:0123456789ab:ready:embed", "ZSCORE mode:0123456789ab:inflight",
@@ -116,7 +116,7 @@ static void test_transitions_are_checked(void **state)
     t.failures[CORE_FAIL_CRASH] = 2;
     assert_true(fresh);
     assert_int_equal(redis_lead(r, 5, &err), MODE_OK);
-    assert_false(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale)); /* never was handed out */
+    assert_false(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale)); /* it was never handed out */
     assert_false(stale);
     assert_true(move(r, 5, &t, CORE_READY, 0, false, &stale));
     expect_in("k1", true, false, false, false);
@@ -128,7 +128,7 @@ static void test_transitions_are_checked(void **state)
     expect_in("k1", false, false, true, false);
     assert_true(move(r, 5, &t, CORE_QUARANTINED, 10, false, &stale));
     expect_in("k1", false, false, false, true);
-    assert_true(move(r, 5, &t, CORE_READY, 10, false, &stale)); /* asked for again */
+    assert_true(move(r, 5, &t, CORE_READY, 10, false, &stale)); /* requested again */
     expect_in("k1", true, false, false, false);
     assert_true(move(r, 5, &t, CORE_LEASED, 10, false, &stale));
     assert_true(move(r, 5, &t, CORE_RETRY_WAIT, 10, false, &stale));
@@ -137,7 +137,7 @@ static void test_transitions_are_checked(void **state)
                 m.failures[CORE_FAIL_CRASH] == 2);
     assert_true(move(r, 5, &t, CORE_COMMITTED, 10, false, &stale));
     assert_int_equal(redis_recall(r, &m, &found, "k1", &err), MODE_OK);
-    assert_false(found); /* the store knows it is done; nothing of it stays here */
+    assert_false(found); /* the store records that it is done; nothing is kept here */
     expect_in("k1", false, false, false, false);
     assert_true(move(r, 5, &t, CORE_LEASED, 11, true, &stale)); /* taken over as it is */
     redis_close(&r);
@@ -173,7 +173,7 @@ static bool is_mine(void *ctx, const char *key)
 static void test_tasks_of_nobody_are_forgotten(void **state)
 {
     (void)state;
-    enum { OTHERS = 3000 }; /* more than one look finds */
+    enum { OTHERS = 3000 }; /* more than one scan returns */
     bool fresh, found, stale;
     int n_asked = 0;
     uint64_t n;
@@ -221,11 +221,11 @@ static void test_lost_connection_is_never_used_again(void **state)
     for (int i = 0; redis_connect(r, &fresh, &err) && i < 6000; i++)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     assert_true(redis_is_up(r));
-    assert_true(fresh); /* another run_id: it may have forgotten */
+    assert_true(fresh); /* another run_id: it may have lost data */
     redis_close(&r);
 }
 
-/* One that has forgotten the functions refuses everything: it is as good as away, and gets them when it is found again. */
+/* Without the functions every call fails: it counts as down, and gets them at the next connect. */
 static void test_who_refuses_everything_is_left(void **state)
 {
     (void)state;
@@ -248,8 +248,8 @@ static void test_who_refuses_everything_is_left(void **state)
     redis_close(&r);
 }
 
-/* A full Redis goes on with what it has: what ends frees memory, what begins is a known task's, and a task that nobody
- * had is left out. Without our functions it is of no use until it has room. */
+/* A full Redis keeps working on what it has: a task that ends frees memory, a known task may start, a new one is not
+ * recorded. Without our functions it is unusable until it has memory. */
 static void test_full_is_no_dead_end(void **state)
 {
     (void)state;
@@ -261,7 +261,7 @@ static void test_full_is_no_dead_end(void **state)
     assert_int_equal(redis_lead(r, 40, &err), MODE_OK);
     assert_true(move(r, 40, &t, CORE_READY, 0, false, &stale));
     redis_close(&r);
-    kill(server, SIGTERM); /* it writes down what it has */
+    kill(server, SIGTERM); /* it saves its data */
     waitpid(server, NULL, 0);
     start_server_with("1");
     r = connected(&fresh);

@@ -69,7 +69,7 @@ static Mode__TrainRequest request_of(char *name, uint64_t start, uint64_t end, i
     return r;
 }
 
-/* Of what a training leaves in folder. Steps of AdamW make more of a last digit than one product does. */
+/* The outputs of a training in folder. Steps of AdamW amplify rounding more than one GEMM does. */
 static void hold_training(const char *name, const char *folder)
 {
     static const char *const files[] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_CLIP_OPTIMIZER,
@@ -180,7 +180,7 @@ static void test_seed_then_expert_then_evaluation(void **state)
     assert_string_equal(json_string_value(json_object_get(o, "model")), "expert-1");
     json_decref(o);
 
-    /* a task that is not what was planned */
+    /* a task that differs from the planned one */
     task_digest[0] = task_digest[0] == 'a' ? 'b' : 'a';
     size = mode__evaluate_request__pack(&e, packed);
     assert_int_equal(mode_job_run_local(NULL, evaluate_work, packed, size, model_in, 2, out, &err), MODE_E_VALUE);
@@ -197,7 +197,7 @@ static void given_parents(struct mode_local_input *in, size_t *n, char *const fi
     if (optimizer) in[(*n)++] = (struct mode_local_input){"parent/" MODE_FILE_CLIP_OPTIMIZER, file[2]};
 }
 
-/* A model is taken in as it was planned or not at all; trainings go on from it, at its step. */
+/* A model is imported as it was planned or not at all; training continues from it, at its step. */
 static void test_a_given_model_is_taken_in_and_gone_on_from(void **state)
 {
     (void)state;
@@ -237,7 +237,7 @@ static void test_a_given_model_is_taken_in_and_gone_on_from(void **state)
         take.preprocess_config = r.preprocess_config;
         take.tokenizer_path = take.tokenizer_digest = nothing;
         take.init_path = elsewhere;
-        take.init_digest = merges; /* of other files than those that are there */
+        take.init_digest = merges; /* the digest of other files */
         assert_int_equal(run_train(&take, NULL, 0, taken, NULL, &err), MODE_E_VALUE);
         assert_non_null(strstr(err.text, "has changed since the run was planned"));
         take.init_digest = digest;
@@ -251,7 +251,7 @@ static void test_a_given_model_is_taken_in_and_gone_on_from(void **state)
         assert_int_equal(json_integer_value(json_object_get(train, "end_step")), step);
         json_decref(train);
 
-        /* the seed goes on, and an expert forks where nothing was trained in between */
+        /* the seed continues, and an expert forks without training in between */
         for (int k = 0; k < 2; k++) {
             Mode__TrainRequest next = request_of(k ? expert : name, step, step + 2, k - 1, merges);
             next.init = weights;

@@ -1,4 +1,4 @@
-/* mode train, encode, evaluate as a person types them: exit codes, files, interruption. */
+/* mode train, encode and evaluate on the command line: exit codes, files, interruption. */
 #include "clip_world.h"
 #include "nn/backend.h"
 #include "tfevents_reader.h"
@@ -36,7 +36,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Exit code of a shell line in the world's folder; $M is the mode command with the merges known. */
+/* Exit code of a shell line in the world's folder; $M is the mode command with its merges file set. */
 static int sh(const char *line)
 {
     char *command = mode_xasprintf("cd %s || exit 99; M='env MODE_CLIP_MERGES=%s MODE_THREADS=2 %s'; %s", world.dir,
@@ -48,8 +48,8 @@ static int sh(const char *line)
 
 #define TRAIN "$M train --config model.json --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 "
 
-/* A training into a folder that gets a signal as soon as its log, <folder>.txt, has a line that begins with those words;
- * once more where it was done before this shell got a processor. Its exit code. */
+/* A training into a folder that gets a signal as soon as its log, <folder>.txt, has a line that starts with those
+ * words; repeated if it had finished before this shell was scheduled. Its exit code. */
 static int signalled(const char *folder, const char *options, const char *words, const char *sig)
 {
     char *line = mode_xasprintf("for try in 1 2 3 4 5 6 7 8; do rm -rf %s; : >%s.txt; " TRAIN
@@ -87,7 +87,7 @@ static void test_train_encode_evaluate(void **state)
     free(dir);
 }
 
-/* What a probe needs beside: pictures to learn from; and a folder of experts as a run leaves it. */
+/* What a probe needs in addition: training pictures; and a folder of experts as a run leaves it. */
 static void test_probe(void **state)
 {
     (void)state;
@@ -169,7 +169,7 @@ static void test_going_on_from_a_trained_model(void **state)
                      0);
     assert_int_equal(sh("cmp whole/open_clip_model.safetensors rest/open_clip_model.safetensors"), 0);
     assert_int_equal(sh("cmp whole/optimizer.safetensors rest/optimizer.safetensors"), 0);
-    /* a folder without moments begins anew, whoever wrote it */
+    /* a folder without optimizer moments starts at step 0, whoever wrote it */
     assert_int_equal(sh("$M train --init part --fresh-optimizer --data 0.tar --batch 10 --steps 2 --out tuned"
                         " >/dev/null 2>&1"),
                      0);
@@ -188,7 +188,7 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
 {
     (void)state;
     assert_int_equal(sh(TRAIN "--steps 400 --out straight >/dev/null 2>&1"), 0);
-    /* terminated as soon as it says that it trains, with steps to spare where this shell gets a processor late */
+    /* terminated as soon as it says that it trains, with enough steps left if this shell is scheduled late */
     assert_int_equal(signalled("broken", "--steps 400", "step ", "TERM"), 143);
     assert_int_equal(signalled("cut", "--steps 400", "step ", "INT"), 130);
     assert_int_equal(sh("grep -q 'stopped after step' cut.txt && test -s cut/checkpoints/latest"), 0);
@@ -202,7 +202,7 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
                      0);
 }
 
-/* Evaluated while it trains: the numbers of an evaluation, and of the model no other byte. */
+/* Evaluated during training: the results of `mode evaluate`, and a model of the same bytes. */
 static void test_a_training_is_evaluated_on_the_way(void **state)
 {
     (void)state;
@@ -225,7 +225,7 @@ static void test_a_training_is_evaluated_on_the_way(void **state)
                         "s/,\"language.*//; s/ //g' >said.txt;"
                         "tail -n 2 seen/validation.jsonl | sed 's/.*\"metrics\"://; s/}$//; s/ //g' | cmp - said.txt"),
                      0);
-    /* stopped, it goes on with its points */
+    /* stopped and resumed, it keeps its points */
     assert_int_equal(
         signalled("seen-broken", "--steps 240 --tasks colours,pairs --evaluate-steps 3", "step 6: pairs", "TERM"), 143);
     assert_int_equal(sh("test ! -e seen-broken/validation.jsonl"), 0);
@@ -237,7 +237,7 @@ static void test_a_training_is_evaluated_on_the_way(void **state)
     assert_int_equal(sh("cmp seen-long/validation.jsonl seen-broken/validation.jsonl && "
                         "test $(wc -l <seen-long/validation.jsonl) = 162"),
                      0);
-    /* a bad task is said before anything is done */
+    /* a bad task is reported before anything is done */
     assert_int_equal(sh(TRAIN "--steps 8 --out x --tasks colours 2>err.txt"), 2);
     assert_int_equal(sh("grep -q 'both are needed' err.txt"), 0);
     assert_int_equal(sh(TRAIN "--steps 8 --out x --tasks nowhere --evaluate-steps 3 2>err.txt"), 66);
@@ -248,7 +248,7 @@ static void test_a_training_is_evaluated_on_the_way(void **state)
                      0);
 }
 
-/* Two folders of curves tell the same of every step but when and how fast it was; last: of them. */
+/* Two folders of curves are the same for every step up to `last`, except times and throughput. */
 static void expect_same_curve(const char *a, const char *b, uint64_t last)
 {
     char *dir[2] = {mode_path_join(world.dir, a), mode_path_join(world.dir, b)};
@@ -275,10 +275,11 @@ static void test_a_killed_training_s_curve_goes_on(void **state)
 {
     (void)state;
     assert_int_equal(sh(TRAIN "--steps 200 --out even --tensorboard curves/even >/dev/null 2>&1"), 0);
-    /* a folder is for one training, and that is said before anything is done */
+    /* a folder is for one training; an error says so before anything is done */
     assert_int_equal(sh(TRAIN "--steps 200 --out late --tensorboard curves/even 2>err.txt"), 73);
     assert_int_equal(sh("test ! -e late && grep -q 'curves/even: holds event files already' err.txt"), 0);
-    /* killed between two checkpoints, more than once: steps are done again; all anew where it was done before the kill */
+    /* killed between two checkpoints, repeatedly: steps are repeated; all of it again if it had finished before the
+     * kill */
     int code = 0, kills = 0;
     for (int tries = 0; tries < 8 && code == 0; tries++)
         for (kills = 0; kills < 3 && (!kills || code == 137); kills++) {
@@ -317,7 +318,7 @@ static void test_wrong_command_lines(void **state)
     assert_int_equal(sh("test ! -e x && test ! -e y"), 0);
 }
 
-/* What became of the samples is said where they are missed. */
+/* If samples are missing, the message says what became of them. */
 static void test_samples_that_are_not_taken_are_named(void **state)
 {
     (void)state;
@@ -335,7 +336,7 @@ static void test_samples_that_are_not_taken_are_named(void **state)
                      0);
 }
 
-/* Who types open_clip's options is told ours, all at once. */
+/* For open_clip's options the error names ours, all at once. */
 static void test_open_clips_options_are_translated(void **state)
 {
     (void)state;
@@ -353,7 +354,7 @@ static void test_open_clips_options_are_translated(void **state)
     assert_int_equal(sh("grep -q 'is \"train\" meant' err.txt"), 0);
 }
 
-/* A file of weights is as good as the folder that it lies in, where --config says what it is. */
+/* A file of weights works like the folder that contains it, if --config gives its architecture. */
 static void test_a_training_begins_from_a_file_of_weights(void **state)
 {
     (void)state;
@@ -375,7 +376,7 @@ static void test_a_training_begins_from_a_file_of_weights(void **state)
 #undef FROM
 }
 
-/* The commonest mistakes each get the way out of them. */
+/* The most common mistakes each get a hint. */
 static void test_refusals_say_the_way_out(void **state)
 {
     (void)state;
@@ -418,7 +419,7 @@ static void test_refusals_say_the_way_out(void **state)
     assert_int_equal(sh("grep -q 'l.csv, line 1, which is no header' err.txt && test ! -e x"), 0);
 }
 
-/* A failure leaves the output folder as it was; a wrong output is found before any work. */
+/* A failure leaves the output folder as it was; an unusable output is found before any work. */
 static void test_failures_leave_nothing(void **state)
 {
     (void)state;
@@ -432,7 +433,7 @@ static void test_failures_leave_nothing(void **state)
                      0);
     assert_int_equal(sh(TRAIN "--steps 4 --out new --resume 2>err.txt"), 66);
     assert_int_equal(sh("grep -q -- '--resume: new' err.txt && test ! -e new"), 0);
-    /* killed in the midst of the captions, it begins anew */
+    /* killed during caption extraction, it starts over */
     assert_int_equal(
         sh("mkdir -p killed/captions killed/checkpoints/step-0000000001 && echo x >killed/captions/0000.bin; " TRAIN
            "--steps 4 --out killed >/dev/null 2>&1 && test ! -e killed/checkpoints"),
@@ -447,7 +448,7 @@ static bool gpu_is_here(void)
     return here;
 }
 
-/* What of several processes can be seen without a GPU: who is refused, and that nobody waits for ever. */
+/* Several processes, as far as testable without a GPU: which are refused, and that none hangs. */
 static void test_several_processes(void **state)
 {
     (void)state;
@@ -462,7 +463,7 @@ static void test_several_processes(void **state)
     assert_int_equal(sh("grep -q 'neither a socket file' err.txt"), 0);
     assert_int_equal(sh(TRAIN "--steps 4 --out r --ranks 257 --rank 0 --rendezvous ./m 2>err.txt"), 2);
     assert_int_equal(sh("grep -q '257 is out of range, expected 0 to 256' err.txt"), 0);
-    /* without a GPU it is over at once, for those who wait for this process, too (tests/cuda/train_ranks.sh) */
+    /* without a GPU it fails at once, also for those that wait for this process (tests/cuda/train_ranks.sh) */
     for (const char **env =
              (const char *[]){"true", "export WORLD_SIZE=2 RANK=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=9", NULL};
          *env; env++) {

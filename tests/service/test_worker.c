@@ -1,4 +1,4 @@
-/* The worker runtime, task by task: done, failed, cancelled, given back, held through a coordinator's restart. */
+/* The worker runtime, task by task: done, failed, cancelled, returned, kept through a coordinator's restart. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "msg/runtime.h"
@@ -21,7 +21,7 @@ static void test_a_task_is_done(void **state)
     assert_int_equal(e->result->rows_out, 7);
 }
 
-/* The coordinator's sweep tells by the name of a folder in tmp/ whether somebody works in it. */
+/* The coordinator's cleanup tells from the name of a folder in tmp/ whether a process uses it. */
 static void test_a_job_folder_names_its_hand_out(void **state)
 {
     struct fixture *f = *state;
@@ -42,12 +42,12 @@ static void test_results_and_failures_are_said_until_acknowledged(void **state)
         assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS)); /* the first is "lost" */
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
     reject(f, MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION);
-    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_HELLO, SOON_MS)); /* what was said before has come by now */
+    assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_HELLO, SOON_MS)); /* earlier messages have arrived by now */
     assert_int_equal(f->held, 0);
     wait_credit(f, 1);
     double until = mode_clock_s() + 3;
     while (mode_clock_s() < until) assert_int_not_equal(step(f, 50), MODE__ENVELOPE__BODY_RESULT);
-    /* the second task runs while the failure of the first is still owed */
+    /* the second task runs while the first one's failure is not acknowledged yet */
     start_task(f, key, "bad", SOON_MS);
     uint64_t fence = f->fence;
     expect_fail(f, key, MODE__FAIL_CLASS__FAIL_INPUT);
@@ -68,12 +68,12 @@ static void test_a_crash_is_reported_with_the_last_words(void **state)
     assert_non_null(memmem(fail->log_tail.data, fail->log_tail.len, "last words", 10));
     assert_int_equal(fail->done, 1);
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-    start_task(f, key, "exit", SOON_MS); /* a new compute process is there */
+    start_task(f, key, "exit", SOON_MS); /* a new compute process is up */
     fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CRASH);
     assert_int_equal(fail->exit_code, 5);
     assert_string_equal(fail->text, "the compute process exited with code 5 in the middle of the task");
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-    start_task(f, key, "exit 70", SOON_MS); /* without a word */
+    start_task(f, key, "exit 70", SOON_MS); /* without a message */
     fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_DEVICE);
     assert_string_equal(fail->text, "the compute process ended with code 70, as when a GPU fails, and said nothing");
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
@@ -128,7 +128,7 @@ static void test_failures_have_their_class(void **state)
     fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_CODE);
     assert_non_null(strstr(fail->text, "it was made by a newer coordinator"));
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-    /* a record that is none: nobody can tell whether the task is done, and it is not done over it */
+    /* a corrupt commit record: whether the task is done is unknown, and it is not overwritten */
     make_task(f, key, "count 5", "test", CODE);
     char *record = mode_xasprintf("%s/commits/%s", f->space, key);
     assert_int_equal(mode_file_write_atomic(record, "none", 4, &f->err), MODE_OK);
@@ -140,7 +140,7 @@ static void test_failures_have_their_class(void **state)
     assert_non_null(strstr(e->fail->text, "damaged"));
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     free(record);
-    /* an input whose bytes are not what its digest says */
+    /* an input whose bytes do not match its digest */
     char digest[MODE_DIGEST_HEX];
     make_task(f, key, "count 3", "test", CODE);
     mode_digest_bytes("captions", 8, digest);
@@ -157,7 +157,7 @@ static void test_failures_have_their_class(void **state)
     assert_string_equal(fail->digest, digest);
 }
 
-/* A task that takes longer than it may stand still; the other one where the machine had no time for it. */
+/* `task` takes longer than the stall limit but makes progress: it is done; `longer` for retries on a slow machine. */
 static void expect_that_it_moves(struct fixture *f, const char *task, const char *longer)
 {
     char key[MODE_DIGEST_HEX];
@@ -179,7 +179,7 @@ static void test_standing_still_is_noticed(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
-    /* on a machine where the process gets no processor in that time, it has more */
+    /* on a machine that does not schedule the process in that time, it gets more */
     uint64_t begun = 0;
     for (uint64_t ms = 600; !begun && ms < SOON_MS; ms *= 3) {
         char *want = mode_xasprintf("progress stood still at 1 of 10 for more than %d ms", (int)ms);
@@ -212,15 +212,15 @@ static void test_heartbeats_carry_progress(void **state)
         const Mode__TaskProgress *t = e->progress->tasks[0];
         assert_string_equal(t->key, key);
         assert_true(t->has_changes && t->changes > 0);
-        assert_true(t->done >= last || last == 1); /* a row came before the rounds */
+        assert_true(t->done >= last || last == 1); /* a row arrived before the rounds */
         last = t->done;
         rate |= t->rate > 1;
         if (t->done > 1) assert_string_equal(t->unit, "rounds");
     }
 }
 
-/* Of a training, the newest of each task, but for one that is no number. They are read after what is done: none may be
- * newer than what the next heartbeat says is done. */
+/* The newest score of each task of a training, unless it is not finite. Scores are read after the step count: none may
+ * be newer than the step that the next heartbeat reports. */
 static void check_scores(const char *kind, const Mode__TaskProgress *t, uint64_t *newest)
 {
     assert_true(*newest <= t->done + 1);
@@ -237,10 +237,10 @@ static void check_scores(const char *kind, const Mode__TaskProgress *t, uint64_t
         assert_int_equal(t->n_scores, strcmp(kind, "train") == 0 ? 2 : strcmp(kind, "brief") == 0 ? 0 : 1);
 }
 
-/* Follows a task until it is done; how many of its heartbeats told a step, and the loss of the last. */
+/* Follows a task until it is done; how many of its heartbeats reported a step, and the loss of the last. */
 static int steps_told(struct fixture *f, const char *kind, double *loss)
 {
-    char key[MODE_DIGEST_HEX], *hold = hold_path(f->store); /* it goes on while there are no two heartbeats of it */
+    char key[MODE_DIGEST_HEX], *hold = hold_path(f->store); /* it runs until there are two heartbeats of it */
     const double until = mode_clock_s() + SOON_MS * 1e-3;
     int told = 0, beats = 0, body;
     uint64_t newest = 0;
@@ -273,10 +273,10 @@ static void test_heartbeats_of_a_training_tell_its_newest_step(void **state)
     assert_true(steps_told(f, "train", &loss) >= 2);
     assert_true(loss < 1);
     assert_int_equal(steps_told(f, "brief", &loss), 0);   /* what another task said is not this one's */
-    assert_int_equal(steps_told(f, "diverge", &loss), 0); /* no message with a number that is none */
+    assert_int_equal(steps_told(f, "diverge", &loss), 0); /* no message with a non-finite number */
 }
 
-/* What is in the first output of a task that runs, once it is done; the caller frees. */
+/* The contents of a running task's first output, once it is done; the caller frees. */
 static char *first_output(struct fixture *f, const char *key)
 {
     char *path, *text;
@@ -302,7 +302,7 @@ static void test_a_task_knows_its_run_s_folder(void **state)
     free(text);
 }
 
-/* A task that is told to stop before its work begins does so whatever it is: wait until it works. */
+/* Any task that is told to stop before its work starts does so: wait until it works. */
 static void start_work(struct fixture *f, char key[MODE_DIGEST_HEX], const char *request)
 {
     const Mode__Envelope *e;
@@ -316,7 +316,7 @@ static void test_cancel_stops_a_task_within_its_grace(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
-    const char *kinds[] = {"slow", "stubborn"}; /* one listens, long before its grace is over; one must be killed */
+    const char *kinds[] = {"slow", "stubborn"}; /* one stops, long before the grace period ends; one must be killed */
     for (int i = 0; i < 2; i++) {
         start_work(f, key, kinds[i]);
         cancel(f, key, i ? 300 : 2 * SOON_MS);
@@ -347,7 +347,7 @@ static void test_sigterm_gives_the_task_back(void **state)
     start_worker(f, "--grace", "600");
     start_work(f, key, "stubborn");
     kill(f->worker, SIGINT);
-    kill(f->worker, SIGTERM); /* the second one: at once, whatever the grace */
+    kill(f->worker, SIGTERM); /* the second signal: at once, whatever the grace period */
     assert_int_equal(worker_exit(f), 128 + SIGTERM);
 }
 
@@ -368,7 +368,7 @@ static void test_drain_lets_the_task_finish(void **state)
     assert_int_equal(worker_exit(f), 0);
 }
 
-/* Docker would start it again: it stays, healthy and without a connection, until it is stopped. */
+/* Docker would restart it: it stays, healthy and disconnected, until it is stopped. */
 static void test_a_drained_worker_may_stay(void **state)
 {
     struct fixture *f = *state;
@@ -394,7 +394,7 @@ static void test_a_drained_worker_may_stay(void **state)
     assert_int_equal(worker_exit(f), 128 + SIGTERM);
 }
 
-/* It will not be another one the next time. Checkpoints stay for whoever comes next. */
+/* A retry would meet the same protocol. Checkpoints stay for the next attempt. */
 static void test_a_coordinator_of_another_protocol_is_left(void **state)
 {
     struct fixture *f = *state;
@@ -425,8 +425,8 @@ static void test_a_new_attempt_goes_on_from_the_checkpoint(void **state)
     assert_null(path); /* gone with the commit */
 }
 
-/* One that was frozen in the midst of publishing commits after all, and removes the task's checkpoints: what becomes of
- * the attempt that goes on from them is no failure. */
+/* A worker that was frozen while publishing commits after all, and removes the task's checkpoints: the attempt that
+ * continues from them must not count as failed. */
 static void test_a_task_that_another_attempt_committed_is_done(void **state)
 {
     struct fixture *f = *state;
@@ -444,14 +444,14 @@ static void test_a_task_that_another_attempt_committed_is_done(void **state)
     assert_int_equal(e->result->rows_out, 5);
 }
 
-/* The same when its process dies after the commit and before its word: nothing is done twice. */
+/* The same if its process dies between the commit and its message: nothing is done twice. */
 static void test_a_commit_stands_whoever_dies_after_it(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
     bool created;
     Mode__Commit c = MODE__COMMIT__INIT;
-    start_work(f, key, "slow"); /* one that finds the commit before it begins says so */
+    start_work(f, key, "slow"); /* if the commit exists before it starts, it says so */
     c.key = key;
     c.service = c.worker = (char *)"test";
     c.rows_out = 5;
@@ -466,7 +466,7 @@ static void test_a_commit_stands_whoever_dies_after_it(void **state)
     assert_int_equal(e->result->rows_out, 5);
 }
 
-/* A hand-out that is said twice is one: while it runs, and while its end is not acknowledged. */
+/* A repeated ASSIGN message counts once: while the task runs, and while its result is not acknowledged. */
 static void test_a_task_that_is_said_twice_is_done_once(void **state)
 {
     struct fixture *f = *state;
@@ -481,10 +481,10 @@ static void test_a_task_that_is_said_twice_is_done_once(void **state)
     }
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
-    a_task_is_done(f); /* it has room again */
+    a_task_is_done(f); /* it has a free slot again */
 }
 
-/* A file server may show the record to others a little later: it is said again, also in the next HELLO. */
+/* On a file server others may see the record later: the result is sent again, also in the next HELLO. */
 static void test_a_result_that_is_not_seen_yet_is_said_again(void **state)
 {
     struct fixture *f = *state;
@@ -500,8 +500,8 @@ static void test_a_result_that_is_not_seen_yet_is_said_again(void **state)
     a_task_is_done(f);
 }
 
-/* What is for another connection is not for this one. Its name is taken by one that died just now, perhaps by itself: it
- * asks again. */
+/* Messages for another connection are ignored. Its name may still be taken by a process that just died: it sends
+ * HELLO again. */
 static void test_who_is_not_meant_does_not_listen(void **state)
 {
     struct fixture *f = *state;
@@ -512,7 +512,7 @@ static void test_who_is_not_meant_does_not_listen(void **state)
     cancel(f, key, 60000);
     memcpy(f->session, own, sizeof own);
     f->fence--;
-    cancel(f, key, 60000); /* an attempt of before */
+    cancel(f, key, 60000); /* an earlier attempt */
     f->fence++;
     reject(f, MODE__REJECT_CODE__REJECT_NAME_TAKEN);
     const double until = mode_clock_s() + 1.5;
@@ -538,7 +538,7 @@ static void test_a_restarted_coordinator_finds_the_task_held(void **state)
     const Mode__Envelope *r = wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS);
     assert_non_null(r);
     assert_int_equal(r->result->fence, f->fence); /* the old fence: it was kept */
-    /* the old coordinator, waking up late, is not listened to */
+    /* messages of the old coordinator, waking up late, are ignored */
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_COMMITTED);
     wait_credit(f, 1);
     f->epoch--;
@@ -557,7 +557,7 @@ static void ping(struct fixture *f)
     send_to_worker(f, &e);
 }
 
-/* A worker whose leases may be lost 0.8 s after its last answer; the task, yet to be assigned, takes 1.5 s. */
+/* A worker whose leases expire 0.8 s after the last reply; the task, yet to be assigned, takes 1.5 s. */
 static void wait_for_short_leases(struct fixture *f, char *key)
 {
     f->lease_ms = 1000;
@@ -577,20 +577,20 @@ static void test_without_an_answer_nothing_is_published(void **state)
     for (bool waits = false; mode_clock_s() < until;) {
         int body = step(f, 50);
         assert_int_not_equal(body, MODE__ENVELOPE__BODY_RESULT);
-        if (body == MODE__ENVELOPE__BODY_PROGRESS) ping(f); /* which answers none of them */
+        if (body == MODE__ENVELOPE__BODY_PROGRESS) ping(f); /* which acknowledges none of them */
         bool last = body == MODE__ENVELOPE__BODY_PROGRESS && f->last->msg->progress->n_tasks &&
                     f->last->msg->progress->tasks[0]->done == 149;
-        if (last && !waits) until = mode_clock_s() + 1; /* all of it is done but the publishing */
+        if (last && !waits) until = mode_clock_s() + 1; /* everything is done except publishing */
         waits |= last;
         if (mode_clock_s() >= until) assert_true(waits);
         assert_false(mode_store_commit_exists(f->store, key));
     }
-    f->mute = false; /* heard again: the result was kept */
+    f->mute = false; /* connected again: the result was kept */
     assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_RESULT, SOON_MS));
     assert_true(mode_store_commit_exists(f->store, key));
 }
 
-/* The agent gets no processor when its lease runs out; the compute process has one. */
+/* The agent is not scheduled when its lease expires; the compute process is. */
 static void test_who_is_frozen_publishes_nothing(void **state)
 {
     struct fixture *f = *state;

@@ -1,11 +1,11 @@
-/* The worker runtime, process by process: killed, refused, several at a time, over TCP, started wrongly. */
+/* The worker runtime, process by process: killed, rejected, several at a time, over TCP, started with bad options. */
 #include "base/clock.h"
 #include "worker_world.h"
 
 #include <dirent.h>
 
-/* Agent and compute process are killed again and again, after a few results or after a while, whichever comes first:
- * so on a fast machine too. In the end every task is committed once, and whole. */
+/* Agent and compute process are killed repeatedly, after a few results or after a while, whichever comes first, so on a
+ * fast machine too. In the end every task is committed exactly once, and complete. */
 static void test_killed_workers_lose_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -82,7 +82,7 @@ static void test_the_folder_of_a_long_task_is_not_swept(void **state)
     char *dir = mode_xasprintf("%s/tmp/job-%016llx-%ld", f->space, (unsigned long long)f->fence,
                                (long)child_of(f->worker));
     const char *inside[] = {"/out", "/in", "/in/captions", ""};
-    char *last = mode_xasprintf("%s/in/captions", dir); /* it makes its folder while heartbeats go on */
+    char *last = mode_xasprintf("%s/in/captions", dir); /* it creates its folder while heartbeats continue */
     for (int i = 0; i < SOON_MS / 100 && stat(last, &sb) != 0; i++) wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS);
     free(last);
     for (int i = 0; i < 4; i++) {
@@ -90,7 +90,7 @@ static void test_the_folder_of_a_long_task_is_not_swept(void **state)
         assert_int_equal(utimensat(AT_FDCWD, p, old, 0), 0);
         free(p);
     }
-    for (int i = 0; i < SOON_MS / 100; i++) { /* those of before may come first */
+    for (int i = 0; i < SOON_MS / 100; i++) { /* earlier ones may arrive first */
         assert_non_null(wait_for(f, MODE__ENVELOPE__BODY_PROGRESS, SOON_MS));
         assert_int_equal(stat(dir, &sb), 0);
         if (sb.st_mtim.tv_sec > 1000000000) break;
@@ -118,7 +118,7 @@ static void test_a_killed_compute_process_is_a_crash(void **state)
 {
     struct fixture *f = *state;
     char key[MODE_DIGEST_HEX];
-    signal(SIGCHLD, SIG_IGN); /* as some leave it to what they start: then nobody says how a child ended */
+    signal(SIGCHLD, SIG_IGN); /* as some parents leave it: then a child's exit status is lost */
     start_worker(f, NULL, NULL);
     signal(SIGCHLD, SIG_DFL);
     start_task(f, key, "slow", SOON_MS);
@@ -140,7 +140,7 @@ static int n_open(pid_t pid)
     return n;
 }
 
-static int n_pages(pid_t pid) /* that it shares with compute processes */
+static int n_pages(pid_t pid) /* shared with compute processes */
 {
     char path[64], line[512];
     int n = 0;
@@ -152,7 +152,7 @@ static int n_pages(pid_t pid) /* that it shares with compute processes */
     return n;
 }
 
-/* Neither what the compute process started, nor what the agent had of it: there may be thousands in a worker's life. */
+/* No child processes or file descriptors are left of a compute process: a worker may start thousands. */
 static void test_a_crash_leaves_nothing_behind(void **state)
 {
     struct fixture *f = *state;
@@ -166,11 +166,11 @@ static void test_a_crash_leaves_nothing_behind(void **state)
         assert_int_equal(sscanf(log, "child %ld", &child), 1);
         assert_true(child > 1 && soon_dead((pid_t)child));
         acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
-        wait_credit(f, 1); /* the next one is there */
+        wait_credit(f, 1); /* the next one is up */
         assert_int_equal(n_pages(f->worker), 1);
         int now = n_open(f->worker);
         if (i == 0) open = now;
-        for (int k = 0; k < SOON_MS / 10 && now > open; k++) { /* it may be at a file that it closes again */
+        for (int k = 0; k < SOON_MS / 10 && now > open; k++) { /* it may just have a file open */
             usleep(10000);
             now = n_open(f->worker);
         }
@@ -204,7 +204,7 @@ static void test_the_coordinator_can_refuse_a_worker(void **state)
                  {MODE__REJECT_CODE__REJECT_CODE, 78},
                  {MODE__REJECT_CODE__REJECT_VERSION, 78},
                  {MODE__REJECT_CODE__REJECT_PERMISSION, 77},
-                 {MODE__REJECT_CODE__REJECT_LIMIT, 75}}; /* whoever started it may try again */
+                 {MODE__REJECT_CODE__REJECT_LIMIT, 75}}; /* its supervisor may retry */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         start_worker(f, NULL, NULL);
         wait_credit(f, 1);
@@ -241,7 +241,7 @@ static void test_slots_work_side_by_side(void **state)
     assert_non_null(e);
     assert_int_equal(e->progress->tasks[0]->fence, fences[0]);
     make_task(f, keys[1], "stubborn", "test", CODE);
-    for (int i = 0; i < 3; i++) assign(f, keys[1], 1, SOON_MS); /* more than there is credit for: the rest is refused */
+    for (int i = 0; i < 3; i++) assign(f, keys[1], 1, SOON_MS); /* more than its credit: the rest is rejected */
     int accepted = 0, refused = 0;
     while (accepted + refused < 3) {
         e = wait_for(f, MODE__ENVELOPE__BODY_ASSIGN_ACK, SOON_MS);

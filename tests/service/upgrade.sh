@@ -1,8 +1,8 @@
 #!/bin/sh
-# upgrade.sh BIN - another version of the package, which speaks the same protocol and makes the same outputs, takes a
-# workspace over in the midst of a training: nothing is done again, what was under way goes on at its checkpoint, a
-# worker of the older version works beside the newer ones, data that come later add an expert and touch nothing else.
-# Then back to the older version. The other programs are those of tests/tools/other_version.c.
+# upgrade.sh BIN - another version of the package, with the same protocol and output versions, takes over a workspace
+# during a training: nothing is recomputed, the training resumes at its checkpoint, a worker of the older version works
+# together with the newer ones, added data add an expert and change nothing else. Then back to the older version. The
+# other programs are built with tests/tools/other_version.c.
 set -eu
 bin=$1
 other=$(dirname "$bin")/other-version
@@ -25,7 +25,7 @@ sed 's/^data: .*/data: {train: train, added: [later]}/' "$w/run.yaml" >"$w/added
 run() { # programs, spec
     "$1/mode" run "$w/$2.yaml" --workspace "$w" --no-progress 2>>"$work/run.log" >/dev/null || fail "run of $2"
 }
-records() { # of what is done; no record is ever written again
+records() { # of finished tasks; a record is never rewritten
     (cd "$w/commits" && ls -i)
 }
 models() {
@@ -34,7 +34,7 @@ models() {
 status() { # programs
     "$1/mode" status --workspace "$w" >"$work/status"
 }
-same() { # what, since when
+same() { # earlier records, message
     records | cmp -s - "$work/$1" || fail "$2: something was done again"
 }
 
@@ -50,7 +50,7 @@ has_checkpoint || fail "no training was stopped in its midst"
 records >"$work/before"
 [ ! -e "$w/experts/index.json" ] || fail "the run was done before the upgrade"
 
-# the newer one: its workers for all but assignments, which are made by one of the older version
+# the newer one: its workers for everything but assignments, which a worker of the older version makes
 "$other/mode" up --workspace "$w" --workers captions=1,embed=1,cluster=1,train=1,evaluate=1,ensemble=1 >/dev/null
 "$bin/mode-assign" --workspace "$w" 2>"$work/worker.log" &
 worker=$!

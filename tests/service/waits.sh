@@ -1,6 +1,6 @@
 #!/bin/sh
-# waits.sh BIN - nothing waits silently: when there is no worker for a task, or none that may take it, `mode run` says
-# once which stage waits, for whom, why and what helps, and says when it goes on; so do `mode status` and its --json.
+# waits.sh BIN - nothing waits silently: if there is no worker for a task, or none that may take it, `mode run` says once
+# which stage waits, for which workers, why and what helps, and when it continues; so do `mode status` and its --json.
 set -eu
 bin=$1
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -47,7 +47,7 @@ kill $worker
 wait $worker || true
 worker=
 
-# workers that cannot: no GPU for what the spec asks for
+# workers that cannot: no GPU for what the spec requires
 sed 's/^seed: 3/seed: 4\nprecision: bf16/; s/^name: test/name: gpu/' "$w/run.yaml" >"$w/gpu.yaml"
 mode run "$w/gpu.yaml" --workspace "$w" --no-progress >"$work/out" 2>&1 &
 run=$!
@@ -62,7 +62,7 @@ wait $run || true
 run=
 mode down --workspace "$w" >/dev/null
 
-# a worker that is not let in is the reason why none is connected
+# a rejected worker is given as the reason why none is connected
 mode keys "$work/keys" --admin me --out "$work/me" >/dev/null
 mode keys "$work/other" --worker stranger --out "$work/stranger" >/dev/null
 cp "$work/keys/server.pub" "$work/stranger/server.pub"

@@ -1,5 +1,5 @@
-"""aws_roles.py - the sides of AWS that give keys for a while, for shard_server.py: a machine's metadata (/latest/, its
-second version alone), a container's (/container), and STS (/sts/). Keys live as many seconds as FOLDER/../life says (3600)."""
+"""aws_roles.py - mocks of AWS's sources of temporary credentials, for shard_server.py: instance metadata (/latest/, IMDSv2
+only), container metadata (/container), and STS (/sts/). Keys are valid for the seconds in FOLDER/../life (3600)."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ SESSION = "<%s><Error><Code>%s</Code><Message>%s</Message></Error></%s>"
 
 
 def signature(secret, method, path, headers, names, stamp, scope, digest):
-    """Of AWS's signature version 4, from its text alone."""
+    """AWS's Signature Version 4, implemented from its specification."""
     lines = "".join("%s:%s\n" % (n, " ".join(headers[n].split())) for n in names)
     canonical = "\n".join([method, path, "", lines, ";".join(names), digest])
     text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
@@ -27,7 +27,7 @@ def signature(secret, method, path, headers, names, stamp, scope, digest):
 
 
 class Keys:
-    """Every key there is, by its id: secret, token or None, end in seconds since 1970."""
+    """Every existing key, by its id: secret, token or None, expiry in seconds since 1970."""
 
     def __init__(self, place):
         self.place, self.lock, self.known, self.n = place, threading.Lock(), {}, 0
@@ -50,7 +50,7 @@ class Keys:
         return key, secret, token, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end))
 
     def refusal(self, handler, path, service, digest):
-        """None: the request is signed by a key that lives; else the code of AWS's answer."""
+        """None: the request is signed by a valid key; else AWS's error code."""
         words = handler.headers.get("Authorization", "").split(" ", 1)
         if words[0] != "AWS4-HMAC-SHA256" or len(words) < 2:
             return "AccessDenied"

@@ -1,5 +1,4 @@
-/* mode-test-clip-steps - what the Python checks ask of our CLIP: features, losses, gradients and updates on given
- * batches.
+/* mode-test-clip-steps - our CLIP for the Python checks: features, losses, gradients and updates on given batches.
  *
  *     mode-test-clip-steps MODEL_DIR IN.safetensors OUT.safetensors [key=value ...]
  *

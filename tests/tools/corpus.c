@@ -1,11 +1,11 @@
-/* mode-test-corpus - a small corpus of drawn shapes for tests that run the real services.
+/* mode-test-corpus - a small synthetic corpus of shapes for tests that run the real services.
  *
  *     mode-test-corpus OUT PAIRS PER_SHARD [fault]
  *
  * OUT/train/<i%100>/<i>.tar: json+jpg pairs ("a red square", ...); OUT/eval/{colour,shape}: classification tasks,
- * OUT/eval/retrieval_shapes. Same arguments, same bytes. With "fault" each of these stands once among the first
- * samples of the first shard, and its fate is known: json without texts, empty texts, [source, caption] texts (a
- * good one), an image that is HTML, a cut JPEG, a PNG header of 100 Mpx, a key that was there before. */
+ * OUT/eval/retrieval_shapes. Same arguments, same bytes. With "fault" each of these is once among the first samples of
+ * the first shard, and its fate is known: json without texts, empty texts, [source, caption] texts (a good one), an
+ * image that is HTML, a truncated JPEG, a PNG header of 100 Mpx, a duplicate key. */
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"

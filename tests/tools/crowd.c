@@ -1,5 +1,5 @@
-/* mode-test-crowd - as many tasks and workers as nobody has machines for: tiny shards by the ten thousand, and one
- * process that speaks the protocol of hundreds of workers and commits made-up results.
+/* mode-test-crowd - a simulated load of many tasks and workers: tens of thousands of tiny shards, and one process that
+ * speaks the protocol of hundreds of workers and commits fake results.
  *
  *     mode-test-crowd shards FROM.tar DIR N      DIR/<i/1000>/<i>.tar: N hard links to one tar
  *     mode-test-crowd encoder DIR                a BERT of two tiny layers (tests/tiny_bert.h)
@@ -7,8 +7,8 @@
  *                                                KINDS: "captions,embed" or "all"; worker i is of kind
  *                                                i modulo their number
  *
- * `work` ends after SECONDS or with SIGTERM, and says what became of its workers: tasks done by each kind, the least
- * and the most by one worker, heartbeats that nobody answered within two seconds, and workers that were turned away. */
+ * `work` ends after SECONDS or at SIGTERM, and prints: tasks done by each kind, the least and the most by one worker,
+ * heartbeats without a reply within two seconds, and rejected workers. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -69,7 +69,7 @@ struct held {
     uint64_t fence;
     uint32_t attempt;
     double done_at;
-    bool said; /* the result, which nobody has acknowledged yet */
+    bool said; /* the result was sent, but not acknowledged yet */
 };
 
 struct member {
@@ -79,7 +79,7 @@ struct member {
     struct held held[MAX_SLOTS];
     int n_held;
     bool welcome, refused;
-    double beat_at, hello_at, asked_at; /* asked_at: of a heartbeat without an answer; 0 = none */
+    double beat_at, hello_at, asked_at; /* asked_at: of a heartbeat without a reply; 0 = none */
     uint64_t done;
 };
 
@@ -89,14 +89,14 @@ struct crowd {
     int n, slots;
     double task_s, heartbeat_s;
     uint64_t id, n_late, n_beats, n_lost, n_refused;
-    double slowest_s; /* answer to a heartbeat */
+    double slowest_s; /* reply to a heartbeat */
     struct mode_rng rng;
 };
 
 static void send_to(struct crowd *c, struct member *w, Mode__Envelope *e)
 {
     e->session = w->session;
-    mode_socket_send(w->socket, NULL, 0, e, &err); /* not connected: the next beat says it again */
+    mode_socket_send(w->socket, NULL, 0, e, &err); /* not connected: the next heartbeat repeats it */
     (void)c;
 }
 
@@ -174,8 +174,8 @@ static void say_result(struct crowd *c, struct member *w, struct held *h)
     send_to(c, w, &e);
 }
 
-/* A commit record, not synced and unsealed as those of old versions were: this tool must be fast, not safe. Files that
- * the coordinator copies for people are really there; of the many others only the digests are. */
+/* A commit record, not synced and without a seal, as in old versions: this tool must be fast, not safe. Files that the
+ * coordinator copies for users exist; of the many others only the digests do. */
 static void commit(struct crowd *c, struct member *w, const struct held *h)
 {
     Mode__Commit m = MODE__COMMIT__INIT;
@@ -391,7 +391,7 @@ static int work(int argc, char **argv)
     c.task_s = 1e-3 * atof(argv[6]);
     double until = mode_clock_s() + atof(argv[7]);
     MODE_ASSERT(c.slots >= 1 && c.slots <= MAX_SLOTS && n_kinds);
-    mode_process_raise_files(); /* half a dozen for each */
+    mode_process_raise_files(); /* half a dozen file descriptors each */
     must(mode_store_open(&c.store, argv[2], &err));
     must(mode_place_endpoint(&place, argv[2], "worker.sock", &err));
     at.endpoint = argc > 8 ? argv[8] : place;
@@ -422,7 +422,7 @@ static int work(int argc, char **argv)
         if (now - looked < 0.005) continue;
         looked = now;
         for (int i = 0; i < c.n; i++) {
-            receive(&c, &c.member[i], now); /* an edge may have been used up by a send */
+            receive(&c, &c.member[i], now); /* ZeroMQ's edge-triggered event may have been consumed by a send */
             timers(&c, &c.member[i], now);
         }
     }

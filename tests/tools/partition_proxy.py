@@ -1,6 +1,6 @@
-"""partition_proxy.py TARGET_PORT STATE_FILE - a TCP proxy on 127.0.0.1 that prints its port and does what the first word of
-STATE_FILE says: `pass`; `up` or `down`: bytes to the target, or from it, stay where they are, connections stay open (what a
-network does that drops packets: nothing is lost, nothing arrives, nobody is told); `both`."""
+"""partition_proxy.py TARGET_PORT STATE_FILE - a TCP proxy on 127.0.0.1 that prints its port and simulates a partition, by the
+first word of STATE_FILE: `pass`; `up` or `down`: bytes to the target, or from it, are held back, connections stay open (as on
+a network that drops packets: nothing is lost, nothing arrives, no error is reported); `both`."""
 import select
 import socket
 import sys

@@ -1,4 +1,4 @@
-/* mode-test-pictures - answers questions about pictures on stdin, one a line, for tests/golden/check_images.py.
+/* mode-test-pictures - processes requests about pictures from stdin, one per line, for tests/golden/check_images.py.
  *
  *     decode PATH                                             RGB bytes
  *     resize PATH bicubic|bilinear W H X0 Y0 X1 Y1 PLAIN      RGB bytes; PLAIN 1: without AVX2

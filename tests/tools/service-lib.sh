@@ -1,6 +1,6 @@
 # service-lib.sh - what the service scripts share: a private folder, a corpus, a small spec. Sourced with $bin set.
 work=$(mktemp -d /tmp/mode-test-XXXXXX)
-export MODE_TIMEOUT_S=180 # of mode up and mode down: as long as a slow, loaded machine may take
+export MODE_TIMEOUT_S=180 # of mode up and mode down: enough for a slow, loaded machine
 cleanup() {
     for d in "$work"/*/; do
         if [ -d "$d/logs" ]; then "$bin/mode" down --workspace "$d" >/dev/null 2>&1 || true; fi
@@ -44,7 +44,7 @@ none_left() { await is_gone "$1" || fail "processes are left: $(pgrep -af "$1")"
 hits() { grep -c 'killed by signal 9' "$1/logs/coordinator.log" || true; } # workspace
 deaths() { cat "$1/logs/$2"*.log | grep -Ec ' compute_died | task_failed |before its process ended' || true; } # and worker
 more_deaths() { [ "$(deaths "$1" "$2")" -gt "$3" ]; }
-kill_compute() { # workspace, worker, pid of mode run: what computes dies, again where it had nothing to do just then
+kill_compute() { # workspace, worker, pid of mode run: kills the compute process, again if it had no task just then
     hits_before=$(hits "$1")
     while [ "$(hits "$1")" = "$hits_before" ]; do
         kill -0 "$3" 2>/dev/null || fail "the run ended before a process of $2 was killed at its work"
@@ -52,14 +52,14 @@ kill_compute() { # workspace, worker, pid of mode run: what computes dies, again
         for f in "$1/run/$2"*.pid; do
             if pkill -KILL -P "$(head -n 1 "$f")"; then await more_deaths "$1" "$2" "$deaths_before" || fail "$2 feels no kill"; fi
         done
-        for _ in $(seq 20); do # until it is told, or there was nothing to tell
+        for _ in $(seq 20); do # until it is reported, or there was nothing to report
             [ "$(hits "$1")" = "$hits_before" ] || break
             sleep 0.1
         done
     done
 }
 
-free_port() { # of this machine, below those that the system gives to whoever asks for any
+free_port() { # a free port, below the ephemeral range
     while port=$(shuf -n 1 -i 20000-29999) && grep -qi ":$(printf %04x "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do :; done
     echo "$port"
 }

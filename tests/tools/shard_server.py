@@ -1,17 +1,18 @@
 """shard_server.py FOLDER - the files of FOLDER as an HTTP server and as an S3 store, with faults. Prints its port.
 
-/plain/PATH, /s3/BUCKET/KEY (signed by the key AKIDTEST or one of aws_roles.py, or anonymous below /s3/public/), and those
-who give such keys: /latest/, /container, /sts/. What goes wrong is in the file FOLDER/../faults, read anew for every request, one a line: NAME [NUMBER] PART-OF-THE-PATH; with a number only so often.
+/plain/PATH, /s3/BUCKET/KEY (signed by the key AKIDTEST or one of aws_roles.py, or anonymous below /s3/public/), and the
+sources of such keys: /latest/, /container, /sts/. Faults are in the file FOLDER/../faults, reloaded for every request, one
+per line: NAME [NUMBER] PART-OF-THE-PATH; with a NUMBER only that often.
 
     503      answers 503                            cut      ends the connection in the middle of the body
-    late     waits 20 ms, or as many as MODE_TEST_LATE_MS, before it answers
-    slow     trickles                               stall    sends half and then nothing
-    404, 403 say so                                 changed  another ETag
-    over     the key's session has ended
-    nohead   HEAD is refused, as by presigned addresses      norange  ranges are not known
-    sign     403 without ?signature=right           weak     the ETag is a weak one
-    away     redirects to the other host            wrong    one byte is another one
-    noetag   Last-Modified in the place of the ETag bare     neither
+    late     waits 20 ms, or MODE_TEST_LATE_MS, before it answers
+    slow     sends slowly                           stall    sends half and then nothing
+    404, 403 that status                            changed  another ETag
+    over     the key's session has expired
+    nohead   HEAD is refused, as for presigned URLs norange  ranges are not supported
+    sign     403 without ?signature=right           weak     a weak ETag
+    away     redirects to the other host            wrong    one byte is wrong
+    noetag   Last-Modified instead of an ETag       bare     neither
     md5      Content-MD5 of the file
 
 Every request is a line of FOLDER/../requests: METHOD PATH STATUS RANGE AUTHORIZATION."""
@@ -57,7 +58,7 @@ def faults(path):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # an answer is two small writes
+    disable_nagle_algorithm = True  # a response is two small writes
 
     def log_message(self, *args):
         pass
@@ -77,7 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def give(self, path):
-        """Keys for a while."""
+        """Temporary keys."""
         now = faults(path)
         self.form = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         if "stall" in now:

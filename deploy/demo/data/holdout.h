@@ -1,8 +1,7 @@
 /* holdout.h - which pictures are never trained on.
  *
- * Every rule is a pure function of names, so that the two sides are the same in every build, and keeps
- * variants of one thing (a "family") on one side: otherwise a held-out picture is answered by its near-copy
- * in training.
+ * Every rule is a pure function of names, so that the split is the same in every build, and keeps variants of one thing
+ * (a "family") on one side: otherwise a held-out picture would leak through its near-duplicate in training.
  *
  * Threads: pure. */
 #ifndef MODE_DEMO_HOLDOUT_H

@@ -1,6 +1,6 @@
-/* Icon themes: the words are the icons' names. Papirus, Oxygen and Breeze are trained on; GNOME and Tango are
- * wholly held out and ask for the names that the others have too; Papirus' coloured folders are a series of
- * colour x kind. */
+/* Icon themes: the words are the icons' names. Papirus, Oxygen and Breeze are trained on; GNOME and Tango are held out
+ * completely, and evaluate the names that the others have too; Papirus' coloured folders are a series of colour x
+ * kind. */
 #include "data/holdout.h"
 #include "data/items.h"
 
@@ -46,7 +46,7 @@ static int parse_size(const char *text, size_t n)
     return size;
 }
 
-/* false: not a picture of this theme's layout, or of a size or context we do not take. */
+/* false: not a picture in this theme's layout, or of a size or context that we do not use. */
 static bool icon_parse(struct icon *icon, const struct theme *th, const char *path)
 {
     const char *first = strchr(path, '/');
@@ -116,7 +116,7 @@ static void add_folder(struct mode_demo_item *it, const char *colour, const char
     free(kind);
 }
 
-/* Names of the themes that are trained on, sorted when the first held-out theme comes. */
+/* Names of the themes that are trained on, sorted at the first held-out theme. */
 struct names {
     int64_t n, cap;
     char **name;
@@ -173,7 +173,7 @@ static void add_icon(struct mode_demo_item *it, struct names *names, const struc
     it->held = th->held;
     if (!th->held)
         names_add(names, words);
-    else if (names_have(names, words)) /* a name seen, in a theme not seen */
+    else if (names_have(names, words)) /* a seen name, in an unseen theme */
         mode_demo_item_label(it, MODE_DEMO_TASK_ICON_NAMES, words);
     free(text);
     free(longer);

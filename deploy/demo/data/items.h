@@ -1,10 +1,10 @@
-/* items.h - the pictures of the demo: where each is from, its words, what it is for, what became of it.
+/* items.h - the pictures of the demo: the source of each, its words, its use, its fate.
  *
- * A source (openclipart.c, emoji.c, ...) adds one item per picture without drawing it; render.c draws,
- * leaks.c merges and drops, write.c writes. Nothing disappears unseen: what a source passes over is tallied
- * with a reason, and an item that is not written carries its fate.
+ * A source (openclipart.c, emoji.c, ...) adds one item per picture without rendering it; render.c renders, leaks.c
+ * merges and drops, write.c writes. Everything is accounted for: what a source skips is tallied with a reason, and an
+ * item that is not written has its fate.
  *
- * Threads: a set belongs to one caller; different items may be drawn by different threads. */
+ * Threads: a set belongs to one caller; different items may be rendered by different threads. */
 #ifndef MODE_DEMO_ITEMS_H
 #define MODE_DEMO_ITEMS_H
 
@@ -95,8 +95,8 @@ enum mode_demo_fate {
 };
 extern const char *const mode_demo_fate_text[MODE_DEMO_FATES];
 
-/* Series in which near-equal pictures on the two sides are the task itself, not a leak: Papirus' folders
- * (only colour or symbol differs, and that is asked) and the flags of countries (a flag is a flag). */
+/* Series in which near-duplicates on the two sides are the task itself, not a leak: Papirus' folders (only colour or
+ * symbol differs, and that is the question) and the flags of countries. */
 enum mode_demo_series { MODE_DEMO_SERIES_NONE, MODE_DEMO_SERIES_FOLDER, MODE_DEMO_SERIES_FLAG };
 
 #define MODE_DEMO_THUMB (24 * 24 * 3)
@@ -116,7 +116,7 @@ struct mode_demo_item {
     const uint8_t *data; /* the picture's file in memory when path is NULL; lives as long as the set */
     size_t size;
     bool is_svg;
-    char *origin;   /* where it comes from, for people: path inside the package or code points */
+    char *origin;   /* its origin, for people: path inside the package or code points */
     char *category; /* metadata only */
     struct mode_demo_texts texts;
     char *label[MODE_DEMO_TASKS]; /* class in that task; for retrieval any text: a member; NULL: not in it */
@@ -140,14 +140,14 @@ struct mode_demo_set {
     struct mode_demo_item *items;
     int n_tallies;
     struct mode_demo_tally tallies[64];
-    void (*release)(void *); /* gives back what items' data points into */
+    void (*release)(void *); /* frees what items' data points into */
     void *owner;
 };
 
 /* A new zeroed item of the set; the pointer is good until the next call. */
 struct mode_demo_item *mode_demo_item_add(struct mode_demo_set *set, enum mode_demo_source source);
 void mode_demo_item_label(struct mode_demo_item *it, enum mode_demo_task task, const char *label);
-/* A source passed over n pictures. */
+/* A source skipped n pictures. */
 void mode_demo_tally(struct mode_demo_set *set, enum mode_demo_source source, const char *reason, int64_t n);
 void mode_demo_set_clear(struct mode_demo_set *set);
 

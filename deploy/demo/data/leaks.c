@@ -16,7 +16,7 @@ struct entry {
     int64_t index;
 };
 
-/* --- the same picture --- */
+/* --- duplicates --- */
 
 static int by_pixels(const void *a, const void *b)
 {
@@ -64,7 +64,7 @@ void mode_demo_merge_same(struct mode_demo_set *set)
     }
     free(e);
 
-    /* A held-out drawing with a near-copy in another top folder of openclipart has two right categories. */
+    /* A held-out drawing with a near-duplicate in another top folder of openclipart has two correct categories. */
     for (int64_t i = 0; i < set->n; i++) {
         struct mode_demo_item *it = &set->items[i];
         char **label = &it->label[MODE_DEMO_TASK_CLIPART_CATEGORY];
@@ -80,7 +80,7 @@ void mode_demo_merge_same(struct mode_demo_set *set)
     }
 }
 
-/* --- training pictures that answer held-out ones --- */
+/* --- training pictures that leak held-out ones --- */
 
 struct search {
     struct mode_demo_set *set;
@@ -90,7 +90,7 @@ struct search {
 
 static bool is_near(const struct mode_demo_signature *a, const struct mode_demo_signature *b)
 {
-    /* squares sum to less than limit; the means alone often say no: (sum a - sum b)^2 / pixels <= that sum */
+    /* squared distance below limit; often the means alone exceed it: (sum a - sum b)^2 / pixels <= squared distance */
     const int64_t limit = (int64_t)NEAR_RMS * NEAR_RMS * MODE_DEMO_THUMB;
     int64_t bound = 0;
     for (int c = 0; c < 3; c++) {

@@ -2,8 +2,8 @@
  *
  *     mode-demo-data --packages CACHE_DIR --out OUT_DIR --profile full|smoke
  *
- * What it takes from where, and what it leaves out, is told in deploy/demo/README.md and counted in
- * OUT_DIR/SOURCES.md. Same packages, same bytes, whatever the number of threads. */
+ * What it uses and what it leaves out is described in deploy/demo/README.md and counted in OUT_DIR/SOURCES.md. The same
+ * packages give the same bytes, for any number of threads. */
 #include "data/items.h"
 #include "data/leaks.h"
 #include "data/render.h"
@@ -31,7 +31,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct opts, profile, "profile", "full", "WORD", "full, or smoke: about 2,500 pairs, small sets"),
     MODE_OPT_FLAG(struct opts, without_tuxpaint, "without-tuxpaint", "leave Tux Paint's stamps out (3 + 1 sets less)"),
     MODE_OPT_END};
-/* Of what is written. Raise it with every change that shows in a byte of it: data of another version are built anew
+/* Version of the output. Raise it with every change that affects a byte of it: data of another version are rebuilt
  * (deploy/demo/data.sh), data of this one are kept. */
 #define MODE_DEMO_DATA_VERSION 2
 
@@ -51,7 +51,7 @@ static enum mode_status collect(struct mode_demo_set *set, const char *root, boo
     return st;
 }
 
-/* Before and after drawing: nobody keeps a picture without words or, on the held-out side, without a task. */
+/* Before and after rendering: drops pictures without words or, on the held-out side, without a task. */
 static void drop_useless(struct mode_demo_set *set)
 {
     for (int64_t i = 0; i < set->n; i++) {
@@ -73,8 +73,8 @@ static void render_one(void *ctx, int64_t i, int thread)
     if (it->fate == MODE_DEMO_KEPT) mode_demo_render(it);
 }
 
-/* The letters inside drawings come from the packages' own font and English, whatever this machine has: the
- * same packages give the same bytes. */
+/* Text inside drawings uses the packages' own font and English, whatever this machine has: the same packages give the
+ * same bytes. */
 static enum mode_status use_own_font(const char *packages, const char *root, struct mode_error *err)
 {
     char *fonts = mode_path_join(root, "usr/share/fonts/truetype/dejavu");

@@ -14,7 +14,7 @@
 #define ROOT                   "usr/share/openclipart/svg"
 #define KEYWORDS_MAX           24
 #define STAR_POINTS_MAX        12
-#define TITLE_SHARED_MAX       4 /* a title of more files than this names a collection */
+#define TITLE_SHARED_MAX       4 /* a title shared by more files names a collection */
 #define DESCRIPTION_SHARED_MAX 3
 
 struct record { /* what one file says about itself */

@@ -17,7 +17,7 @@
 
 #define SIDE          256
 #define PIXELS_MAX    40000000
-#define NOT_WHITE     12   /* a pixel belongs to the drawing when a channel is this far from white */
+#define NOT_WHITE     12   /* a pixel belongs to the drawing if a channel is this far from white */
 #define FILLS_ENOUGH  0.75 /* box / page, longest sides: below, the page is cut */
 #define EDGE          0.05 /* of the box's longest side */
 #define ENLARGE_MAX   4.0  /* of a cut SVG */
@@ -32,7 +32,7 @@ struct box {
     int x0, y0, x1, y1; /* pixels, x1 and y1 exclusive */
 };
 
-/* Smallest box with all that is not white; false when all is. */
+/* Bounding box of everything that is not white; false if everything is. */
 static bool find_box(struct box *b, const struct mode_image *im)
 {
     *b = (struct box){im->width, im->height, 0, 0};
@@ -77,7 +77,7 @@ static enum mode_demo_fate fail(struct mode_demo_item *it, enum mode_demo_fate f
 
 /* --- SVG --- */
 
-/* The document's rectangle in its own units: size if it has one, else the viewBox, else what it draws. */
+/* The document's rectangle in its own units: its size, else the viewBox, else the bounding box of its content. */
 static bool svg_page(RsvgHandle *svg, RsvgRectangle *page)
 {
     gboolean has_width, has_height, has_box;
@@ -100,7 +100,7 @@ static bool svg_page(RsvgHandle *svg, RsvgRectangle *page)
     return true;
 }
 
-/* Draw part (in units of the page) at scale on white. */
+/* Renders part (in units of the page) at scale on white. */
 static enum mode_demo_fate svg_draw(struct mode_demo_item *it, struct mode_image *im, RsvgHandle *svg,
                                     const RsvgRectangle *page, const RsvgRectangle *part, double scale)
 {
@@ -207,7 +207,7 @@ out:
     return fate;
 }
 
-/* Cut to b, and reduce to SIDE when larger. */
+/* Crops to b, and scales down to SIDE if larger. */
 static void cut_and_reduce(struct mode_image *im, const struct box *b)
 {
     int w = b->x1 - b->x0, h = b->y1 - b->y0;
@@ -294,7 +294,7 @@ static void sign(struct mode_demo_signature *s, const struct mode_image *im)
     mode_image_clear(&small);
 }
 
-/* Compression from memory to memory fails only without memory: libjpeg's own handler ends the process. */
+/* In-memory compression fails only when out of memory: libjpeg's own handler exits the process. */
 static void compress(struct mode_demo_item *it, struct mode_image *im)
 {
     struct jpeg_compress_struct c;

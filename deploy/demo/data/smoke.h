@@ -8,8 +8,8 @@
 
 #define MODE_DEMO_SMOKE_TASK_MAX 60
 
-/* Before anything is drawn: keep a fixed number of training pictures of each source and at most
- * MODE_DEMO_SMOKE_TASK_MAX pictures of each task; the others get the fate MODE_DEMO_NOT_CHOSEN. */
+/* Before rendering: keeps a fixed number of training pictures of each source and at most MODE_DEMO_SMOKE_TASK_MAX
+ * pictures of each task; the others get the fate MODE_DEMO_NOT_CHOSEN. */
 void mode_demo_choose_smoke(struct mode_demo_set *set);
 
 #endif

@@ -1,5 +1,4 @@
-/* Tux Paint's stamps: an unseen source for evaluation, partly photographs; the captions are people's
- * sentences. */
+/* Tux Paint's stamps: an unseen source for evaluation, partly photographs; the captions are human-written. */
 #include "data/items.h"
 
 #include "base/file.h"

@@ -1,4 +1,4 @@
-/* words.h - from file names and metadata to captions.
+/* words.h - captions from file names and metadata.
  *
  * Pure text functions: no files, no pictures. Every returned string is malloc'd and the caller's.
  *
@@ -19,7 +19,7 @@ struct mode_demo_texts {
 /* White space collapsed, XML entities resolved, at most 200 characters; invalid UTF-8 is dropped. "" when
  * nothing is left. */
 char *mode_demo_clean(const char *raw);
-/* Clean and add; false when the text is under 3 characters, there already, or the list is full. */
+/* Cleans and adds; false if the text is shorter than 3 characters, a duplicate, or the list is full. */
 bool mode_demo_texts_add(struct mode_demo_texts *t, const char *raw);
 void mode_demo_texts_clear(struct mode_demo_texts *t);
 /* Case-folded copy, for comparisons. */
@@ -29,11 +29,10 @@ bool mode_demo_contains(const char *text, const char *needle);
 /* "a" or "an". */
 const char *mode_demo_article(const char *word);
 
-/* _ - . become spaces, numbers at the end go: "red_car-2" -> "red car". */
+/* _ - . become spaces, trailing numbers are removed: "red_car-2" -> "red car". */
 char *mode_demo_title(const char *raw);
-/* File name without its ending and without what is not about the picture: numbers, single letters and parts
- * of the creator's name at its end: ("gatto_architetto_franc_01", "Architetto Francesco Rollandin") ->
- * "gatto". */
+/* File name without its extension and without what does not describe the picture: numbers, single letters and parts of
+ * the creator's name at its end: ("gatto_architetto_franc_01", "Architetto Francesco Rollandin") -> "gatto". */
 char *mode_demo_stem_words(const char *stem, const char *creator);
 /* The title describes this picture and not a collection it is part of. */
 bool mode_demo_title_is_own(const char *title);

@@ -1,8 +1,8 @@
 /* write.h - the finished set as WebDataset shards, evaluation sets and a table of sources.
  *
- *     out/train/<i % 100>/<i>.tar            key.json {"texts": [...], "source": ..., ...}, key.jpg; 1000
- * pairs each out/eval/<task>/classnames.txt ...     as data/evalset.h tells out/SOURCES.md sources, licences,
- * counts, what was left out and why
+ *     out/train/<i % 100>/<i>.tar        key.json {"texts": [...], "source": ..., ...}, key.jpg; 1000 pairs each
+ *     out/eval/<task>/classnames.txt ... as described in common/data/evalset.h
+ *     out/SOURCES.md                     sources, licences, counts, what was left out and why
  *
  * Threads: one caller. */
 #ifndef MODE_DEMO_WRITE_H
@@ -10,8 +10,8 @@
 
 #include "data/items.h"
 
-/* Replaces out/train and out/eval. packages: the folder with packages.tsv (name, version, bytes a line). Also
- * prints the table of sources on stdout. */
+/* Replaces out/train and out/eval. packages: the folder with packages.tsv (per line name, version, bytes). Also prints
+ * the table of sources to stdout. */
 enum mode_status mode_demo_write(const struct mode_demo_set *set, const char *packages, const char *out,
                                  const char *profile, bool tuxpaint, struct mode_error *err);
 

@@ -1,4 +1,4 @@
-/* One fault, one status: what a file that cannot be had, and a place that cannot be written, end with. */
+/* The status of each file error: a file that cannot be read, a place that cannot be written. */
 #include "base/file.h"
 
 #include "base/str.h"
@@ -72,7 +72,7 @@ static void test_inputs_of_the_wrong_kind(void **state)
     assert_int_equal(mode_file_map(root, &map, &err), MODE_E_NOINPUT);
     assert_int_equal(mode_digest_file(root, hex, NULL, &err), MODE_E_NOINPUT);
     assert_non_null(strstr(err.text, "is a folder, a file is needed"));
-    assert_int_equal(mode_file_read("/proc/self/status", 20, &data, NULL, &err), MODE_E_VALUE); /* says it is empty */
+    assert_int_equal(mode_file_read("/proc/self/status", 20, &data, NULL, &err), MODE_E_VALUE); /* its st_size is 0 */
     assert_non_null(strstr(err.text, "more than 20 bytes"));
     alarm(60);
     assert_int_equal(mode_file_map(pipe, &map, &err), MODE_E_NOINPUT); /* and does not wait for a writer */

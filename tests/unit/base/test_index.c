@@ -1,4 +1,4 @@
-/* The hash table of names: what was put is found, what was not is not, whatever number of them there is. */
+/* The hash table of names: finds exactly the names that were added, for any number of them. */
 #include "base/index.h"
 
 #include "base/str.h"

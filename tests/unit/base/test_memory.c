@@ -1,4 +1,4 @@
-/* How much memory is left: of the machine, and within the limits of control groups of both versions; sizes as words. */
+/* Available memory: of the machine, and within cgroup limits (v1 and v2); sizes as text. */
 #include "base/memory.h"
 
 #include "base/file.h"
@@ -80,7 +80,7 @@ static void test_this_machine_has_memory_and_we_hold_some(void **state)
     assert_true(mode_memory_held() > 100000 && mode_memory_held() < SIZE_MAX / 2);
 }
 
-/* Now, not at most: what was given back is not held. */
+/* Current memory, not the peak: freed memory is not counted. */
 static void test_what_is_given_back_is_not_held(void **state)
 {
     enum { BYTES = 64 << 20 };

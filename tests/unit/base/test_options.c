@@ -114,7 +114,7 @@ static void test_what_is_wrong_is_blamed_on_who_said_it(void **state)
         {"--raw", "--model-dir: \"x\" is unknown", MODE_E_USAGE, MODE_E_CONFIG, "TESTOPT_MODEL_DIR: \"x\" is unknown"},
         {"--model-dir=x", "--model-dir: \"x\" is unknown", MODE_E_USAGE, MODE_E_USAGE, "--model-dir: \"x\" is unknown"},
         {"--model-dirs", "--model-dir \"x\"", MODE_E_USAGE, MODE_E_CONFIG, "TESTOPT_MODEL_DIR \"x\""},
-        {"--raw", "--batch: 3 is odd", MODE_E_USAGE, MODE_E_USAGE, "--batch: 3 is odd"}, /* not set: its default */
+        {"--raw", "--batch: 3 is odd", MODE_E_USAGE, MODE_E_USAGE, "--batch: 3 is odd"}, /* not given: its default */
         {"--raw", "--model-dir: gone", MODE_E_NOINPUT, MODE_E_NOINPUT, "--model-dir: gone"},
         {"--raw", "-- is missing", MODE_E_USAGE, MODE_E_USAGE, "-- is missing"},
     };

@@ -1,4 +1,4 @@
-/* Outputs: what can be written is known before it is, and what fails leaves nothing. */
+/* Outputs: whether they can be written is known beforehand, and a failure leaves nothing. */
 #include "base/file.h"
 #include "base/output.h"
 #include "base/str.h"
@@ -60,7 +60,7 @@ static void test_where_a_file_can_be(void **state)
     assert_int_equal(mkfifo("pipe", 0600), 0);
     static const char *const good[] = {"new", "there", "folder/new", "link", "./new"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) assert_int_equal(mode_output_file(good[i], NULL), MODE_OK);
-    assert_int_not_equal(access("new", F_OK), 0); /* asking makes nothing */
+    assert_int_not_equal(access("new", F_OK), 0); /* checking creates nothing */
     refused(MODE_E_CREATE, "nowhere/new", "nowhere/new: cannot be created: there is no folder nowhere");
     refused(MODE_E_CREATE, "there/new", "there/new: cannot be created");
     refused(MODE_E_CREATE, "folder", "folder: is a folder; expected a file");
@@ -71,7 +71,7 @@ static void test_where_a_file_can_be(void **state)
     refused(MODE_E_CREATE, "", "empty");
 }
 
-/* Root may write everywhere: another user asks, in a process of his own. */
+/* Root may write everywhere: a separate process checks as another user. */
 static void test_where_we_may_not_write(void **state)
 {
     (void)state;
@@ -111,7 +111,7 @@ static void test_a_folder_made_for_nothing_goes(void **state)
     assert_int_not_equal(access("was/a", F_OK), 0);
     assert_int_not_equal(access("a", F_OK), 0);
     assert_int_equal(access("was", F_OK), 0);
-    /* what was there, and what holds something, stays */
+    /* existing and non-empty folders stay */
     assert_int_equal(mode_output_folder_make(&f, "was", NULL), MODE_OK);
     mode_output_folder_close(&f, true);
     assert_int_equal(access("was", F_OK), 0);
@@ -141,7 +141,7 @@ static void test_files_come_all_or_none(void **state)
     assert_int_equal(mode_output_set_open(&set, paths, 2, NULL), MODE_OK);
     put(set.aside[0], "new");
     assert_true(holds("one", "old"));
-    /* the second fails: the first is as it was, nothing lies about, and the sentence has no temporary name in it */
+    /* the second fails: the first is as it was, nothing is left, and the message has no temporary name in it */
     enum mode_status st = MODE_FAIL(&err, MODE_E_IO, "%s: no room", set.aside[1]);
     assert_int_equal(mode_output_set_close(&set, st, &err), MODE_E_IO);
     assert_string_equal(err.text, "two: no room");
@@ -156,7 +156,7 @@ static void test_files_come_all_or_none(void **state)
     assert_int_equal(mode_output_set_close(&set, MODE_OK, NULL), MODE_OK);
     assert_true(holds("one", "new") && holds("two", "too"));
     struct stat at;
-    assert_true(lstat("one-link", &at) == 0 && S_ISLNK(at.st_mode)); /* what it leads to was replaced */
+    assert_true(lstat("one-link", &at) == 0 && S_ISLNK(at.st_mode)); /* its target was replaced */
 
     assert_int_equal(mkdir("taken", 0755), 0);
     assert_int_equal(mode_output_set_open(&set, (const char *const[]){"one", "taken"}, 2, &err), MODE_E_CREATE);

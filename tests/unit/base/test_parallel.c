@@ -1,4 +1,4 @@
-/* The pool: every item is done once, by threads of its share alone. */
+/* The thread pool: every item is processed once, by at most the requested number of threads. */
 #include "base/clock.h"
 #include "base/parallel.h"
 
@@ -32,7 +32,7 @@ static void one_item(void *ctx, int64_t item, int thread)
     struct seen *s = ctx;
     atomic_fetch_add(&s->done[item], 1);
     atomic_fetch_add(&s->by[thread >= 0 && thread < THREADS ? thread : THREADS], 1);
-    /* so that all who may take part do, however late they get a processor */
+    /* so that all threads that may take part do, however late they are scheduled */
     do usleep(100);
     while (!all_are_here(s) && mode_clock_s() < s->until);
 }
@@ -65,7 +65,7 @@ static void inside(void *ctx, int64_t item, int thread)
     mode_parallel_for(3, nothing, ctx);
 }
 
-/* Whoever watches sees every item, of one thread and of many, and those within an item. */
+/* A progress callback sees every item, with one thread and with many, and nested ones. */
 static void test_what_is_done_is_counted(void **state)
 {
     (void)state;
@@ -91,7 +91,7 @@ static void test_variables_say_how_many(void **state)
     } cases[] = {{"", "", MODE_OK},        {"3", "", MODE_OK},          {"1025", "", MODE_E_VALUE},
                  {"-1", "", MODE_E_VALUE}, {"", "8,2", MODE_OK},        {"0", "8", MODE_OK},
                  {"", "0", MODE_E_VALUE},  {"", "eight", MODE_E_VALUE}, {"0", "2x", MODE_E_VALUE},
-                 {"2", "eight", MODE_OK}}; /* which nobody asks then */
+                 {"2", "eight", MODE_OK}}; /* not read then */
     struct mode_error err;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         setenv("MODE_THREADS", cases[c].own, 1);

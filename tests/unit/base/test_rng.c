@@ -1,4 +1,4 @@
-/* Philox against the known answer of the Random123 distribution, and the properties we lean on. */
+/* Philox against the known answer of the Random123 distribution, and the properties that we rely on. */
 #include "base/rng.h"
 
 #include <math.h>

@@ -153,7 +153,7 @@ static void test_equal_rows_and_equal_centres_end(void **state)
     enum { N = 3000, K = 40, D = 4 };
     float *x = calloc(N * D, sizeof *x), *c = calloc(K * D, sizeof *c);
     int32_t *id = malloc(N * sizeof *id);
-    assign(id, x, N, c, K, D, 1e-4); /* everything equal */
+    assign(id, x, N, c, K, D, 1e-4); /* all rows and centres equal */
     check_sizes(id, N, K);
     fill(c, K * D, 3);
     assign(id, x, N, c, K, D, 1e-4); /* equal rows, different centres */

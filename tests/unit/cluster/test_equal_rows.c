@@ -22,7 +22,7 @@ static void make(float *x, const int *kind, int n)
     }
 }
 
-/* The largest cap by trying every one. */
+/* The largest cap, by exhaustive search. */
 static int64_t brute(const int *kind, int n, int k, int64_t *different, int64_t *left)
 {
     int times[MOST] = {0}, high = 0;

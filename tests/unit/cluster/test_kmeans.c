@@ -80,7 +80,7 @@ static void test_objective_never_worsens_and_sizes_are_even(void **state)
     free(x);
 }
 
-/* The seed picks the rows that the centres start from: the same one gives the same bytes, another one others. */
+/* The seed chooses the rows of the initial centres: the same seed gives the same bytes, another one others. */
 static void test_the_seed_decides(void **state)
 {
     (void)state;
@@ -362,7 +362,7 @@ static void test_nearest_equals_a_plain_loop(void **state)
     enum { K = 37 };
     float *x = rows(N, 11, 90), *c = rows(K, 11, 91), distance[N], alone;
     int32_t id[N], one;
-    memcpy(c + 30 * D, c + 4 * D, D * sizeof *c); /* a tie for whoever is nearest to both */
+    memcpy(c + 30 * D, c + 4 * D, D * sizeof *c); /* a tie for rows nearest to both */
     for (int metric = 1; metric <= 2; metric++) {
         assert_int_equal(mode_nearest(NULL, id, distance, (enum mode_metric)metric, x, N, c, K, D, NULL), MODE_OK);
         for (int i = 0; i < N; i++) {

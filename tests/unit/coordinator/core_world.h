@@ -1,4 +1,4 @@
-/* core_world.h - what tests of the pure core say to it, and look for in what it wants done. */
+/* core_world.h - events that tests of the pure core send it, and checks of the actions that it returns. */
 #ifndef MODE_TESTS_CORE_WORLD_H
 #define MODE_TESTS_CORE_WORLD_H
 
@@ -34,7 +34,7 @@ static inline void say(struct core *c, enum core_event_type type, const char *se
     core_handle(c, &(struct core_event){.type = type, .session = session, .n = n, .key = ""}, now);
 }
 
-/* A worker of this service comes; e: who. */
+/* A worker of this service connects; e: which. */
 static inline void comes(struct core *c, struct core_event e, int64_t now)
 {
     e.type = CORE_EV_HELLO;
@@ -49,7 +49,7 @@ static inline void hello_as(struct core *c, const char *session, const char *nam
           now);
 }
 
-/* w1 of session_1 comes (again) and has something of a lease. */
+/* w1 of session_1 connects (again) and reports what it holds. */
 static inline void hello_holding(struct core *c, const char *node, const struct core_lease *held, int64_t now)
 {
     comes(c, (struct core_event){.session = session_1, .name = "w1", .node = node, .n = 1, .held = held, .n_held = 1},
@@ -102,7 +102,7 @@ static inline void tick(struct core *c, int64_t now)
     core_handle(c, &(struct core_event){.type = CORE_EV_TICK}, now);
 }
 
-/* Time passes; both workers are alive, and w1 takes whatever it gets. */
+/* Time passes; both workers are alive, and w1 accepts every task. */
 static inline void pass(struct core *c, int64_t *now, int64_t ms)
 {
     for (int64_t until = *now + ms; *now < until;) {

@@ -1,5 +1,5 @@
-/* plan_runs.h - whole runs of the planner without a worker: a task is "done" by committing made-up outputs that depend on
- * its key alone. For tests of the planner. */
+/* plan_runs.h - whole runs of the planner without a worker: a task is "done" by committing fake outputs that depend
+ * only on its key. For tests of the planner. */
 #ifndef MODE_TESTS_PLAN_RUNS_H
 #define MODE_TESTS_PLAN_RUNS_H
 
@@ -37,7 +37,7 @@ static inline int set_up(void **state)
     put_file("newer/c.tar", "c");
     put_file("tasks/t0/test/nshards.txt", "1");
     put_file("tasks/t1/test/nshards.txt", "1");
-    put_file("tasks/t2/test/nshards.txt", "1"); /* of a kind that nobody here evaluates: it makes no tasks */
+    put_file("tasks/t2/test/nshards.txt", "1"); /* of an unknown kind: it makes no tasks */
     put_file("tasks/t2/dataset_type.txt", "captioning\n");
     put_file("enc/config.json", "{}");
     put_file("m.gz", "merges");
@@ -54,7 +54,7 @@ static inline int tear_down(void **state)
 
 static const char *assign_note = "{\"pairs\": [300, 200]}"; /* of every shard of data.train */
 
-static uint32_t cut_shard = PLAN_NONE; /* whose captions task says that its tar ends too early */
+static uint32_t cut_shard = PLAN_NONE; /* its captions task reports a truncated tar */
 
 static const char *select_note = "{\"words\": 3, \"chosen\": 2, \"fine\": 8, \"pairs\": 250, \"rows\": 1000}";
 
@@ -71,8 +71,8 @@ static inline Mode__TrainRequest *request_of(const struct plan_node *x)
     return r;
 }
 
-/* What a task makes depends on all that its key depends on; a model that is taken in is the same wherever it lay, and so
- * are clusters whoever chose them, where select_outcome says what they are. */
+/* A task's outputs depend on everything that its key depends on; an imported model is the same wherever it was, and so
+ * are selected clusters, if select_outcome says what they are. */
 static inline char *outcome(const struct plan_node *x)
 {
     if (x->stage == PLAN_SELECT && select_outcome) return mode_xstrdup(select_outcome);
@@ -83,7 +83,7 @@ static inline char *outcome(const struct plan_node *x)
     return bytes;
 }
 
-/* Of a shard of an addition: all pairs are the new expert's. The caller frees. */
+/* For a shard of an addition: all pairs are the new expert's. The caller frees. */
 static inline char *added_note(uint32_t expert)
 {
     struct mode_str s = {0};
@@ -113,14 +113,14 @@ static inline void commit(const struct plan *p, const struct plan_node *x)
         mode__blob__init(&blob[i]);
         blob[i].name = (char *)(uintptr_t)all[i];
         blob[i].digest = digest;
-        blob[i].size = 64; /* nobody reads them */
+        blob[i].size = 64; /* never read */
         blobs[i] = &blob[i];
     }
     bool created;
     c.key = (char *)(uintptr_t)x->key;
     c.service = (char *)(uintptr_t)plan_stage_service(x->stage);
     c.outputs = blobs;
-    c.n_outputs = x->stage == PLAN_SELECT ? N : N - 1; /* a training takes all of its parent's */
+    c.n_outputs = x->stage == PLAN_SELECT ? N : N - 1; /* a training reads all of its parent's outputs */
     c.rows_in = c.rows_out = 500;
     c.worker = "w";
     char *note = x->stage == PLAN_ASSIGN && plan_shard_expert(p, x->a) ? added_note(plan_shard_expert(p, x->a)) : NULL;
@@ -132,7 +132,7 @@ static inline void commit(const struct plan *p, const struct plan_node *x)
     free(note);
 }
 
-struct what { /* of the spec, each may be changed alone */
+struct what { /* parts of the spec that tests vary */
     const char *captions_seed, *pooling, *fine, *lr, *batch, *router, *total, *added, *precision, *train, *seed_steps;
     const char *more; /* lines of the spec */
 };
@@ -179,7 +179,7 @@ static inline void expect(struct what w, const unsigned want[PLAN_STAGES])
     run(got, w);
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++)
         if (got[s] != want[s]) fail_msg("%s: %u tasks, expected %u", plan_stage_name(s), got[s], want[s]);
-    run(got, w); /* and once done it is found again, whole */
+    run(got, w); /* and once done, all of it is found again */
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) assert_int_equal(got[s], 0);
 }
 

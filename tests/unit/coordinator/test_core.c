@@ -1,4 +1,4 @@
-/* The pure core, rule by rule; test_core_restart.c has what outlives a process, test_core_simulator.c the crashes. */
+/* The pure core, rule by rule; restarts are in test_core_restart.c, crashes in test_core_simulator.c. */
 #include "core_world.h"
 
 static const char busy[] = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
@@ -14,7 +14,7 @@ static void test_hands_out_no_more_than_the_credit(void **state)
     assert_int_equal(c.task[0].state, CORE_LEASED);
     assert_int_equal(c.task[1].state, CORE_READY);
     assert_true(c.task[0].fence == ((uint64_t)1 << 32 | 1));
-    say(&c, CORE_EV_CREDIT, session_1, 1, 11); /* said again before the hand-out arrived: the same credit */
+    say(&c, CORE_EV_CREDIT, session_1, 1, 11); /* repeated before the task arrived: the same credit */
     assert_int_equal(c.task[1].state, CORE_READY);
     core_clear(&c);
 }
@@ -39,7 +39,7 @@ static void test_done_only_when_the_commit_exists(void **state)
     assert_int_equal(c.task[0].state, CORE_COMMITTED);
     core_actions_clear(&c);
     about(&c, CORE_EV_RESULT, session_1, key_a, fence, false, 0, 22);
-    assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, CORE_ALREADY); /* said twice: one commit */
+    assert_int_equal(find(&c, CORE_ACT_ACK)->verdict, CORE_ALREADY); /* reported twice: one commit */
     core_clear(&c);
 }
 
@@ -63,7 +63,7 @@ static void test_three_crashes_are_the_end_and_input_errors_at_once(void **state
     assert_int_equal(c.task[1].state, CORE_LEASED);
     about(&c, CORE_EV_FAIL, session_1, key_b, c.task[1].fence, false, CORE_FAIL_INPUT, now);
     assert_int_equal(c.task[1].state, CORE_QUARANTINED);
-    want(&c, key_b, 1, true, now); /* by a person, anew: fresh budgets */
+    want(&c, key_b, 1, true, now); /* submitted again by a person: fresh budgets */
     assert_int_equal(c.task[1].failures[CORE_FAIL_INPUT], 0);
     assert_true(c.task[1].state == CORE_READY || c.task[1].state == CORE_LEASED);
     core_clear(&c);
@@ -92,20 +92,20 @@ static void test_one_node_alone_cannot_condemn_a_task(void **state)
         want(&c, key_a, 0, false, 0);
         hello(&c, session_1, "w1", 1, now);
         hello(&c, session_2, "w2", 1, now);
-        want(&c, busy, 0, false, now); /* the other one has something in hand */
+        want(&c, busy, 0, false, now); /* the other one runs a task */
         assert_int_equal(c.task[1].worker, 1);
         for (int i = 0; i < kind[k / 2].budget; i++) {
             assert_int_equal(c.task[0].state, CORE_LEASED);
             about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, why, now);
             pass(&c, &now, 65000);
         }
-        assert_int_equal(c.task[0].state, CORE_READY); /* not again to w1, although it has room: */
+        assert_int_equal(c.task[0].state, CORE_READY); /* not again to w1, although it has credit: */
         want(&c, key_b, 9, false, now);
         assert_int_equal(c.task[2].state, CORE_LEASED);
         assert_int_equal(c.task[2].worker, 0);
         done(&c, session_1, 2, now);
         done(&c, session_2, 1, now);
-        if (leaves) { /* there is nobody else any more */
+        if (leaves) { /* no other worker is left */
             say(&c, CORE_EV_BYE, session_2, 0, now);
             pass(&c, &now, 2000);
             assert_int_equal(c.task[0].state, CORE_LEASED);
@@ -133,7 +133,8 @@ static void test_alone_a_node_condemns_what_it_cannot_read(void **state)
     core_clear(&c);
 }
 
-/* One that asks for nothing is no second node: its compute process does not start, and the task would wait for ever. */
+/* A worker without credit does not count as a second node: its compute process is not up, the task would wait forever.
+ * */
 static void test_a_worker_without_a_compute_process_is_not_waited_for(void **state)
 {
     (void)state;
@@ -145,7 +146,7 @@ static void test_a_worker_without_a_compute_process_is_not_waited_for(void **sta
     hello_as(&c, session_2, "w2", 0, now);
     about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_ABSENT, now);
     pass(&c, &now, 50000);
-    assert_int_equal(c.task[0].state, CORE_READY); /* it may come */
+    assert_int_equal(c.task[0].state, CORE_READY); /* it may still come up */
     pass(&c, &now, 20000);
     assert_int_equal(c.task[0].state, CORE_LEASED);
     about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_ABSENT, now);
@@ -153,7 +154,7 @@ static void test_a_worker_without_a_compute_process_is_not_waited_for(void **sta
     core_clear(&c);
 }
 
-/* What counts is how many fail in a row. */
+/* What counts is the number of consecutive failures. */
 static void test_a_task_done_begins_the_count_anew(void **state)
 {
     (void)state;
@@ -178,7 +179,7 @@ static void test_a_task_done_begins_the_count_anew(void **state)
     core_clear(&c);
 }
 
-/* A task that failed goes to somebody else when there is room, even before it must. */
+/* A task that failed goes to another worker with credit, even before it must. */
 static void test_another_node_is_preferred_after_a_failure(void **state)
 {
     (void)state;
@@ -196,8 +197,8 @@ static void test_another_node_is_preferred_after_a_failure(void **state)
     core_clear(&c);
 }
 
-/* w1 does not see the data, w2 is busy with one task for long: of a hundred tasks none is condemned, w1 is asked less
- * and less, one task at a time, and all are done in the end. */
+/* w1 does not see the data, w2 runs one long task: none of a hundred tasks is given up, w1 is tried with exponential
+ * backoff, one task at a time, and all are done in the end. */
 static void test_a_worker_that_fails_everything_is_cordoned(void **state)
 {
     (void)state;
@@ -228,10 +229,10 @@ static void test_a_worker_that_fails_everything_is_cordoned(void **state)
         pass(&c, &now, 1000);
     }
     assert_true(noted);
-    assert_in_range(failed, CORE_FAILING + 2, CORE_FAILING + 4); /* after 1, 2, 4 minutes, and what it had in hand */
+    assert_in_range(failed, CORE_FAILING + 2, CORE_FAILING + 4); /* after 1, 2, 4 minutes, plus those it held */
     uint32_t w1 = core_find_worker(&c, session_1);
     assert_true(c.worker[w1].cordon_until_ms > now);
-    /* it is mended and started again: at once it is as good as any */
+    /* repaired and restarted, it is at once treated like any other */
     core_handle(&c, &(struct core_event){.type = CORE_EV_BYE, .session = session_1}, now);
     hello(&c, session_1, "w1", 2, now);
     w1 = core_find_worker(&c, session_1);
@@ -246,7 +247,7 @@ static void test_a_worker_that_fails_everything_is_cordoned(void **state)
     core_clear(&c);
 }
 
-/* A task that fails in one way here and in another there ends, too. */
+/* A task that fails with different causes on different workers is given up, too. */
 static void test_failures_of_different_kinds_come_to_an_end(void **state)
 {
     (void)state;
@@ -278,7 +279,7 @@ static void test_release_goes_to_the_head_without_guilt(void **state)
     begin(&c, false, false);
     want(&c, key_a, 5, false, 0);
     hello(&c, session_1, "w1", 1, 10);
-    want(&c, key_b, 1, false, 10); /* comes before a in the queue */
+    want(&c, key_b, 1, false, 10); /* before a in the queue */
     about(&c, CORE_EV_RELEASE, session_1, key_a, c.task[0].fence, false, 0, 20);
     for (int f = 0; f < CORE_FAIL_COUNT; f++) assert_int_equal(c.task[0].failures[f], 0);
     say(&c, CORE_EV_CREDIT, session_1, 1, 30);
@@ -299,7 +300,7 @@ static void test_own_pause_expires_nobody(void **state)
     tick(&c, 3600 * 1000); /* the machine slept */
     assert_null(find(&c, CORE_ACT_CHECK));
     assert_int_equal(c.task[0].state, CORE_LEASED);
-    /* nor while its connection, which broke meanwhile, may be on the way back */
+    /* nor while its broken connection may be reconnecting */
     for (int64_t now = 0; now < c.opt.return_ms; now += 1000) tick(&c, 3600 * 1000 + now);
     assert_null(find(&c, CORE_ACT_CHECK));
     assert_int_not_equal(core_find_worker(&c, session_1), CORE_NONE);
@@ -330,7 +331,7 @@ static void test_breaker_stops_a_stage_whose_tasks_all_fail(void **state)
         say(&c, CORE_EV_CREDIT, session_1, 1, now);
     }
     assert_in_range(handed, 50, 60);
-    /* then one is tried, and as it fails the pause grows; one that is done ends it */
+    /* then one task is tried, and if it fails the pause grows; a success ends it */
     int64_t now = 3000, opened = c.pool[0].broken_until_ms;
     for (int i = 1; i <= 3; i++) {
         say(&c, CORE_EV_CREDIT, session_1, 1, opened - 1);
@@ -354,8 +355,8 @@ static void test_breaker_stops_a_stage_whose_tasks_all_fail(void **state)
     core_clear(&c);
 }
 
-/* A worker whose device fails is left alone: a minute, then twice as long, at most sixteen; a task done is a new start.
- * Its tasks lose nothing by it. */
+/* A worker whose device fails gets no tasks for a minute, then twice as long, at most sixteen; a success resets this.
+ * Its tasks lose no attempts by it. */
 static void test_a_broken_device_is_asked_less_and_less(void **state)
 {
     (void)state;
@@ -388,7 +389,7 @@ static void test_a_broken_device_is_asked_less_and_less(void **state)
     core_clear(&c);
 }
 
-/* With the mutant, an old attempt's word ends the newer attempt: the check is what prevents it. */
+/* Without the check (the mutant) an old attempt's message would end the newer attempt. */
 static void test_old_fence_changes_nothing(void **state)
 {
     (void)state;
@@ -410,8 +411,8 @@ static void test_old_fence_changes_nothing(void **state)
     }
 }
 
-/* Silence ends a lease when it has lasted as long as that, not before; a word of the holder's keeps it even after the
- * store was asked. The worker itself is gone then. */
+/* A lease expires after exactly that much silence; a message of its holder renews it, even after the store was queried.
+ * The worker itself is then dropped. */
 static void test_a_lease_lasts_as_long_as_it_is_said_to(void **state)
 {
     (void)state;
@@ -427,7 +428,7 @@ static void test_a_lease_lasts_as_long_as_it_is_said_to(void **state)
         assert_null(find(&c, CORE_ACT_CHECK));
         assert_int_not_equal(core_find_worker(&c, session_1), CORE_NONE);
         if (from) break;
-        c.worker[0].heard_ms = lease + 1; /* it speaks, but not of this task */
+        c.worker[0].heard_ms = lease + 1; /* it sends messages, but not about this task */
         tick(&c, lease + 1);
         assert_non_null(find(&c, CORE_ACT_CHECK));
         beat(&c, 2, lease + 2);
@@ -446,7 +447,7 @@ static void test_a_lease_lasts_as_long_as_it_is_said_to(void **state)
     core_clear(&c);
 }
 
-/* An old attempt says that it is done and the store has nothing: that is no word about the attempt that runs now. */
+/* An old attempt reports success and the store has no commit: this says nothing about the current attempt. */
 static void test_a_result_of_before_says_nothing_of_the_attempt_that_runs(void **state)
 {
     (void)state;
@@ -467,7 +468,7 @@ static void test_a_result_of_before_says_nothing_of_the_attempt_that_runs(void *
     core_clear(&c);
 }
 
-/* Within a long batch nothing is done yet, but it goes on: it keeps its lease, until it does not. */
+/* During a long batch no item is done, but the task makes progress: it keeps its lease, until progress stops. */
 static void test_what_goes_on_unseen_stays(void **state)
 {
     (void)state;
@@ -493,8 +494,8 @@ static void test_what_goes_on_unseen_stays(void **state)
     core_clear(&c);
 }
 
-/* Heartbeats come, the task does not move and the worker's agent does nothing about it: its lease is taken from it. Our
- * own pause is not its standing still. */
+/* Heartbeats arrive, the task makes no progress and the agent does not act: the lease is revoked. A pause of the
+ * coordinator itself does not count as a stall. */
 static void test_what_stands_still_is_taken_away(void **state)
 {
     (void)state;
@@ -505,7 +506,7 @@ static void test_what_stands_still_is_taken_away(void **state)
     core_task_want(&c, key_a, "embed", "label", "run", 0, (uint64_t)stall, false, 0);
     hello(&c, session_1, "w1", 1, 0);
     int64_t now = 0;
-    for (; now <= most; now += 5000) beat(&c, (uint64_t)now / 10000, now), tick(&c, now); /* it moves */
+    for (; now <= most; now += 5000) beat(&c, (uint64_t)now / 10000, now), tick(&c, now); /* progress */
     const int64_t slept = 10 * most, moved = (now - 5000) / 10000 * 10000;
     tick(&c, now += slept);
     for (; now <= moved + slept + most; now += 5000) {
@@ -522,7 +523,8 @@ static void test_what_stands_still_is_taken_away(void **state)
     core_clear(&c);
 }
 
-/* A store that is away for a while condemns nothing and stops no stage; it is asked less and less, to a minute. */
+/* A store that is unreachable for a while fails no task and stops no stage; it is queried with backoff, up to a minute.
+ * */
 static void test_a_store_that_is_away_costs_nothing_but_time(void **state)
 {
     (void)state;
@@ -543,7 +545,7 @@ static void test_a_store_that_is_away_costs_nothing_but_time(void **state)
     core_clear(&c);
 }
 
-/* Nobody wants it any more: its worker hears so, and one that drains gets nothing new. */
+/* No run needs the task any more: its worker is told to stop, and a draining worker gets nothing new. */
 static void test_what_nobody_wants_is_cancelled_and_who_drains_gets_nothing(void **state)
 {
     (void)state;
@@ -562,7 +564,7 @@ static void test_what_nobody_wants_is_cancelled_and_who_drains_gets_nothing(void
     core_clear(&c);
 }
 
-/* What a person is told of tasks that wait: nothing while workers are merely busy. */
+/* What STATUS says of waiting tasks: nothing while workers are merely busy. */
 static void test_says_what_ready_tasks_wait_for(void **state)
 {
     (void)state;
@@ -573,7 +575,7 @@ static void test_says_what_ready_tasks_wait_for(void **state)
     struct core_wait w = core_wait(&c, "embed", 5);
     assert_int_equal(w.cause, CORE_WAIT_NO_WORKER);
     assert_int_equal(w.workers, 0);
-    hello_as(&c, session_1, "w1", 0, 10); /* no credit: its compute process is not there yet */
+    hello_as(&c, session_1, "w1", 0, 10); /* no credit: its compute process is not up yet */
     w = core_wait(&c, "embed", 10);
     assert_int_equal(w.cause, CORE_WAIT_NOT_READY);
     assert_int_equal(w.first, 0);
@@ -587,17 +589,17 @@ static void test_says_what_ready_tasks_wait_for(void **state)
     assert_int_equal(w.cordoned, 1);
     assert_int_equal(w.until_ms, 60020);
     assert_string_equal(c.worker[w.first].cordon_why, "because");
-    assert_int_equal(core_wait(&c, "embed", 60020).cause, CORE_WAIT_NOT_READY); /* it said no credit since */
+    assert_int_equal(core_wait(&c, "embed", 60020).cause, CORE_WAIT_NOT_READY); /* it has sent no credit since */
     hello(&c, session_2, "w2", 2, 30);
     assert_int_equal(core_wait(&c, "embed", 30).cause, CORE_WAIT_NONE);
-    say(&c, CORE_EV_DRAIN, session_2, 0, 40); /* its tasks go on, others get no worker */
+    say(&c, CORE_EV_DRAIN, session_2, 0, 40); /* its tasks continue, others get no worker */
     w = core_wait(&c, "embed", 40);
     assert_int_equal(w.cause, CORE_WAIT_HELD_BACK);
     assert_int_equal(w.draining, 1);
     assert_int_equal(w.cordoned, 1);
     assert_int_equal(w.workers, 2);
     assert_int_equal(w.first, 0);
-    c.dispatch = false; /* Redis is away: that is what they wait for */
+    c.dispatch = false; /* Redis is down: that is what they wait for */
     assert_int_equal(core_wait(&c, "embed", 40).cause, CORE_WAIT_NONE);
     c.dispatch = true;
     c.settled_ms = 100;
@@ -609,7 +611,7 @@ static void test_says_what_ready_tasks_wait_for(void **state)
     core_clear(&c);
 }
 
-/* A full disk is nobody's fault, however long it lasts. */
+/* A full disk uses up no attempts, however long it lasts. */
 static void test_a_full_disk_costs_nothing_but_time(void **state)
 {
     (void)state;
@@ -630,11 +632,11 @@ static void test_a_full_disk_costs_nothing_but_time(void **state)
     }
     assert_int_equal(c.worker[0].cordon_until_ms, 0);
     assert_int_equal(c.task[0].guilt[0].node, 0);
-    assert_int_equal(c.pool[0].failed[CORE_FAIL_FULL], 1000); /* who watches sees it */
+    assert_int_equal(c.pool[0].failed[CORE_FAIL_FULL], 1000); /* visible in the metrics */
     core_clear(&c);
 }
 
-/* Its input is being looked at, which may take longer than the wait for the next try. */
+/* Its input is being verified, which may take longer than the wait for the next attempt. */
 static void test_a_withheld_task_waits_for_its_release(void **state)
 {
     (void)state;
@@ -657,7 +659,7 @@ static void test_a_withheld_task_waits_for_its_release(void **state)
     assert_int_equal(c.task[0].state, CORE_LEASED);
     about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_INTEGRITY, 100010);
     core_task_withhold(&c, 0);
-    core_task_unwant(&c, 0, 100020); /* nobody wants it any more, and then somebody does */
+    core_task_unwant(&c, 0, 100020); /* no run needs it any more, and then one does */
     want(&c, key_a, 0, false, 100030);
     say(&c, CORE_EV_CREDIT, session_1, 1, 100040);
     assert_int_equal(c.task[0].state, CORE_LEASED);

@@ -1,7 +1,7 @@
-/* The pure core: what is known when the coordinator or a worker comes again, and what is said twice or too late. */
+/* The pure core: restarts of the coordinator and of workers, and messages that are repeated or late. */
 #include "core_world.h"
 
-/* Nothing is known of the hand-outs of the coordinator before: everybody gets the time to come back and tell. */
+/* The previous coordinator's leases are unknown: all workers get time to reconnect and report them. */
 static void test_after_a_restart_leases_wait_for_their_holders(void **state)
 {
     (void)state;
@@ -30,7 +30,7 @@ static void test_after_a_restart_leases_wait_for_their_holders(void **state)
     }
 }
 
-/* How often a task has failed is remembered over a restart: a poisoned one is not tried for ever. */
+/* A task's failure count survives a restart: a poisoned task is not retried forever. */
 static void test_budgets_go_on_after_a_restart(void **state)
 {
     (void)state;
@@ -45,7 +45,7 @@ static void test_budgets_go_on_after_a_restart(void **state)
     core_clear(&c);
 }
 
-/* Redis may have forgotten fences of this epoch: those of the next one are larger than all of them. */
+/* Redis may have lost fences of this epoch: those of the next epoch are larger than all of them. */
 static void test_another_epoch_has_larger_fences(void **state)
 {
     (void)state;
@@ -104,8 +104,8 @@ static void test_held_lease_survives_a_restart(void **state)
     }
 }
 
-/* A worker that hears nothing (the coordinator stood still, say) repeats its failure and its HELLO, which names what it
- * has reports of. All that comes in at once; the one failure counts once. */
+/* A worker without replies (because the coordinator was frozen, say) repeats its failure and its HELLO, which names the
+ * tasks that it reports. All of it arrives at once; the failure counts once. */
 static void test_a_failure_that_is_said_again_counts_once(void **state)
 {
     (void)state;
@@ -129,7 +129,7 @@ static void test_a_failure_that_is_said_again_counts_once(void **state)
     core_clear(&c);
 }
 
-/* So does what it gave back, and what Redis remembers as failed: the lease is not taken for one that goes on. */
+/* So does a returned task, and one that Redis has as failed: its lease is not taken for a live one. */
 static void test_what_is_over_is_not_held(void **state)
 {
     (void)state;
@@ -142,7 +142,7 @@ static void test_what_is_over_is_not_held(void **state)
     snprintf(held.key, sizeof held.key, "%s", key_a);
     about(&c, CORE_EV_RELEASE, session_1, key_a, held.fence, false, 0, 10);
     core_actions_clear(&c);
-    hello_holding(&c, "w1", &held, 20); /* the answer did not arrive */
+    hello_holding(&c, "w1", &held, 20); /* the reply was lost */
     assert_non_null(find(&c, CORE_ACT_DROPPED));
     assert_int_equal(c.task[0].state, CORE_READY);
     core_clear(&c);
@@ -156,7 +156,7 @@ static void test_what_is_over_is_not_held(void **state)
     core_clear(&c);
 }
 
-/* Somebody else had the task since, and gave it back: who held it before him holds nothing. */
+/* Another worker has held and returned the task since: the earlier holder holds nothing. */
 static void test_a_lease_of_before_the_last_one_is_not_held(void **state)
 {
     (void)state;
@@ -166,7 +166,7 @@ static void test_a_lease_of_before_the_last_one_is_not_held(void **state)
     hello(&c, session_1, "w1", 1, 0);
     struct core_lease held = {.fence = c.task[0].fence};
     snprintf(held.key, sizeof held.key, "%s", key_a);
-    about(&c, CORE_EV_CLAIM_LOST, "", key_a, held.fence, false, 0, 10); /* it could not be recorded, and yet was sent */
+    about(&c, CORE_EV_CLAIM_LOST, "", key_a, held.fence, false, 0, 10); /* it was sent but could not be recorded */
     assert_int_equal(c.task[0].attempt, 0);                             /* nobody had it */
     hello(&c, session_2, "w2", 1, 20);
     assert_int_equal(c.task[0].attempt, 1);
@@ -174,7 +174,7 @@ static void test_a_lease_of_before_the_last_one_is_not_held(void **state)
     core_handle(
         &c,
         &(struct core_event){.type = CORE_EV_ASSIGN_ACK, .session = session_2, .key = key_a, .fence = c.task[0].fence},
-        30); /* it has no room */
+        30); /* it has no credit */
     assert_int_equal(c.task[0].state, CORE_READY);
     core_actions_clear(&c);
     hello_holding(&c, "w1", &held, 40);
@@ -183,7 +183,7 @@ static void test_a_lease_of_before_the_last_one_is_not_held(void **state)
     core_clear(&c);
 }
 
-/* One of a worker's machines came or went: it says HELLO again, and keeps what it has. */
+/* One of a worker's machines joined or left: it sends HELLO again, and keeps its tasks. */
 static void test_what_a_worker_computes_with_may_change(void **state)
 {
     static const char *const devices[] = {"2 machines, 1 missing", "2 machines, 16 GPUs"};
@@ -207,7 +207,7 @@ static void test_what_a_worker_computes_with_may_change(void **state)
     core_clear(&c);
 }
 
-/* A worker that was started again says so: what its dead predecessor held is free at once, and only that. */
+/* A restarted worker says so: the leases of its dead predecessor are freed at once, and only those. */
 static void test_next_incarnation_frees_the_leases_of_the_dead_one(void **state)
 {
     (void)state;
@@ -233,7 +233,7 @@ static void test_next_incarnation_frees_the_leases_of_the_dead_one(void **state)
         say(&c, CORE_EV_CREDIT, session_2, 1, 21);
         assert_int_equal(c.task[0].state, CORE_LEASED);
         assert_true(c.task[0].fence > old);
-        /* the dead one was not dead: nothing that it says of its old attempt changes anything */
+        /* the predecessor was not dead: its messages about the old attempt change nothing */
         core_actions_clear(&c);
         about(&c, CORE_EV_FAIL, session_1, key_a, old, false, CORE_FAIL_INPUT, 30);
         assert_non_null(find(&c, CORE_ACT_UNKNOWN_SESSION));
@@ -266,7 +266,7 @@ static void test_a_name_is_not_taken_over_without_proof(void **state)
     }
 }
 
-/* Its record was put aside: whoever wants it has looked. */
+/* The caller has checked that the commit record is gone. */
 static void test_a_done_task_whose_record_is_gone_is_done_again(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The core among faults: messages lost, late and doubled, workers killed and paused, coordinators restarted, a Redis
- * that forgets some or all. One seed is one schedule; MODE_SIM_SEEDS says how many. */
+/* The core under faults: messages lost, delayed and duplicated, workers killed and paused, coordinators restarted, a
+ * Redis that loses some or all of its data. One seed is one schedule; MODE_SIM_SEEDS is their number. */
 #include "core.h"
 
 #include "base/rng.h"
@@ -18,7 +18,7 @@ struct message {
     bool used, to_worker;
     int64_t at_ms;
     int worker;
-    char session[CORE_SESSION]; /* a new process on the same slot is somebody else */
+    char session[CORE_SESSION]; /* a new process on the same slot has another session */
     enum core_event_type event;
     enum core_action_type action;
     uint32_t task;
@@ -58,10 +58,10 @@ struct sim {
     struct {
         uint32_t task;
         uint64_t fence;
-    } given[GIVEN]; /* every hand-out ever */
+    } given[GIVEN]; /* all leases ever granted */
     size_t n_given;
     const char *broken;
-    unsigned n_work, n_restarts, n_rollbacks, n_adopted, n_expired; /* did it happen at all? */
+    unsigned n_work, n_restarts, n_rollbacks, n_adopted, n_expired; /* how often each happened */
 };
 
 static uint32_t below(struct sim *s, uint32_t n)
@@ -304,7 +304,7 @@ static void step(struct sim *s)
         if (x->state == CORE_LEASED && s->now > s->core.returning_ms + 2000 &&
             s->now - x->heard_ms > s->opt.lease_ms + 2000)
             s->broken = "leased to the silent";
-        if (x->state == CORE_QUARANTINED) s->broken = "given up without anybody's guilt";
+        if (x->state == CORE_QUARANTINED) s->broken = "given up without a failure of its own";
     }
 }
 
@@ -319,7 +319,7 @@ static const char *simulate(uint64_t seed, struct core_options opt, struct sim *
     s->faulty = true;
     boot(s);
     for (int i = 0; i < 600 && !s->broken; i++) step(s);
-    s->faulty = false; /* quiet: everything must come to its end */
+    s->faulty = false; /* no more faults: everything must finish */
     for (int i = 0; i < 3000 && !s->broken; i++) {
         uint32_t n = 0;
         step(s);

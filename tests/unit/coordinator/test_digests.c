@@ -1,4 +1,4 @@
-/* What was digested before is found again, and nothing that may be another by now. */
+/* The cache of digests: unchanged inputs are found, and nothing that may have changed. */
 #include "digests.h"
 
 #include "base/file.h"
@@ -55,7 +55,7 @@ static int tear_down(void **state)
     return mode_dir_remove(folder, &err) != MODE_OK;
 }
 
-/* The value that is remembered; "" = none. */
+/* The cached value; "" = none. */
 static const char *found(const char *what, const char *path)
 {
     static char value[DIGESTS_VALUE];
@@ -113,14 +113,14 @@ static void test_a_changed_file_is_digested_again(void **state)
     assert_string_equal(found("task", task), "abc");
 }
 
-/* It could be changed once more within the same tick of the clock, or was changed while it was read. */
+/* It could change once more within the same clock tick, or has changed while it was read. */
 static void test_what_just_changed_is_not_remembered(void **state)
 {
     (void)state;
     char value[DIGESTS_VALUE];
     struct digests_look look;
     make_task();
-    put_file("task/test/0.tar", "pictures!", time(NULL) + 60); /* just now, for as long as a loaded machine may take */
+    put_file("task/test/0.tar", "pictures!", time(NULL) + 60); /* recent, however slow the machine is */
     keep("task", task, "new");
     assert_string_equal(found("task", task), "");
     make_task();
@@ -155,7 +155,7 @@ static void test_what_is_not_there_is_not_remembered(void **state)
     free(none);
 }
 
-/* Every byte of an entry, turned round; the entry cut; something else in its place; no entries at all. */
+/* Every byte of an entry inverted; the entry truncated; something else in its place; no entries at all. */
 static void test_a_damaged_entry_is_none(void **state)
 {
     (void)state;
@@ -208,7 +208,7 @@ static void test_reading_is_told_and_stopped(void **state)
     assert_string_equal(said, "");
     digests_begin(d, "the evaluation tasks");
     digests_expect(d, "task", big);
-    assert_int_equal(truncate(tar, 100000000), 0); /* larger by now than what was expected */
+    assert_int_equal(truncate(tar, 100000000), 0); /* now larger than expected */
     assert_int_equal(mode_digest_file(tar, hex, NULL, &err), MODE_OK);
     digests_reading(said, sizeof said, d);
     assert_string_equal(said, "reads the evaluation tasks: 5 bytes of 5 bytes");

@@ -60,7 +60,7 @@ static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state
     w.router = "paper, params: lambda=0.1";
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     w = (struct what)AS_BEFORE;
-    w.batch = "7"; /* of the evaluation */
+    w.batch = "7"; /* the evaluation's batch */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 1});
     w = (struct what)AS_BEFORE;
     w.lr = "2e-3";
@@ -78,7 +78,7 @@ static void test_a_changed_parameter_redoes_only_what_depends_on_it(void **state
     w.precision = "tf32";
     expect(w, (unsigned[]){0, 2, 2, 1, 0, 2, 0, 0, 1, 1, 2, 0, 8, 1});
     w = (struct what)AS_BEFORE;
-    w.train = ", algorithms: chosen.txt"; /* what is in the file counts */
+    w.train = ", algorithms: chosen.txt"; /* the file's contents count */
     put_file("chosen.txt", "mode-algorithms 2\none");
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 8, 1});
     put_file("chosen.txt", "mode-algorithms 2\nother");
@@ -96,7 +96,7 @@ static void test_added_data_touch_nothing_that_exists(void **state)
     expect(w, (unsigned[]){2, 2, 0, 0, 1, 2, 0, 0, 0, 0, 1, 0, 2, 1});
     w.added = ", added: [new, newer]";
     expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 2, 1});
-    w.added = ", added: [new]"; /* the way back */
+    w.added = ", added: [new]"; /* back again */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
 
     struct mode_spec spec;
@@ -146,7 +146,7 @@ static void test_what_is_behind_a_lost_task_is_lost_and_comes_back(void **state)
         if (first == PLAN_NONE) first = n;
         live++;
     }
-    assert_int_equal(live, 2); /* the captions; nothing else is known yet */
+    assert_int_equal(live, 2); /* the captions; no other key is known yet */
     plan_lost(p, first);
     assert_int_equal(p->node[p->first[PLAN_ENSEMBLE]].state, PLAN_LOST);
     assert_int_equal(p->node[p->first[PLAN_EMBED] + 1].state, PLAN_WAITING); /* of the other shard */
@@ -160,8 +160,8 @@ static void test_what_is_behind_a_lost_task_is_lost_and_comes_back(void **state)
     plan_close(&p);
 }
 
-/* With expert_steps: share an expert trains for its share of the pairs. How many those are the commit records say;
- * where they do not, the assignments are opened (here they are none, so that shows). */
+/* With expert_steps: share an expert trains for its share of the pairs. The commit records have their number; if not,
+ * the assignments are opened (here they are invalid, so that shows). */
 static void test_shares_are_planned_from_the_commit_records(void **state)
 {
     (void)state;
@@ -197,7 +197,7 @@ static void test_shares_are_planned_from_the_commit_records(void **state)
     assign_note = "{\"pairs\": [300, 200]}";
 }
 
-/* An expert that training would find without a batch of pairs is found as soon as its pairs are counted. */
+/* An expert with less than a batch of pairs is found as soon as its pairs are counted, before it trains. */
 static void test_pools_are_checked_when_all_is_assigned(void **state)
 {
     (void)state;
@@ -226,7 +226,7 @@ static void test_pools_are_checked_when_all_is_assigned(void **state)
         if (cases[i].words && !*cases[i].added) assert_int_equal(p->n_done[PLAN_EXPERTS], 0);
         assert_int_equal(plan_trained(p), !cases[i].words);
         plan_close(&p);
-        if (cases[i].words) { /* submitted again: what is committed says the same */
+        if (cases[i].words) { /* submitted again: the commit records say the same */
             assert_int_equal(run_until(&p, text, cases[i].note, &err), MODE_E_VALUE);
             plan_close(&p);
         }
@@ -234,8 +234,8 @@ static void test_pools_are_checked_when_all_is_assigned(void **state)
     }
 }
 
-/* The outputs of one node after another are lost: it alone is done again (and what has its key), what waits for it waits,
- * and nothing is counted twice. */
+/* The outputs of each node are lost in turn: it alone is recomputed (and what has its key), its consumers wait, and
+ * nothing is counted twice. */
 static void test_what_is_undone_is_done_again_and_counted_once(void **state)
 {
     (void)state;
@@ -274,7 +274,7 @@ static void test_what_is_undone_is_done_again_and_counted_once(void **state)
     assert_int_equal(p->sum[PLAN_CAPTIONS].rows_out, rows);
     plan_close(&p);
 
-    /* a consumer that was handed out goes back to waiting, and is looked at again after it */
+    /* a consumer that was handed out goes back to waiting, and is checked again after it */
     struct mode_spec spec;
     uint32_t n, embed = PLAN_NONE;
     char *aside = NULL;
@@ -311,7 +311,7 @@ static void test_what_is_undone_is_done_again_and_counted_once(void **state)
     plan_close(&p);
 }
 
-/* The warm-up that is sent: never longer than the schedule, and said where it reaches past the fork. */
+/* The warm-up in the requests: never longer than the schedule; a notice if it reaches past the fork. */
 static void test_a_warm_up_past_the_fork_is_said(void **state)
 {
     (void)state;
@@ -353,7 +353,7 @@ static void test_a_warm_up_past_the_fork_is_said(void **state)
     plan_close(&p);
 }
 
-/* train.init: the bytes count and not the path; without steps of its own the seed is that model. */
+/* train.init: the bytes count, not the path; without steps of its own the seed is that model. */
 static void test_a_given_model_is_where_the_seed_begins(void **state)
 {
     (void)state;
@@ -366,7 +366,7 @@ static void test_a_given_model_is_where_the_seed_begins(void **state)
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 0, 8, 1});
     put_file("given.bin", "0 other");
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 0, 8, 1});
-    w.lr = "2e-3"; /* it is not taken in again */
+    w.lr = "2e-3"; /* it is not imported again */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 8, 1});
     w.lr = "1e-3";
     put_file("elsewhere/given.bin", "0 other");
@@ -374,9 +374,9 @@ static void test_a_given_model_is_where_the_seed_begins(void **state)
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1});
 
     w.train = ", init: given.bin";
-    w.seed_steps = "0"; /* the model that was taken in is the seed */
+    w.seed_steps = "0"; /* the imported model is the seed */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 8, 1});
-    w.lr = "3e-3"; /* nor is its evaluation done again */
+    w.lr = "3e-3"; /* its evaluation is not repeated either */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 6, 1});
     w.added = ", added: [newer]";
     expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 2, 1});
@@ -388,8 +388,8 @@ static void test_a_given_model_is_where_the_seed_begins(void **state)
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 0, 8, 1});
 }
 
-/* What the tasks are told; the seed of 0 steps is the task that takes the model in. */
-/* Only a spec that says so has the field in its requests: the keys of others stay. */
+/* The tasks' requests; a seed of 0 steps is the task that imports the model. */
+/* Only a spec that sets it has the field in its requests: the keys of others stay. */
 static void test_an_order_by_windows_is_in_the_requests(void **state)
 {
     (void)state;
@@ -472,7 +472,7 @@ static void test_requests_of_a_run_that_begins_with_a_model(void **state)
     }
 }
 
-/* What training would find out much later is refused by the key when the run is submitted. */
+/* Errors that training would find much later are refused at submission, with the spec's key. */
 static void refused(const char *key, const char *words, const char *model)
 {
     struct mode_spec spec;
@@ -493,7 +493,7 @@ static void refused(const char *key, const char *words, const char *model)
 static void test_what_does_not_fit_together_is_refused_by_its_key(void **state)
 {
     (void)state;
-    refused("tokenizer.merges", "m.gz: line 2", "ViT-B-32"); /* it holds the word "merges" */
+    refused("tokenizer.merges", "m.gz: line 2", "ViT-B-32"); /* it contains the word "merges" */
     put_file("given.bin", "3 x");
     refused("train.init", "given.bin is at step 3 of its schedule, beyond the fork point (2)", "ViT-B-32");
     refused("model", "vocab_size is 49407, expected at least 49408",
@@ -501,7 +501,7 @@ static void test_what_does_not_fit_together_is_refused_by_its_key(void **state)
             "text_cfg: {context_length: 77, vocab_size: 49407, width: 32, heads: 2, layers: 1}}");
 }
 
-/* One that was planned before, with what inputs.json says. */
+/* A run that was planned before, with its inputs.json. */
 static enum mode_status open_kept(struct plan **p, const char *text, const char *inputs, struct mode_error *err)
 {
     struct mode_spec spec;
@@ -539,8 +539,8 @@ static void expect_same_inputs(const struct plan *p, const struct plan *q)
     assert_string_equal(p->spec.model_config, q->spec.model_config);
 }
 
-/* A coordinator that starts again in the middle of a run: shards that came, a task that came, a merges file and a model
- * that were written anew make no other run of it. What is gone is an error, and said as such. */
+/* A coordinator that restarts in mid-run: added shards and tasks, a rewritten merges file and a rewritten model do not
+ * change the run. A missing input is an error that says so. */
 static void test_a_run_keeps_the_inputs_it_was_planned_from(void **state)
 {
     (void)state;
@@ -582,7 +582,7 @@ static void test_a_run_keeps_the_inputs_it_was_planned_from(void **state)
     if (open_kept(&q, text, inputs, &err)) fail_msg("%s", err.text);
     plan_close(&q);
 
-    /* of another spec, damaged, gone: all is looked at again */
+    /* of another spec, damaged, missing: all inputs are examined again */
     char *other = mode_xasprintf("%s# another\n", text);
     if (open_kept(&q, other, inputs, &err)) fail_msg("%s", err.text);
     assert_false(q->kept_inputs);
@@ -605,7 +605,7 @@ static void test_a_run_keeps_the_inputs_it_was_planned_from(void **state)
     free(inputs);
 }
 
-/* Of all tasks of this spec, a line for each stage; stages: a bit for those that have tasks which are found anew. */
+/* A line for each stage with all tasks of this spec; stages: a bit for those with tasks that are found done. */
 static void hold_keys(const char *text, const char *what, unsigned stages)
 {
     struct mode_spec spec;
@@ -641,7 +641,7 @@ static void hold_keys(const char *text, const char *what, unsigned stages)
     plan_close(&p);
 }
 
-/* What a request says of the same spec is the same in every version, and so is all that was done for it. */
+/* The requests of a given spec are the same in every version, so finished work stays valid. */
 static void test_the_bytes_that_keys_are_made_of(void **state)
 {
     (void)state;
@@ -689,7 +689,7 @@ static void test_shards_that_are_cut_short_are_said_once_all_are_read(void **sta
                                     "train: {batch: 100, seed_steps: 20, total_steps: 110}\n",
                                     900 + cut);
         cut_shard = cut ? 1 : PLAN_NONE;
-        for (int again = 0; again < 2; again++) { /* and where all of it is found done */
+        for (int again = 0; again < 2; again++) { /* and with all of it found done */
             if (run_until(&p, text, assign_note, &err)) fail_msg("%s", err.text);
             assert_int_equal(p->warning != NULL, cut);
             if (cut) assert_non_null(strstr(p->warning, "1 of 2 shards is cut short"));

@@ -5,7 +5,7 @@
 
 #define FOR "experts_for: "
 
-/* An expert for tasks hangs on their words, the clusters and the seed: it comes and goes alone. */
+/* An expert for tasks depends on their words, the clusters and the seed: it is added and removed alone. */
 static void test_an_expert_for_tasks_touches_nothing_else(void **state)
 {
     (void)state;
@@ -13,9 +13,9 @@ static void test_an_expert_for_tasks_touches_nothing_else(void **state)
     unsigned got[PLAN_STAGES];
     w.captions_seed = "78"; /* a run of its own */
     run(got, w);
-    w.more = FOR "[{name: t, tasks: t0}]\n"; /* the words are there; two tasks to evaluate it on */
+    w.more = FOR "[{name: t, tasks: t0}]\n"; /* the words are done; two tasks to evaluate it on */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 1});
-    w.more = FOR "[{name: other, tasks: t0}]\n"; /* the same choice under another name is another model */
+    w.more = FOR "[{name: other, tasks: t0}]\n"; /* the same selection under another name is another model */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 1});
     w.more = FOR "[{name: t, tasks: t0, nearest: 2}]\n";
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 1});
@@ -33,14 +33,14 @@ static void test_an_expert_for_tasks_touches_nothing_else(void **state)
     w.router = "uniform";
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     w.router = "paper";
-    w.lr = "3e-3"; /* of all trainings, and not of what is chosen */
+    w.lr = "3e-3"; /* changes all trainings, but not the selection */
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 1, 10, 1});
     w.lr = "1e-3";
-    w.added = ", added: [new]"; /* data.train alone is what it is about */
+    w.added = ", added: [new]"; /* it uses data.train alone */
     run(got, w);
     assert_int_equal(got[PLAN_SELECT] + got[PLAN_SELECTED], 0);
     assert_int_equal(got[PLAN_EXPERTS], 1);
-    w = (struct what)AS_BEFORE; /* the way back */
+    w = (struct what)AS_BEFORE; /* back again */
     w.captions_seed = "78";
     expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
 }
@@ -60,7 +60,7 @@ static void test_other_words_that_choose_the_same_train_nothing(void **state)
     select_outcome = NULL;
 }
 
-/* What a training of chosen clusters is told: as an expert of a group, but for the map. */
+/* The request of a training on selected clusters: that of an expert, except for the map. */
 static void test_requests_of_an_expert_for_tasks(void **state)
 {
     (void)state;
@@ -104,7 +104,7 @@ static void test_requests_of_an_expert_for_tasks(void **state)
         }
         assert_true(has_selection && has_parent);
         mode__task_spec__free_unpacked(task, NULL);
-        /* centres, words of t0 before those of t1, assignments; names of a file each for itself */
+        /* centres, words of t0 before those of t1, assignments; names from a file separately */
         assert_int_equal(mode_store_task_get(store, &task, select->key, &err), MODE_OK);
         static const char *const inputs[] = {"centres", "words/0000", "words/0001", "assign/0000", "assign/0001"};
         assert_int_equal(task->n_inputs, 5);

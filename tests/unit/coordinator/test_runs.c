@@ -1,4 +1,4 @@
-/* Runs of many shards: what becomes possible is handed over in parts, and what is written about a run can be read. */
+/* Runs of many shards: tasks that become ready are passed on in parts, and a run's files can be read. */
 #include "plan_world.h"
 #include "run.h"
 
@@ -77,19 +77,19 @@ static void test_tasks_are_handed_over_in_parts(void **state)
     assert_int_equal(x->warnings.n, 0);
     struct run *run = runs_find(&runs, x->run);
     assert_int_equal(x->tasks, run->plan->n_nodes);
-    assert_ptr_equal(runs_submit(&runs, spec, folder, "1", false), x); /* asked again */
+    assert_ptr_equal(runs_submit(&runs, spec, folder, "1", false), x); /* repeated */
     x = submit(spec, "2", false);                                      /* by another: the same run */
     assert_int_equal(x->st, MODE_OK);
     assert_false(x->created);
     assert_string_equal(x->run, "many");
     x = submit(other, "3", false);
     assert_int_equal(x->st, MODE_E_TEMP);
-    x = submit(other, "4", true); /* only a look */
+    x = submit(other, "4", true); /* dry run */
     assert_int_equal(x->st, MODE_OK);
     assert_int_equal(x->tasks, run->plan->n_nodes);
     assert_null(x->run);
     assert_int_equal(runs.n, 1);
-    assert_true(runs_advance(&runs, NULL, NULL, 0, mode_clock_s() - 1)); /* no time: there is more to do */
+    assert_true(runs_advance(&runs, NULL, NULL, 0, mode_clock_s() - 1)); /* out of time: there is more to do */
     assert_int_equal(core.n_tasks, 0);
     int turns = 0;
     while (runs_advance(&runs, NULL, NULL, 0, mode_clock_s() + 1e-4)) turns++;
@@ -104,7 +104,7 @@ static void test_plan_of_a_run_is_written(void **state)
 {
     (void)state;
     struct run *run = runs_find(&runs, "many");
-    run_cancel(&runs, run, 0); /* which writes it */
+    run_cancel(&runs, run, 0); /* this writes the file */
     char *path = mode_xasprintf("%s/runs/many/plan.json", folder);
     json_t *o = json_load_file(path, JSON_REJECT_DUPLICATES, NULL), *node;
     assert_non_null(o);

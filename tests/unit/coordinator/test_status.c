@@ -1,5 +1,5 @@
-/* An answer to STATUS fits into a message, however many workers there are, and says what it leaves out; what runs is
- * added up in one unit. */
+/* A STATUS reply fits into a message, however many workers there are, and says what it leaves out; running tasks are
+ * summed in one unit. */
 #include "server.h"
 
 #include <setjmp.h>

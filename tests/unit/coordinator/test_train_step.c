@@ -1,4 +1,4 @@
-/* What a training says of its newest step: in /metrics and in the status while it goes on, and not after it. */
+/* The newest step of a training: in /metrics and in the status while it runs, and not afterwards. */
 #include "server.h"
 
 #include "base/str.h"
@@ -17,7 +17,7 @@ static const char session[] = "11111111111111111111111111111111";
 static const char *const keys[2] = {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
                                     "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"};
 
-/* A worker that has two trainings. */
+/* A worker that runs two trainings. */
 static void begin(struct core *c)
 {
     struct core_options o = CORE_OPTIONS_DEFAULT;
@@ -93,7 +93,7 @@ static void test_metrics_are_of_trainings_that_go_on(void **state)
     core_handle(
         &c, &(struct core_event){.type = CORE_EV_RELEASE, .session = session, .key = keys[1], .fence = c.task[1].fence},
         5000);
-    assert_false(says(&c, "{")); /* given back: what it said is over */
+    assert_false(says(&c, "{")); /* returned: its step is dropped */
     core_clear(&c);
 }
 

@@ -1,4 +1,4 @@
-/* captions.bin: what is written is read, and nothing else is. */
+/* captions.bin: what is written is read back, and damaged files are refused. */
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -116,7 +116,7 @@ static void test_boxes(void **state)
     assert_memory_equal(mode_captions_row(&c, 1).boxes, boxes, sizeof boxes);
     assert_string_equal(mode_captions_row(&c, 1).caption, "x");
     mode_captions_clear(&c);
-    /* what has boxes is not read by those who know of none, and the other way round nothing has changed */
+    /* a file with boxes is refused by older readers; files without boxes are unchanged */
     assert_int_equal(mode_file_read(file, 0, &data, &size, &err), MODE_OK);
     assert_int_equal(data[8], 2);
     free(data);
@@ -170,7 +170,7 @@ static void put(char *at, size_t n, uint64_t v)
     for (size_t i = 0; i < n; i++) at[i] = (char)(v >> 8 * i);
 }
 
-/* A checksum says that nothing was changed since, not that it was right: everything is looked at. */
+/* A checksum proves that nothing changed since, not that it was valid: everything is checked. */
 static void test_wrong_values_with_a_right_checksum_are_refused(void **state)
 {
     (void)state;
@@ -224,7 +224,7 @@ static void test_wrong_values_with_a_right_checksum_are_refused(void **state)
     /* bytes behind the strings */
     assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
     assert_int_equal(mode_file_read(file, 0, &data, &size, &err), MODE_OK);
-    put(data + 24, 8, size + 1); /* there is a NUL behind what is read */
+    put(data + 24, 8, size + 1); /* there is a NUL after the file */
     put(data + 16, 8, XXH3_64bits(data + 24, size + 1 - 24));
     assert_int_equal(mode_file_write_atomic(file, data, size + 1, &err), MODE_OK);
     assert_int_equal(mode_captions_load(&c, file, &err), MODE_E_FORMAT);

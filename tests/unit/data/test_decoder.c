@@ -1,6 +1,6 @@
-/* Decoders that crash, run on, stand still, want too much, or are killed: each costs a picture at most, and nothing of
- * them stays. libjpeg's functions are wrapped (CMakeLists.txt), and misbehave for pictures of certain widths; the
- * decoders are this program too, so it is in them that they do. */
+/* Decoders that crash, loop, hang, allocate too much, or are killed: each costs at most one picture, and leaves nothing
+ * behind. libjpeg's functions are wrapped (CMakeLists.txt), and misbehave for pictures of certain widths; the decoder
+ * processes are this program too, so they call the wrapped functions. */
 #include "data/decoder.h"
 
 #include "base/clock.h"
@@ -78,7 +78,7 @@ static void hoard(j_decompress_ptr c)
     say_no_memory(c);
 }
 
-/* More than a decoder may have, of a kind that is not counted as its data. */
+/* More memory than a decoder may have, of a kind that RLIMIT_DATA does not count. */
 static void hoard_aside(j_decompress_ptr c, int protection, int flags)
 {
     if (mmap(NULL, (size_t)1 << 30, protection, flags | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) say_no_memory(c);
@@ -155,7 +155,7 @@ static void is_bad(int width, const char *sentence)
     assert_int_equal(probe(GOOD, &err), MODE_OK);
 }
 
-/* Processes under parent that are decoders, -1: whoever's; at most most of them to pid. */
+/* Decoder processes under parent, -1: under any; at most `most` of them to pid. */
 static int decoders(pid_t parent, pid_t *pid, int most)
 {
     DIR *d = opendir("/proc");
@@ -188,7 +188,7 @@ static bool is_gone(pid_t pid, double within_s)
         if (!f) return true;
         const bool got = fscanf(f, "%*d (%*[^)]) %c", &state) == 1;
         fclose(f);
-        if (!got || state == 'Z' || state == 'X') return true; /* whose parent does not wait for it here */
+        if (!got || state == 'Z' || state == 'X') return true; /* a zombie: its parent does not wait for it here */
         usleep(10000);
     }
     return false;
@@ -259,17 +259,17 @@ static void test_one_that_stands_still(void **state)
 {
     (void)state;
     is_bad(WAITS, "the decoder gave no answer for 3 s");
-    is_bad(DAWDLES, "the decoder gave no answer for 12 s"); /* one that was taken over keeps awake */
+    is_bad(DAWDLES, "the decoder gave no answer for 12 s"); /* a compromised one stays awake */
 }
 
-/* One that was taken over may say anything at any time. It is not taken for one that somebody killed. */
+/* A compromised decoder may send anything at any time. It is not mistaken for one that was killed. */
 static void test_one_that_talks(void **state)
 {
     (void)state;
     is_bad(TALKS, "the decoder answered what is no answer");
     is_bad(SAYS_ZERO, "the decoder answered what is no answer");
     for (int i = 0; i < 20; i++) {
-        const enum mode_status st = probe(CHATTERS, &err); /* by whether its answer was there already */
+        const enum mode_status st = probe(CHATTERS, &err); /* depending on whether its answer had arrived */
         assert_true(st == MODE_OK || (st == MODE_E_FORMAT && mode_decoder_failed(err.text)));
         assert_int_equal(probe(GOOD, &err), MODE_OK);
     }
@@ -288,7 +288,7 @@ static void test_the_lock(void **state)
     unsetenv("AWS_SECRET_ACCESS_KEY");
 }
 
-/* What is said of a picture does not depend on those before it, nor on the way that was tried first. */
+/* The verdict on a picture depends neither on earlier ones nor on which path was tried first. */
 static void test_the_second_try(void **state)
 {
     (void)state;
@@ -344,7 +344,7 @@ static void test_killed_from_outside(void **state)
     assert_int_equal(probe(GOOD, &err), MODE_OK); /* it was idle */
     struct killer k = {.left = 3};
     pthread_create(&k.thread, NULL, kill_decoders, &k);
-    mode_decoder_limits.answer_seconds = 60; /* for the killer to find it, on a slow machine */
+    mode_decoder_limits.answer_seconds = 60; /* so that the killer finds it, on a slow machine */
     enum mode_status st = probe(WAITS, &err);
     mode_decoder_limits.answer_seconds = STILL;
     k.stop = true;
@@ -374,7 +374,7 @@ static void test_threads(void **state)
     assert_int_equal(decoders(getpid(), NULL, 0), mode_decoder_count());
 }
 
-/* A process that decodes `width` and then ends as it is told: its decoders, which must be gone. */
+/* A process that decodes `width` and then ends in the given way: its decoders must end with it. */
 static void end_with(int width, int signal)
 {
     pid_t decoder;
@@ -412,14 +412,14 @@ static void test_they_end_with_their_process(void **state)
     end_with(0, 0);
     end_with(0, SIGKILL);
     end_with(0, SIGTERM);
-    end_with(LOOPS, SIGKILL);                     /* busy: when its time is over */
-    assert_int_equal(probe(GOOD, &err), MODE_OK); /* ours are ours still */
+    end_with(LOOPS, SIGKILL);                     /* busy: they end at their time limit */
+    assert_int_equal(probe(GOOD, &err), MODE_OK); /* our own still work */
     pid_t mine[64];
     const int n = decoders(getpid(), mine, 64);
     assert_in_range(n, 1, mode_parallel_threads());
 }
 
-/* What a decoder that was taken over may say of a picture. */
+/* What a compromised decoder may claim about a picture. */
 static void test_answers_are_not_believed(void **state)
 {
     (void)state;
@@ -452,7 +452,7 @@ int main(void)
         cmocka_unit_test(test_they_end_with_their_process),
         cmocka_unit_test(test_answers_are_not_believed),
     };
-    signal(SIGCHLD, SIG_IGN); /* as some leave it to what they start */
+    signal(SIGCHLD, SIG_IGN); /* as some parents leave it */
     mode_parallel_set_threads(4);
     mode_decoder_limits = (struct mode_decoder_limits){
         .cpu_seconds = 1, .answer_seconds = STILL, .silent_seconds = 12, .memory = 256 << 20};

@@ -1,4 +1,4 @@
-/* Evaluation tasks as folders: read whole or refused with the place named. */
+/* Evaluation tasks as folders: read completely, or refused with the place named. */
 #include "base/str.h"
 #include "data/evalset.h"
 #include "data/npy.h"
@@ -96,7 +96,7 @@ static void test_classification(void **state)
     mode_evalset_close(&e);
 }
 
-/* FER-2013's way: a class of several names has every template with every name. */
+/* As in FER-2013: a class of several names has every template with every name. */
 static void test_a_class_may_have_several_names(void **state)
 {
     (void)state;
@@ -153,7 +153,7 @@ static void test_retrieval(void **state)
     assert_string_not_equal(a, b);
 }
 
-/* A NumPy file of such a list, as it lies in a tar. */
+/* A NumPy file of such a list, as in a tar. */
 static struct bytes npy(int version, const char *descr, const char *shape, const void *data, size_t size)
 {
     const int prefix = version > 1 ? 12 : 10;
@@ -209,7 +209,7 @@ static void test_flags_of_every_type(void **state)
             fail_msg("%s: %s", c[i].descr, err.text);
         if (c[i].refused && (st != MODE_E_FORMAT || !strstr(err.text, c[i].refused)))
             fail_msg("\"%s\" lacks \"%s\"", err.text, c[i].refused);
-        for (size_t n = 0; n < 128; n++) /* cut anywhere: refused, and nothing else is read */
+        for (size_t n = 0; n < 128; n++) /* truncated anywhere: refused, without reading past the end */
             assert_int_equal(mode_npy_read_flags(out, 3, b.data, n, "it", &err), MODE_E_FORMAT);
         free(b.data);
     }

@@ -61,7 +61,7 @@ static void test_what_a_box_may_be(void **state)
     }
 }
 
-/* Squares of 4 pixels, black and white: where it is blurred, neighbours become alike. */
+/* Squares of 4 pixels, black and white: blurred neighbours become similar. */
 static void test_inside_is_hidden_and_outside_stays(void **state)
 {
     (void)state;

@@ -38,7 +38,7 @@ static void test_limits_are_exact(void **state)
 static void test_a_jpeg_of_many_scans_is_refused(void **state)
 {
     (void)state;
-    /* repeat the last scan of a progressive JPEG: each is cheap to store and costs a pass over the picture */
+    /* repeats the last scan of a progressive JPEG: each is small in the file and costs a pass over the picture */
     struct bytes j = fixture_jpeg(64, 64, 3, true, 2);
     size_t last = 0;
     for (size_t i = 0; i + 1 < j.size; i++)
@@ -63,9 +63,9 @@ static void test_every_cut_is_noticed(void **state)
     for (size_t f = 0; f < 3; f++) {
         struct mode_image im;
         for (size_t n = 0; n < files[f].size; n += 11) {
-            /* a PNG may lose its end mark */
+            /* a PNG may lack its end marker */
             if (f == 2 && n + 12 >= files[f].size) break;
-            uint8_t *exact = malloc(n ? n : 1); /* so that reading past it is seen */
+            uint8_t *exact = malloc(n ? n : 1); /* so that ASan catches a read past it */
             memcpy(exact, files[f].data, n);
             assert_int_equal(mode_image_decode(&im, exact, n, &limits, &err), MODE_E_FORMAT);
             free(exact);
@@ -74,7 +74,7 @@ static void test_every_cut_is_noticed(void **state)
     }
 }
 
-/* From the structure alone; what stands behind the end mark does not matter, a thumbnail's end mark is not the end. */
+/* From the structure alone; bytes after the end marker are ignored, a thumbnail's end marker is not the end. */
 static void test_whole_files_are_told_from_cut_ones(void **state)
 {
     (void)state;
@@ -167,7 +167,7 @@ static void test_training_crops(void **state)
         assert_int_equal(train(&p, &im, 0.3, 0.9, 1, (uint64_t)k, a), MODE_OK);
         assert_int_equal(train(&p, &im, 0.3, 0.9, 1, (uint64_t)k, b), MODE_OK);
         assert_memory_equal(a, b, sizeof a);
-        /* between the centres of the first and the last output column lie 15/16 of the crop */
+        /* the centres of the first and the last output column are 15/16 of the crop apart */
         const double w = (double)(a[8 * S + 14] - a[8 * S + 1]) * 255 / 4 / 13 * 16 / SIDE;
         const double h = (double)(a[S * S + 14 * S + 8] - a[S * S + S + 8]) * 255 / 4 / 13 * 16 / SIDE;
         assert_true(w / h > 0.70 && w / h < 1.42);
@@ -177,7 +177,7 @@ static void test_training_crops(void **state)
         largest = fmax(largest, w * h);
     }
     assert_true(fabs(area - 0.6) < 0.03);
-    assert_true(fabs(aspect) < 0.015); /* as often upright as wide */
+    assert_true(fabs(aspect) < 0.015); /* portrait as often as landscape */
     assert_true(smallest > 0.27 && smallest < 0.36 && largest > 0.84 && largest < 0.95);
     train(&p, &im, 0.3, 0.9, 2, 0, a);
     train(&p, &im, 0.3, 0.9, 1, 0, b);
@@ -190,7 +190,7 @@ static void test_training_crops(void **state)
     free(im.rgb);
 }
 
-/* One pixel of four: every one is taken, equally often, and the seed decides which. */
+/* One pixel of four: each is chosen equally often, by the seed. */
 static void test_crops_reach_every_place(void **state)
 {
     (void)state;
@@ -217,7 +217,7 @@ static void test_crops_reach_every_place(void **state)
     assert_true(x == 30 && w == 4 && y == 0 && h == 3);
 }
 
-/* Rows taken from the decoder give the floats of the whole picture, whatever is left out. */
+/* Rows streamed from the decoder give the floats of the whole picture, whatever rows and columns are skipped. */
 static void test_a_file_is_its_picture(void **state)
 {
     (void)state;
@@ -252,7 +252,7 @@ static void test_a_file_is_its_picture(void **state)
             if (memcmp(a, b, sizeof a) != 0) fail_msg("training, picture %d of %dx%d", (int)k, w, h);
         }
         mode_image_clear(&im);
-        /* damage outside of what is wanted is noticed too */
+        /* damage outside the crop is noticed too */
         const struct mode_picture cut = {.data = j.data, .size = j.size - 14, .limits = &limits};
         if (k % 11 != 0 && mode_preprocess_eval_file(&p, &cut, b, &err) != MODE_E_FORMAT)
             fail_msg("the end of picture %d of %dx%d is not missed", (int)k, w, h);

@@ -1,4 +1,4 @@
-/* Files are written by hand here, byte for byte, so that reader and writer are judged separately. */
+/* Files are composed here, byte for byte, so that reader and writer are tested separately. */
 #include "base/rng.h"
 #include "base/str.h"
 #include "data/npy.h"
@@ -226,7 +226,7 @@ static void test_what_is_written_reads_back_and_is_deterministic(void **state)
     assert_int_equal(mode_safetensors_write(path, t, 2, NULL, 0, &err), MODE_E_VALUE);
 }
 
-/* Damage of every kind: whatever opens must be readable to its last byte, whatever does not must say why. */
+/* Damage of every kind: a file that opens must be readable to its last byte, one that does not must say why. */
 static void test_damaged_files_never_lead_astray(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* Tars made by hand, byte by byte, and by libarchive: what is read, and what is refused and where. */
+/* Tars composed here, byte by byte, and made by libarchive: what is read, and what is refused and where. */
 #include "base/file.h"
 #include "base/str.h"
 #include "data/tar.h"
@@ -177,7 +177,7 @@ static void test_sizes(void **state)
         assert_int_equal(walk(&f), MODE_E_FORMAT);
         assert_non_null(strstr(err.text, "byte 1024"));
     }
-    mode_str_reset(&tar); /* larger than the file: as good as cut off */
+    mode_str_reset(&tar); /* larger than the file: treated as truncated */
     add("good", '0', NULL, 1);
     add("vast", '0', "\x80\0\0\0\x7f\0\0\0\0\0\0\0", 9);
     finish();
@@ -188,12 +188,12 @@ static void test_sizes(void **state)
     assert_int_equal(f.cut_at, 1024);
 }
 
-/* What a header says of its neighbours is believed up to a limit, and no further than the file goes. */
+/* Sizes in extension headers are trusted up to a limit, and not beyond the end of the file. */
 static void test_limits_of_headers(void **state)
 {
     (void)state;
     struct found f;
-    for (int over = 0; over < 2; over++) { /* a long link name, of which nothing is kept */
+    for (int over = 0; over < 2; over++) { /* a long link name, which is skipped */
         mode_str_reset(&tar);
         add("ext", 'K', NULL, ((size_t)1 << 20) + (size_t)over);
         add("a.x", '0', NULL, 1);
@@ -212,7 +212,7 @@ static void test_limits_of_headers(void **state)
         assert_int_equal(walk(&f), MODE_OK);
         assert_int_equal(f.m[0].kind, over ? MODE_TAR_OTHER : MODE_TAR_FILE);
     }
-    mode_str_reset(&tar); /* a list of holes that would go on where the file ends */
+    mode_str_reset(&tar); /* a list of holes that would continue past the end of the file */
     add("holes.x", 'S', NULL, 0);
     tar.data[482] = 1;
     snprintf(tar.data + 148, 7, "%06lo", strtol(tar.data + 148, NULL, 8) + 1);
@@ -229,7 +229,7 @@ static void test_what_follows_the_end_mark_is_noticed(void **state)
     mode_str_reset(&tar);
     add("a.x", '0', NULL, 1);
     finish();
-    add("b.x", '0', NULL, 1); /* two tars one after the other */
+    add("b.x", '0', NULL, 1); /* two concatenated tars */
     finish();
     assert_int_equal(walk(&f), MODE_OK);
     assert_int_equal(f.n, 1);
@@ -269,7 +269,7 @@ static void compress(const void *data, size_t size)
     compress_as(archive_write_add_filter_gzip, data, size);
 }
 
-/* Does the file at path unpack to the tar? An error is not silent. */
+/* Whether the file at path unpacks to the tar; an error must have a message. */
 static bool unpacks_to_tar(bool *failed)
 {
     struct mode_tar_data d;
@@ -301,7 +301,7 @@ static void test_damaged_compression_is_an_error(void **state)
         assert_int_equal(mode_file_read(path, 0, &packed, &size, &err), MODE_OK);
         bad = malloc(2 * size + 3);
         memcpy(bad, packed, size);
-        for (size_t i = 0; i < size; i++) { /* damaged: an error, or where nothing of the tar is (a time, a name) */
+        for (size_t i = 0; i < size; i++) { /* damaged: an error, unless it is outside the data (a time, a name) */
             bad[i] ^= 4;
             assert_int_equal(mode_file_write_atomic(path, bad, size, &err), MODE_OK);
             if (!unpacks_to_tar(&failed) && !failed) fail_msg("%s: byte %zu", of[k].name, i);
@@ -317,7 +317,7 @@ static void test_damaged_compression_is_an_error(void **state)
     }
 }
 
-/* Members of gzip one behind another, and zeros behind them, as tapes and parallel packers leave them. */
+/* Concatenated gzip members, and trailing zeros, as tapes and parallel compressors write them. */
 static void test_gzip_in_members(void **state)
 {
     char *packed;
@@ -361,7 +361,7 @@ static void test_compressed(void **state)
     compress("no tar at all", 13);
     assert_int_equal(walk(&f), MODE_E_FORMAT);
     assert_non_null(strstr(err.text, "unpacks to"));
-    char *zeros = calloc(1, 64 << 20); /* shrinks by more than a hundred times */
+    char *zeros = calloc(1, 64 << 20); /* a compression ratio above 100 */
     compress(zeros, 64 << 20);
     free(zeros);
     assert_int_equal(walk(&f), MODE_E_VALUE);
@@ -397,7 +397,7 @@ static void test_writer(void **state)
         assert_int_equal(f.m[i].name[0], 'a' + (int)i);
         assert_int_equal(f.m[i].size, i % 5);
     }
-    /* given up: nothing is left */
+    /* aborted: nothing is left */
     char *other = mode_path_join(dir, "other.tar");
     assert_int_equal(mode_tar_writer_open(&w, other, &err), MODE_OK);
     mode_tar_writer_close(&w);

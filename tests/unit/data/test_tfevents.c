@@ -1,4 +1,4 @@
-/* TensorBoard's event files: bytes as TensorFlow writes them, read back by another reader, damage found. */
+/* TensorBoard's event files: bytes as TensorFlow writes them, read back by another reader; damage is detected. */
 #include "data/tfevents.h"
 #include "tfevents_reader.h"
 
@@ -92,7 +92,7 @@ static void test_every_cut_and_every_changed_byte_is_noticed(void **state)
         size_t whole = 0;
         out.data[i] ^= 0x10;
         for (at = 0; mode_tfevents_next(&e, out.data, out.len, &at);) whole++;
-        assert_true(end[whole] <= i && i < end[whole + 1]); /* those before it are still good */
+        assert_true(end[whole] <= i && i < end[whole + 1]); /* those before it are intact */
         out.data[i] ^= 0x10;
     }
     mode_str_clear(&out);

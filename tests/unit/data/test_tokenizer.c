@@ -1,4 +1,4 @@
-/* Tokenizers over vocabularies made here; the real ones are compared with their references in tests/golden. */
+/* Tokenizers on small vocabularies; the real ones are compared with their references in tests/golden. */
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -71,7 +71,7 @@ static void test_wordpiece(void **state)
     IDS(t,
         "cat\xe4\xb8\xad"
         "cat",
-        8, 2, 6, 13, 6, 3); /* CJK stands apart                */
+        8, 2, 6, 13, 6, 3); /* CJK is split off                */
     IDS(t,
         "c\x01"
         "a\xef\xbf\xbdt\xc2\xa0"
@@ -117,7 +117,7 @@ static void test_tokenizer_json(void **state)
     IDS(t, "AB a[MASK]", 8, 2, 5, 6, 5, 4, 3);
     assert_int_equal(mode_tokenizer_pad_id(t), 0);
     mode_tokenizer_close(&t);
-    put("tokenizer.json", JSON("BertNormalizer", ",\"lstrip\":true")); /* blanks make no ids anyway */
+    put("tokenizer.json", JSON("BertNormalizer", ",\"lstrip\":true")); /* blanks give no ids anyway */
     put("tokenizer_config.json", "{\"do_lower_case\":false,\"pad_token\":{\"content\":\"[MASK]\"}}");
     assert_int_equal(mode_tokenizer_open_bert(&t, dir, &err), MODE_OK);
     IDS(t, "ab AB a [MASK]", 8, 2, 5, 6, 1, 5, 4, 3);
@@ -226,7 +226,7 @@ static json_t *get(const char *name)
     return root;
 }
 
-/* The files for Hugging Face's classes: each token under its id, each merge in its place, both in one file again. */
+/* The files for Hugging Face's classes: each token with its id, each merge in order, and both in one file, too. */
 static void check_vocabulary_files(const char *merges)
 {
     struct mode_error err = {0};
@@ -282,7 +282,7 @@ static void test_bpe_merges_in_rank_order(void **state)
         assert_int_equal(n_got, n_want);
         assert_memory_equal(got, want, (size_t)n_got * sizeof *got);
     }
-    char *giant = mode_xmalloc(1 << 20); /* one word of a million letters must take no quadratic time */
+    char *giant = mode_xmalloc(1 << 20); /* one word of a million letters must not take quadratic time */
     for (int i = 0; i < 1 << 20; i++) giant[i] = (char)('a' + mode_rng_below(&rng, 26));
     int32_t ids[77];
     assert_int_equal(mode_tokenizer_encode(t, giant, 1 << 20, ids, 77), 77);

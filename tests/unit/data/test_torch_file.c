@@ -1,5 +1,5 @@
-/* What torch.save writes is read from bytes made by hand (tests/torch_fixture.h); what wants to run is refused. The
- * same from PyTorch itself: tests/golden/check_weights.py. */
+/* Files of torch.save, composed byte by byte (tests/torch_fixture.h), are read; pickles that call code are refused. The
+ * same with files from PyTorch itself: tests/golden/check_weights.py. */
 #include "base/rng.h"
 #include "data/jail.h"
 #include "data/weights.h"
@@ -105,7 +105,7 @@ static void test_a_training_checkpoint_gives_its_state_dict(void **state)
     mode_str_clear(&file);
 }
 
-/* The pickle inside a good zip around it. */
+/* The pickle, in a valid zip. */
 static void refused_bytes(const void *bytes, size_t size, const char *words)
 {
     struct mode_weights w;
@@ -152,7 +152,7 @@ static void test_malformed_pickles_are_refused(void **state)
     refused("NN.", "1 values left over");
     refused("(N.", "mark open");
     refused("t.", "there is no mark");
-    refused("(0.", "the stack is empty"); /* nothing below a mark can be taken */
+    refused("(0.", "the stack is empty"); /* nothing below a mark can be popped */
     refused("h\7.", "memo 7 was never set");
     refused("Nr\xff\xff\xff\x7f.", "memo 2147483647 after 0");
     refused("X\xff\xff\xff\xff.", "ends in the middle of an argument");
@@ -172,7 +172,7 @@ static void test_malformed_pickles_are_refused(void **state)
     mode_str_add_char(&deep, '.');
     refused_bytes(deep.data, deep.len, "no dict of tensors");
     mode_str_clear(&deep);
-    /* a dict that holds itself */
+    /* a dict that contains itself */
     refused_bytes("}q\0X\1\0\0\0xh\0s.", 13, "without tensors");
     refused_bytes("}q\0X\12\0\0\0state_dicth\0s.", 22, "without tensors");
 }
@@ -251,7 +251,7 @@ static void test_malformed_zips_are_refused(void **state)
     mode_str_clear(&p);
 }
 
-/* Cut anywhere and with any byte changed, both layouts give a sentence or tensors that lie in the file; in this
+/* Truncated anywhere and with any byte changed, both formats give an error sentence or tensors within the file; in this
  * process, so that the sanitizers see it. */
 static void test_damaged_files_never_crash(void **state)
 {
@@ -269,7 +269,7 @@ static void test_damaged_files_never_crash(void **state)
     put_legacy(&file[1]);
     for (int k = 0; k < 2; k++) {
         for (size_t n = 0; n < file[k].len; n++) {
-            uint8_t *cut = malloc(n + 1); /* its own block: reading past the end is seen */
+            uint8_t *cut = malloc(n + 1); /* its own allocation: ASan catches a read past the end */
             memcpy(cut, file[k].data, n);
             s.used = 0;
             mode_torch_plan_make(plan, &s, cut, n);

@@ -1,5 +1,5 @@
-/* The hold-out rules: against SHA-1 computed elsewhere, and the property they exist for - variants of one
- * thing stay on one side. */
+/* The hold-out rules: against SHA-1 computed elsewhere, and the property that they exist for: variants of one thing
+ * stay on one side. */
 #include "data/holdout.h"
 
 #include <setjmp.h>

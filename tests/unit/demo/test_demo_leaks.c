@@ -1,4 +1,4 @@
-/* Merging, leaks, caps and classes on small sets whose signatures are written by hand. */
+/* Merging, leaks, caps and classes on small sets with given signatures. */
 #include "data/leaks.h"
 #include "data/smoke.h"
 
@@ -76,7 +76,7 @@ static void test_near_pictures_leave_training(void **state)
     struct mode_demo_item *alike = add(&set, false, 250, "same signature");
     alike->sig.gradient = set.items[0].sig.gradient;
     mode_demo_drop_leaks(&set);
-    assert_int_equal(set.items[0].fate, MODE_DEMO_KEPT); /* the held-out side never loses */
+    assert_int_equal(set.items[0].fate, MODE_DEMO_KEPT); /* a held-out picture is never dropped */
     assert_int_equal(set.items[1].fate, MODE_DEMO_LEAK_NEAR);
     assert_int_equal(set.items[2].fate, MODE_DEMO_KEPT);
     assert_int_equal(set.items[3].fate, MODE_DEMO_KEPT);

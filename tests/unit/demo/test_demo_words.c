@@ -1,4 +1,4 @@
-/* Captions out of file names and metadata: each rule on the kind of name that made it necessary. */
+/* Captions from file names and metadata: each rule on the kind of name that made it necessary. */
 #include "data/words.h"
 
 #include <setjmp.h>

@@ -297,7 +297,7 @@ static void test_who_is_to_stop_does_not_wait(void **state)
     (void)state;
     run_ranks(ended, 1, stops, NULL);
     assert_int_equal(ended[0], 0);
-    run_ranks(ended, 1, stops_alone, NULL); /* process 0 is not there yet */
+    run_ranks(ended, 1, stops_alone, NULL); /* process 0 has not started yet */
     assert_int_equal(ended[0], 0);
     assert_true(mode_clock_s() - began < MEET_S);
 }
@@ -320,7 +320,7 @@ struct hello {
     int32_t rank, size;
 };
 
-static const struct hello dripping = {.magic = "MODEmeet"}; /* four bytes a second */
+static const struct hello dripping = {.magic = "MODEmeet"}; /* four bytes per second */
 
 /* Process 2 is a stranger, who says `ctx`, or nothing; the two others are a group of two. */
 static int beside_a_stranger(int rank, int size, const char *place, void *ctx)

@@ -135,7 +135,7 @@ static void test_bad_input_is_refused(void **state)
     assert_int_equal(mode_classification_measure(&m, scores, target, 0, 2, &err), MODE_E_VALUE);
 }
 
-/* ---- the slow one: sort candidates by (score descending, index ascending) and look through the list ---- */
+/* ---- the slow implementation: sorts candidates by (score descending, index ascending) and scans the list ---- */
 
 static void slow_sorted(const float *v, int n, int stride, int *order)
 {

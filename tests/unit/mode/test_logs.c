@@ -1,4 +1,4 @@
-/* Logs are cut under writers that keep their descriptors. */
+/* Log rotation while writers keep their file descriptors open. */
 #include "logs.h"
 
 #include "base/file.h"
@@ -33,13 +33,13 @@ static void test_a_large_log_begins_anew_and_no_line_is_lost(void **state)
     assert_true(log >= 0);
     assert_int_equal(mode_file_write_atomic(small, "few\n", 4, NULL), MODE_OK);
     assert_int_equal(write(log, "one\ntwo\n", 8), 8);
-    logs_rotate(folder, 8); /* not more than that */
+    logs_rotate(folder, 8); /* not over the limit */
     expect("embed.log", "one\ntwo\n");
     assert_int_equal(write(log, "three\n", 6), 6);
     logs_rotate(folder, 8);
     expect("embed.log", "");
     expect("embed.log.1", "one\ntwo\nthree\n");
-    assert_int_equal(write(log, "four\n", 5), 5); /* where the file begins now, not behind a hole */
+    assert_int_equal(write(log, "four\n", 5), 5); /* at the new start of the file, not after a hole */
     expect("embed.log", "four\n");
     assert_int_equal(write(log, "five\nsix\n", 9), 9);
     logs_rotate(folder, 8);

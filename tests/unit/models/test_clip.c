@@ -157,7 +157,7 @@ static void test_gradients_are_the_slopes_of_the_loss(void **state)
     }
 }
 
-/* Relative distance of all gradients of two models, tensor by tensor. */
+/* Relative distance between the gradients of two models, tensor by tensor. */
 static void assert_same_gradients(struct mode_clip *a, struct mode_clip *b, double tolerance)
 {
     size_t n, m;
@@ -324,9 +324,9 @@ static void test_memory_modes_take_less(void **state)
     assert_int_equal(plain.total, plain.parameters + plain.gradients + plain.moments + plain.activations + plain.turns +
                                       plain.workspace);
     assert_true(plain.gradients == plain.parameters && plain.moments == 2 * plain.parameters);
-    assert_true(pieces.activations < plain.activations / 4 + (1 << 19)); /* more: features of the whole batch */
+    assert_true(pieces.activations < plain.activations / 4 + (1 << 19)); /* plus features of the whole batch */
     assert_true(checkpoint.activations + checkpoint.turns < (plain.activations + plain.turns) * 2 / 3);
-    assert_true(mode_contrastive_work(32768, 32768) <= (65 << 20) / 4); /* a paper's batch: all logits are 4 GiB */
+    assert_true(mode_contrastive_work(32768, 32768) <= (65 << 20) / 4); /* the paper's batch: logits of 4 GiB */
     mode_clip_close(&clip);
     mode_backend_close(&be);
 }
@@ -486,7 +486,7 @@ static void test_a_saved_model_loads_as_itself(void **state)
     mode_backend_close(&be);
 }
 
-/* Inference and training are the same function: normalised features of one pair give the loss of that pair. */
+/* Inference and training compute the same function: normalised features of a pair give the loss of that pair. */
 static void test_inference_gives_the_features_training_uses(void **state)
 {
     struct mode_backend *be = open_backend("cpu");
@@ -588,7 +588,7 @@ static void test_decay_follows_open_clip(void **state)
             if (strcmp(p[i].name, with[j]) == 0) assert_true(p[i].decay);
         if (p[i].value.n_dims < 2 || strstr(p[i].name, "ln_")) assert_false(p[i].decay);
     }
-    assert_int_equal(decayed, 6 + 4 * 4); /* two tables, two projections, conv, positions; four matrices a block */
+    assert_int_equal(decayed, 6 + 4 * 4); /* two tables, two projections, conv, positions; four matrices per block */
     mode_clip_close(&clip);
     mode_backend_close(&be);
 }

@@ -174,7 +174,7 @@ static void test_what_hugging_face_cannot_say_is_refused_by_name(void **state)
         assert_int_equal(convert(w, name, "odd-hf", MODE_CLIP_HF, &err), MODE_E_VALUE);
         if (!strstr(err.text, cases[i].words)) fail_msg("%s", err.text);
         out = in(w, "odd-hf");
-        assert_false(mode_file_exists(out)); /* nor anything of it */
+        assert_false(mode_file_exists(out)); /* nor any part of it */
         free(out);
         free(model);
     }
@@ -204,7 +204,7 @@ static void test_hugging_face_configs(void **state)
         {"", ",\"eos_token_id\":20", "", NULL, "eos_token_id"},
         {"", "", ",\"num_channels\":4", NULL, "num_channels"},
         {"\"quantization_config\":{},", "", "", NULL, "quantization_config"},
-        {"", ",\"num_attention_heads\":3", "", NULL, "line"}, /* the key is there twice */
+        {"", ",\"num_attention_heads\":3", "", NULL, "line"}, /* a duplicate key */
         {"\"projection_dim\":7,", "", "", NULL, "line"},
         {"", "", "", "{\"size\":10,\"crop_size\":8}", "the same side"},
         {"", "", "", "{\"size\":{\"height\":8,\"width\":9}}", "the same side"},

@@ -120,7 +120,7 @@ static struct mode_clip *make(struct mode_backend *be, const struct scene *s, st
     size_t n;
     if (mode_clip_create(&clip, be, TINY, NULL, 5, &err)) abort();
     struct mode_param *p = mode_clip_params(clip, &n);
-    for (size_t i = 0; i < n; i++) { /* gradients of a fresh model are tiny in places */
+    for (size_t i = 0; i < n; i++) { /* a fresh model has tiny gradients in places */
         struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
         float *v = mode_xmalloc(mode_tensor_bytes(&p[i].value));
         mode_backend_copy(be, v, p[i].value.data, mode_tensor_bytes(&p[i].value));
@@ -215,7 +215,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     struct mode_param *p = mode_clip_params(clip, &n);
     note_shape(out, clip);
     options.clip_norm = t->scene.clip_norm;
-    if (rank > 0) mode_backend_copy(be, flat.values, flat.values + 16, 4 * sizeof(float)); /* rank 0's count */
+    if (rank > 0) mode_backend_copy(be, flat.values, flat.values + 16, 4 * sizeof(float)); /* only rank 0's matter */
     OK(mode_sharded_open(&s, be, g, p, n, &flat, t->scene.bucket, &err));
     OK(mode_sharded_broadcast(s, &err));
     out->loss = step(clip, rank, size, 0);

@@ -83,7 +83,7 @@ static uint8_t *step_bytes(size_t *size, struct mode_backend *be, int kind, bool
     return bytes;
 }
 
-/* Every kind of tower, packed and dense, last blocks pooled and whole, in one piece and in three. */
+/* Every kind of tower, packed and dense, last blocks pooled and full, in one piece and in three. */
 static void every_policy_on(const char *name)
 {
     static const struct mode_clip_blocks ways[] = {{{0, LAYERS, 0}, {0, LAYERS, 0}}, {{0, 0, LAYERS}, {0, 0, LAYERS}},

@@ -1,4 +1,4 @@
-/* preprocess_cfg: what open_clip's evaluation transform has is read, anything else is refused by name. */
+/* preprocess_cfg: the options of open_clip's evaluation transform are read, anything else is refused by name. */
 #include "models/clip_config.h"
 
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* Messages: what goes in comes out; what a stranger sends costs little and breaks nothing. */
+/* Messages: what is packed is unpacked unchanged; hostile input costs little and breaks nothing. */
 #include "base/rng.h"
 #include "base/str.h"
 #include "msg/envelope.h"
@@ -25,7 +25,7 @@
 static char key[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 static char session[] = "00112233445566778899aabbccddeeff";
 
-struct sample { /* a HELLO with something in every field */
+struct sample { /* a HELLO with every field set */
     Mode__Envelope e;
     Mode__Hello hello;
     Mode__Label label, *labels[1];
@@ -268,7 +268,7 @@ static void test_size_caps_hold_at_the_byte(void **state)
     free(log);
 }
 
-/* Whoever sends more than may be sent is not listened to, whatever is in it; nor is he one byte before that limit. */
+/* A valid message of exactly the size limit is accepted, one byte more is refused. */
 static void test_a_message_may_be_as_long_as_the_limit(void **state)
 {
     (void)state;
@@ -323,7 +323,7 @@ static void test_another_protocol_is_said(void **state)
     mode_envelope_free(&in);
 }
 
-/* What a newer sender adds is passed over in a message, and found where nothing may be passed over. */
+/* Unknown fields of a newer sender are ignored in messages, and detected where they must not be ignored. */
 static void test_unknown_fields_are_passed_over_and_can_be_found(void **state)
 {
     (void)state;
@@ -371,8 +371,8 @@ static size_t wrap_in_front(uint8_t *buf, size_t at, size_t end, unsigned field)
 
 static void test_deep_nesting_is_harmless(void **state)
 {
-    (void)state; /* 74 KB of messages in messages crashed the unpacker on a type that contains itself; ours do
-                    not */
+    (void)state; /* 74 KB of nested messages crash the unpacker on a recursive type; ours are not
+                    recursive */
     struct mode_envelope *in;
     struct mode_error err;
     size_t cap = MODE_WIRE_ADMIN_MAX;
@@ -405,7 +405,7 @@ static void test_wide_messages_meet_the_budget(void **state)
     assert_int_not_equal(mode_unpack(&u, &mode__submit_reply__descriptor, data, n, 100000, 0, &err), MODE_OK);
     assert_int_equal(err.status, MODE_E_MEMORY);
     assert_non_null(strstr(err.text, "unpack to more"));
-    /* with the budget but over the count */
+    /* within the memory budget but over the count */
     sample_init(&s);
     Mode__SubmitReply r = MODE__SUBMIT_REPLY__INIT;
     char **w = mode_xcalloc(MODE_WIRE_MAX_REPEATED + 1, sizeof *w);
@@ -424,7 +424,7 @@ static void test_wide_messages_meet_the_budget(void **state)
     free(data);
 }
 
-/* Every cut, then thousands of seeded mutations, of a message with every kind of field: no crash, no leak
+/* Every truncation, then thousands of seeded mutations, of a message with every kind of field: no crash, no leak
  * (sanitizers), and whatever is accepted can be packed again. */
 static void test_mutations_never_crash(void **state)
 {
@@ -469,7 +469,7 @@ static void test_mutations_never_crash(void **state)
         } else
             refused++;
     }
-    assert_true(accepted > 100 && refused > 100); /* the mutations reach both */
+    assert_true(accepted > 100 && refused > 100); /* the mutations cover both */
     free(bad);
     free(data);
 }

@@ -1,4 +1,5 @@
-/* The leader's side of a team of machines: who is let in, what each is told, what becomes of those that go. */
+/* The leader's side of a team of machines: which companions are admitted, what each is sent, what happens if one
+ * leaves. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -22,8 +23,8 @@
 #define STORE "0123456789abcdef0123456789abcdef"
 #define KEY   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
-/* Turns of a hundredth of a second, as many as a slow, loaded machine may take for what comes at once; on the clock of
- * the team only the first seconds of them go by, or it would be told of silence. */
+/* Turns of 10 ms, enough for an immediate event on a slow, loaded machine; on the team's clock only the first seconds
+ * of them pass, or it would detect silence. */
 enum { TURNS = 6000, TURNS_OF_TIME = 500 };
 
 struct fixture {
@@ -182,7 +183,7 @@ static struct mode_compute_news next_news(struct fixture *f)
 {
     until(f, has_news);
     const struct mode_compute_news news = *mode_machines_news(f->m);
-    assert_ptr_equal(mode_machines_news(f->m), mode_machines_news(f->m)); /* it stays until it was told */
+    assert_ptr_equal(mode_machines_news(f->m), mode_machines_news(f->m)); /* it stays until it was handled */
     mode_machines_told(f->m);
     return news;
 }
@@ -200,7 +201,7 @@ static void join(struct fixture *f, struct far *x)
     expect(f, x, MODE__ENVELOPE__BODY_PING);
 }
 
-/* A team of two machines, and the other one is there. */
+/* A team of two machines, with the other one connected. */
 static struct far *join_first(struct fixture *f)
 {
     open_team(f, 2);
@@ -235,13 +236,13 @@ static void test_all_have_to_be_there(void **state)
     assert_false(mode_machines_ready(f->m));
     a->join.gpus = 1;
     join(f, a);
-    say_join(a); /* twice is once */
+    say_join(a); /* repeated: no effect */
     until(f, mode_machines_ready);
     expect_text(f, "3 machines, 6 GPUs");
     say_join(c);
     expect(f, c, MODE__ENVELOPE__BODY_REJECT);
     assert_int_equal(c->got->msg->reject->code, MODE__REJECT_CODE__REJECT_LIMIT);
-    mode_machines_lend(f->m, &others, KEY, 7); /* in the order of names, not of coming */
+    mode_machines_lend(f->m, &others, KEY, 7); /* in the order of names, not of arrival */
     assert_int_equal(others.n, 2);
     assert_string_equal(others.name[0], "node-a");
     assert_int_equal(others.gpus[0], 1);
@@ -290,7 +291,7 @@ static void test_who_does_not_fit_is_told_why(void **state)
     far_free(x);
 }
 
-/* The list may be read again: who is no longer in it goes, with what it does, and one that is put back may come again. */
+/* The allow list is reloaded: a removed companion is dropped, with its work, and may connect again once it is back. */
 static void test_a_key_that_is_taken_away_takes_its_machine_along(void **state)
 {
     struct fixture *f = *state;
@@ -301,7 +302,7 @@ static void test_a_key_that_is_taken_away_takes_its_machine_along(void **state)
     mode_machines_read_keys(f->m); /* nothing changed */
     assert_int_equal(mode_file_read(allow, 4096, &kept, NULL, &f->err), MODE_OK);
     assert_int_equal(mode_file_write_atomic(allow, "no list\n", 8, &f->err), MODE_OK);
-    mode_machines_read_keys(f->m); /* cannot be read: the old one counts */
+    mode_machines_read_keys(f->m); /* unreadable: the old one is kept */
     say_ended(x, 7, 3, 9);
     assert_int_equal(next_news(f).rank, 3);
     assert_int_equal(mode_file_write_atomic(allow, "# nobody\n", 9, &f->err), MODE_OK);
@@ -348,10 +349,10 @@ static void test_a_task_from_its_beginning_to_its_end(void **state)
     mode_machines_end(f->m);
     expect(f, x, MODE__ENVELOPE__BODY_END_RANKS);
     assert_false(mode_machines_ready(f->m));      /* process 2 still has its GPU */
-    expect(f, x, MODE__ENVELOPE__BODY_END_RANKS); /* said again, in case it was lost */
+    expect(f, x, MODE__ENVELOPE__BODY_END_RANKS); /* repeated, in case it was lost */
     say_ended(x, 7, 2, 9);
     until(f, mode_machines_ready);
-    assert_null(mode_machines_news(f->m)); /* nobody wants to know any more */
+    assert_null(mode_machines_news(f->m)); /* no longer of interest */
     far_free(x);
 }
 
@@ -361,12 +362,12 @@ static void test_a_connection_that_goes_takes_its_processes_along(void **state)
     struct mode_compute_others others;
     struct far *x = join_first(f);
     begin(f, x, &others, 4, 2);
-    say_join(x); /* as after a connection that was lost */
+    say_join(x); /* as after a lost connection */
     struct mode_compute_news news = next_news(f);
     assert_true(news.gone);
     assert_int_equal(news.rank, 2);
     mode_machines_end(f->m);
-    until(f, mode_machines_ready); /* it is there again */
+    until(f, mode_machines_ready); /* it is back */
     begin(f, x, &others, 4, 2);
     mode_socket_close(&x->socket);
     news = next_news(f);
@@ -400,7 +401,7 @@ static void test_goodbyes(void **state)
     mode_envelope_init(&e, &x->counter, MODE__ENVELOPE__BODY_BYE);
     e.bye = &bye;
     say(x, &e);
-    until(f, mode_machines_leaving); /* the task may come to a checkpoint */
+    until(f, mode_machines_leaving); /* the task may still reach a checkpoint */
     say_ended(x, 7, 2, 0);
     assert_int_equal(next_news(f).how, 0);
     mode_machines_end(f->m);

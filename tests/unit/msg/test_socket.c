@@ -1,4 +1,4 @@
-/* Who gets in and who does not, over ipc and over TCP with keys; every refusal is a sentence, none a hang. */
+/* Which peers may connect, over ipc and over TCP with keys; every refusal is an error sentence, none a hang. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -68,9 +68,9 @@ static void serve_tcp(struct fixture *f, enum mode_wire wire)
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
 }
 
-enum { SOON_MS = 60000 }; /* as long as a slow, loaded machine may take for what comes at once */
+enum { SOON_MS = 60000 }; /* for immediate events on a slow, loaded machine */
 
-/* The first news of a connection. */
+/* The first event of a connection. */
 static enum mode_link news(struct mode_socket *s, struct mode_error *err)
 {
     for (int i = 0; i < SOON_MS / 10; i++) {
@@ -170,20 +170,20 @@ static void test_strangers_are_refused_with_a_sentence(void **state)
     assert_int_equal(try_tcp(f, f->other_keys, "w1", server), MODE_LINK_REFUSED);
     assert_int_equal(f->err.status, MODE_E_PERM);
     assert_non_null(strstr(f->err.text, "refused this key"));
-    /* a person's key on the workers' port */
+    /* an admin's key on the workers' port */
     assert_int_equal(try_tcp(f, f->keys, "ann", server), MODE_LINK_REFUSED);
     assert_non_null(strstr(f->err.text, "refused this key"));
     /* the wrong server's key */
     assert_int_equal(try_tcp(f, f->keys, "w1", wrong), MODE_LINK_REFUSED);
     assert_non_null(strstr(f->err.text, "server.pub"));
-    /* and the right one still gets in */
+    /* and the right one is still accepted */
     assert_int_equal(try_tcp(f, f->keys, "w1", server), MODE_LINK_UP);
     free(server);
     free(wrong);
 }
 
-/* A coordinator that stands still: connections are taken, nobody shakes hands, and the link fails again and again. Its
- * clients know it and wait. */
+/* A frozen coordinator: the kernel accepts connections, the handshake never completes, and the connection fails
+ * repeatedly. Its clients recognise this and wait. */
 static void test_a_server_that_hangs_up_later_is_not_a_refusal(void **state)
 {
     struct fixture *f = *state;
@@ -259,7 +259,7 @@ static void test_the_allow_list_is_reloaded(void **state)
     free(text);
 }
 
-/* What the server holds of a message that c sends. */
+/* Whether the server accepts a message from c. */
 static bool is_let_in(struct fixture *f, struct mode_socket *c)
 {
     struct mode_packet p;
@@ -273,7 +273,7 @@ static bool is_let_in(struct fixture *f, struct mode_socket *c)
     return yes;
 }
 
-/* A session is as good as its key, not as its name: that may have another key by now. */
+/* A session is bound to its key, not to its name, which may have another key now. */
 static void test_a_replaced_key_ends_its_session(void **state)
 {
     struct fixture *f = *state;
@@ -298,7 +298,7 @@ static void test_a_replaced_key_ends_its_session(void **state)
     assert_int_equal(mode_socket_connect(&new, f->net, &e, &f->err), MODE_OK);
     assert_int_equal(news(new, &f->err), MODE_LINK_UP);
     assert_true(is_let_in(f, new));
-    free(line); /* nor is the same key in another role let in */
+    free(line); /* nor is the same key accepted in another role */
     line = mode_xasprintf("admin w1 %s\n", pair.public_key);
     assert_int_equal(mode_file_write_atomic(f->allow, line, strlen(line), &f->err), MODE_OK);
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
@@ -352,7 +352,7 @@ static void test_garbage_and_oversize_do_not_get_through(void **state)
     zmq_send(z, "b", 1, 0);
     zmq_send(z, "", 0, 0);
     zmq_send(z, "good", 4, 0);
-    do { /* what is dropped on the way was readable, too */
+    do { /* dropped messages made the socket readable, too */
         wait_readable(f->server);
         assert_int_equal(mode_socket_recv(f->server, &p, &f->err), MODE_OK);
     } while (!p.data);

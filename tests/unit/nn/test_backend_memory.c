@@ -1,6 +1,6 @@
-/* What nn/backend.h and nn/mirror.h promise of memory: copies come after the ops before them, shared memory is sent and
- * shown in the order of the ops and anew by every sequence that is repeated, and room is counted to the byte. With
- * MODE_TEST_BACKEND on that backend, else on "ref" and "cpu". */
+/* The memory guarantees of nn/backend.h and nn/mirror.h: copies are ordered after earlier ops, mirrored memory is
+ * copied to and from the device in op order and again at every replay of a captured sequence, and sizes are exact to
+ * the byte. With MODE_TEST_BACKEND on that backend, else on "ref" and "cpu". */
 #include "base/str.h"
 #include "data/safetensors.h"
 #include "nn/mirror.h"
@@ -49,7 +49,7 @@ static void copies(struct mode_backend *be)
     float out[4] = {1, 1, 1, 1}, *a = take(be, sizeof in), *b = take(be, sizeof in);
     struct mode_tensor t = mode_tensor_1d(b, MODE_DTYPE_F32, 4);
     mode_backend_copy(be, out, a, sizeof out);
-    for (int i = 0; i < 4; i++) assert_true(out[i] == 0); /* fresh */
+    for (int i = 0; i < 4; i++) assert_true(out[i] == 0); /* zero-initialised */
     mode_backend_copy(be, a, in, sizeof in);
     mode_backend_copy(be, b, a, sizeof in); /* within the backend's */
     mode_clamp(be, &t, -4.5f, 4.5f);
@@ -69,7 +69,7 @@ static void test_copies_go_either_way_and_after_ops(void **state)
     on_backends(copies);
 }
 
-/* A copy is done when it returns, also of memory that a device reads and writes by itself. */
+/* A copy is complete when it returns, also of pinned memory that a device accesses asynchronously. */
 static void pinned(struct mode_backend *be)
 {
     enum { PAGE = 4096 };
@@ -92,13 +92,13 @@ static void test_copies_of_pinned_memory(void **state)
     on_backends(pinned);
 }
 
-/* What was sent is there although the host's memory is written again, whether ops asked for it or not. */
+/* What was sent is intact although the host's memory is overwritten, whether ops have read it or not. */
 static void staged(struct mode_backend *be)
 {
     const float in[4] = {3, -4, 5, -6};
     float out[4];
     struct mode_staging *s;
-    if (!mode_backend_is_device(be)) return; /* both are the same memory */
+    if (!mode_backend_is_device(be)) return; /* host and device memory are the same */
     assert_int_equal(mode_staging_open(&s, be, sizeof in, &err), MODE_OK);
     mode_staging_wait(s);
     memcpy(s->host, in, sizeof in);
@@ -146,7 +146,7 @@ static void shared(struct mode_backend *be)
     l.p.grad = mode_tensor_1d(l.y.data, MODE_DTYPE_F32, 4);
     assert_true(l.rows[0] == 0 && l.rows[1] == 0 && *l.sum == 0);
     mode_backend_copy(be, l.x.data, x, sizeof x);
-    for (int i = 0; i < 5; i++) { /* op by op, recorded, launched: each time with the rows of that time */
+    for (int i = 0; i < 5; i++) { /* op by op, captured, replayed: each time with the current rows */
         const int a = (i + 1) % 3, b = i % 2;
         l.rows[0] = a;
         l.rows[1] = b;

@@ -1,4 +1,4 @@
-/* Which backend a name and a precision mean, on a machine or in a build without a GPU. */
+/* Which backend a name and a precision select, on a machine or in a build without a GPU. */
 #include "nn/choice.h"
 
 #include "base/backend_name.h"
@@ -53,7 +53,7 @@ static void test_a_lower_precision_is_never_computed_otherwise(void **state)
     assert_int_equal(choose(name, why, "nonsense", "f32"), MODE_E_VALUE);
 }
 
-/* An experiment by name alone: no task can ask for it, and who computes so does no task. */
+/* An experimental backend, by name only: tasks cannot request it, and a worker that uses it takes no tasks. */
 static void test_no_task_is_computed_in_fp8(void **state)
 {
     static const char *const precisions[] = {"f32", "tf32", "bf16"};
@@ -68,7 +68,7 @@ static void test_no_task_is_computed_in_fp8(void **state)
     assert_string_equal(name, "ref-fp8");
 }
 
-/* Each of the list opens under its own name, or is not of this machine or build; its products are as the list says. */
+/* Each backend of the list opens under its own name, or does not exist here; its GEMM precision is that of the list. */
 static void test_every_name_of_the_list_is_known(void **state)
 {
     static const struct {
@@ -102,7 +102,7 @@ static void test_a_device_is_one_of_those_that_are_seen(void **state)
     assert_null(getenv("CUDA_VISIBLE_DEVICES"));
     assert_int_equal(mode_process_pick_gpu(3, &err), MODE_OK);
     assert_string_equal(getenv("CUDA_VISIBLE_DEVICES"), "3");
-    setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,5,7", 1); /* as a batch system leaves it */
+    setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,5,7", 1); /* as set by a batch system */
     assert_int_equal(mode_process_pick_gpu(1, &err), MODE_OK);
     assert_string_equal(getenv("CUDA_VISIBLE_DEVICES"), "5");
     setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,5", 1);
@@ -132,16 +132,16 @@ static void test_workers_of_a_kind_share_the_gpus_out(void **state)
     if (pid == 0) _exit(claim(dir, "train") == 1 ? 0 : 1);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
-    assert_int_equal(claim(dir, "train"), 1); /* that process is gone */
+    assert_int_equal(claim(dir, "train"), 1); /* that process has exited */
     assert_int_equal(claim(dir, "embed"), 0); /* another kind */
     assert_int_equal(claim(dir, "train"), 2);
-    assert_int_equal(claim(dir, "train"), 0); /* all have one: a second round */
+    assert_int_equal(claim(dir, "train"), 0); /* all are claimed: a second round */
     assert_int_equal(mode_process_claim_gpus(&index, 1, "/nonexistent", "train", &err), MODE_E_IO);
     snprintf(command, sizeof command, "rm -r %s", dir);
     assert_int_equal(system(command), 0);
 }
 
-/* A worker that takes several has different ones, also where they are the second to use them. */
+/* A worker that claims several gets different ones, also if they are claimed for the second time. */
 static void test_a_worker_may_take_several_gpus(void **state)
 {
     char dir[] = "/tmp/gpus.XXXXXX", command[64];
@@ -176,6 +176,6 @@ int main(void)
         cmocka_unit_test(test_every_name_of_the_list_is_known),
         cmocka_unit_test(test_a_device_is_one_of_those_that_are_seen),
     };
-    setenv("CUDA_VISIBLE_DEVICES", "", 1); /* also where there is a GPU */
+    setenv("CUDA_VISIBLE_DEVICES", "", 1); /* also on a machine with a GPU */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

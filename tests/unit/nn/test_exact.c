@@ -1,4 +1,4 @@
-/* Exact sums against the order that nn/exact.c promises, in plain loops, to the last bit. */
+/* Sums in the summation order that nn/exact.c guarantees, against plain loops, bit-identical. */
 #include "base/rng.h"
 #include "nn/backend_impl.h"
 

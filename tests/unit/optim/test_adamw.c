@@ -1,4 +1,4 @@
-/* AdamW against the formula in double, step by step; the schedule against hand-made numbers. */
+/* AdamW against the formula in double precision, step by step; the schedule against hand-computed values. */
 #include "base/rng.h"
 #include "nn/backend.h"
 #include "optim/adamw.h"
@@ -67,7 +67,7 @@ static void test_updates_follow_the_formula(void **state)
         }
         for (int k = 0; k < 2; k++)
             for (int i = 0; i < N; i++)
-                if (!(fabs(value[k][i] - w[k][i]) < 2e-5)) /* 25 steps of up to 2e-2, each rounded to a float */
+                if (!(fabs(value[k][i] - w[k][i]) < 2e-5)) /* 25 steps of up to 2e-2, each rounded to f32 */
                     fail_msg("%s: weight %d is %.9g, want %.9g", names[b % 3], i, value[k][i], w[k][i]);
         mode_backend_free(be, now);
         mode_backend_close(&be);
@@ -153,7 +153,7 @@ static void test_schedule_warms_up_and_falls_to_zero(void **state)
     assert_true(mode_schedule_lr(8, 9, 0, 9) == 0);
 }
 
-/* 32 epochs of 400 million pairs at 32768 a step; the experts fork after 27 */
+/* 32 epochs of 400 million pairs, batch 32768; the experts fork after 27 */
 static void test_the_papers_schedule_forks_at_a_seventeenth(void **state)
 {
     (void)state;

@@ -295,7 +295,7 @@ int main(void)
         cmocka_unit_test(test_value_and_gradient_are_those_of_the_definition),
         cmocka_unit_test(test_the_mean_of_the_rows_changes_nothing_but_the_way),
         cmocka_unit_test(test_rows_that_are_all_alike),
-        cmocka_unit_test(test_what_cannot_be_learnt_from_is_refused), /* spoils the rows */
+        cmocka_unit_test(test_what_cannot_be_learnt_from_is_refused), /* overwrites the rows */
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -196,7 +196,7 @@ static void test_bad_vectors_are_named(void **state)
     free(out);
 }
 
-/* Rows 0 .. n-1 of the corpus, row k so often that its number is times(k), in an order that is mixed. */
+/* Rows 0 .. n-1 of the corpus, row k times(k) times, shuffled. */
 static char *write_repeated(const char *name, int different, int (*times)(int k), int *rows)
 {
     static uint32_t order[1 << 16];

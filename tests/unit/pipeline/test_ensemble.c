@@ -25,7 +25,7 @@ enum { M = 12, N = 2, D = 8, MODELS = 4, SHARDS = 2, SAMPLES = 40, IMAGES = 30, 
 static char dir[] = "/tmp/mode-ensemble-XXXXXX";
 static const char *const models[] = {"expert-0", "expert-1", "dense", "seed"};
 static float fine[M * D], coarse[N * D];
-static const char *router_params; /* of run(), with the next */
+static const char *router_params; /* for run(), with the next */
 static int top_experts;
 static char digest[MODE_DIGEST_HEX];
 
@@ -525,7 +525,7 @@ static void test_the_average_is_that_of_the_paper(void **state)
     }
 }
 
-/* Field number `at` of the line that begins "<n>,<name>". */
+/* Field number `at` of the line that starts with "<n>,<name>". */
 static double field(const char *csv, const char *name, int at)
 {
     const char *p = strstr(csv, name);
@@ -681,7 +681,7 @@ static void test_report_shows_hostile_text_as_text(void **state)
     assert_non_null(strstr(html, "a &lt;b&gt;run&lt;/b&gt;"));
     assert_non_null(strstr(html, "&lt;script&gt;alert("));
     assert_non_null(strstr(html, "data:image/jpeg;base64,"));
-    assert_null(strstr(html, "http")); /* nothing to fetch */
+    assert_null(strstr(html, "http")); /* no external resources */
     assert_null(strstr(html, "url("));
     assert_null(strstr(html, ">nan"));
     assert_null(strstr(html, "\"nan"));
@@ -761,7 +761,7 @@ static void test_time_and_memory_are_put_in_afterwards(void **state)
     assert_int_equal(json_integer_value(json_object_get(x, "peak_rss_bytes")), 12 << 20);
     size_t same = strlen(before) - 3; /* all but the closing brace and its comma stays as it was */
     assert_memory_equal(before, after, same);
-    assert_int_equal(mode_report_complete(html, summary, &cost, "no such folder", &err), MODE_E_FORMAT); /* once */
+    assert_int_equal(mode_report_complete(html, summary, &cost, "no such folder", &err), MODE_E_FORMAT); /* only once */
     json_decref(o);
     free(html);
     free(summary);
@@ -829,7 +829,7 @@ static void test_what_does_not_belong_together_is_refused(void **state)
 {
     (void)state;
     struct mode_error err;
-    make_logits("flags", 1, false, 1, 1); /* other right answers than expert-0's file */
+    make_logits("flags", 1, false, 1, 1); /* other targets than expert-0's file */
     assert_int_equal(run("-x", "share", &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "right answers differ"));
     make_logits("flags", 1, false, 1, 0);

@@ -207,7 +207,7 @@ static void test_identity_is_what_is_read(void **state)
     digest_of(b, file);
     assert_string_equal(a, b);
 
-    /* one number of the weights */
+    /* one element of the weights */
     char *data;
     size_t size;
     world_ok(mode_file_read(file, 0, &data, &size, &err), &err);

@@ -1,4 +1,4 @@
-/* Pictures and captions to shards, and back through the captions step. */
+/* Pictures and captions to shards, and back by the captions step. */
 #include "base/file.h"
 #include "base/str.h"
 #include "data/dali_index.h"
@@ -42,7 +42,7 @@ static int setup(void **state)
     free(pics);
     put("pics/p2.jpg", jpeg.data, jpeg.size);
     put("pics/p2.txt", "two", 3);
-    put("pics/p10.jpg", png.data, png.size); /* named wrongly: packed as what it is */
+    put("pics/p10.jpg", png.data, png.size); /* wrong extension: packed by its content */
     put("pics/p10.json", "{\"caption\": \"ten\"}", 18);
     put("pics/sub/p1.png", png.data, png.size);
     put("pics/sub/p1.txt", "sub one", 7);
@@ -431,7 +431,7 @@ static void test_coco_captions_become_a_task(void **state)
     assert_memory_equal(e.image_of_text, of, sizeof of);
     assert_int_equal(e.image_size[1], png.size);
     mode_evalset_close(&e);
-    put_words("pics/c.json", good); /* the pictures lie where the file does */
+    put_words("pics/c.json", good); /* the pictures are in the file's folder */
     t = (struct mode_pack_task){.source = beside};
     if (mode_pack_task(&n, &t, other, 10, false, &err)) fail_msg("%s", err.text);
     assert_int_equal(mode_evalset_digest(out, a, &err) | mode_evalset_digest(other, b, &err), MODE_OK);
@@ -529,7 +529,7 @@ static void test_a_list_with_bad_lines(void **state)
     }
     put_words("val.tsv", HEAD "none.jpg\ta\nnone.jpg\tb\n" P "\n" P "\t \n" P "\ttwo\nval.tsv\ta\n");
     if (mode_pack_task(&n, &t, out, 10, true, &err)) fail_msg("%s", err.text);
-    assert_int_equal(n.pairs, 5); /* three pictures, two lines that name none or say nothing of it */
+    assert_int_equal(n.pairs, 5); /* three pictures, two lines without a picture or a caption */
     assert_int_equal(n.packed, 1);
     assert_int_equal(n.no_file, 1);
     assert_int_equal(n.not_an_image, 1);

@@ -129,7 +129,7 @@ static void test_no_more_is_held_than_there_is_room_for(void **state)
     check_held(3, 3 + WINDOW + 1);
     for (uint64_t t = 3; t < 3 + WINDOW + 1; t++) assert_true(mode_shard_ahead_file(a, (size_t)shard_at(t)) >= 0);
     assert_int_equal(mode_shard_ahead_file(a, (size_t)shard_at(3 + WINDOW + 1)), -1);
-    need(a, 0, WINDOW, UINT64_MAX); /* from the beginning again */
+    need(a, 0, WINDOW, UINT64_MAX); /* from the start again */
     check_held(0, WINDOW + 1);
     mode_shard_ahead_close(&a);
 }
@@ -173,7 +173,7 @@ static void test_a_folder_that_others_hold_is_done_without(void **state)
     mode_shard_set_patience(1000);
     int looks = 100;
     const struct mode_remote_watch watch = {goes_on, &looks};
-    assert_int_equal(mode_shard_ahead_need(a, 0, WINDOW, UINT64_MAX, &watch, NULL), MODE_OK); /* from the beginning */
+    assert_int_equal(mode_shard_ahead_need(a, 0, WINDOW, UINT64_MAX, &watch, NULL), MODE_OK); /* from the start */
     for (uint64_t t = 0; t < WINDOW; t++) assert_int_equal(mode_shard_ahead_file(a, (size_t)shard_at(t)), -1);
     mode_shard_ahead_close(&a);
     for (int t = 0; t < SHARDS; t++) {

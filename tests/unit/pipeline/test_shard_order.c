@@ -1,4 +1,5 @@
-/* The order by windows of shards: every row once an epoch, few shards at a time, a function of seed and epoch alone. */
+/* The order by windows of shards: every row once per epoch, few shards at a time, a function of seed and epoch alone.
+ * */
 #include "base/file.h"
 #include "base/rng.h"
 #include "pipeline/pool.h"
@@ -13,7 +14,7 @@
 #include <cmocka.h>
 
 enum { SHARDS = 23, MOST_ROWS = 90, ROWS_MOST = SHARDS * MOST_ROWS, SEED = 5 };
-enum { EMPTY = 6, OTHERS = 9 }; /* a shard without rows; one whose rows are all another expert's */
+enum { EMPTY = 6, OTHERS = 9 }; /* an empty shard; one whose rows are all another expert's */
 
 struct rows {
     uint32_t end[SHARDS], n;
@@ -90,7 +91,7 @@ static void test_a_sample_is_of_its_window_s_shards(void **state)
             open_pool(&p, &r, experts[e], 0.1, windows[w]);
             const struct mode_shard_order *o = p.windows;
             const uint32_t n = mode_pool_size(&p);
-            assert_int_equal(o->n, SHARDS - 1); /* all but the one without rows */
+            assert_int_equal(o->n, SHARDS - 1); /* all but the empty one */
             assert_int_equal(o->window, windows[w] < o->n ? windows[w] : o->n);
             for (uint64_t epoch = 1; epoch < 3; epoch++) {
                 uint64_t before = epoch * o->n;

@@ -309,7 +309,7 @@ static void test_a_continuation_goes_on_where_the_seed_ended(void **state)
     struct mode_train_spec spec = spec_of(0, FORK, NULL);
     world_ok(train("seed", &spec, NULL, NULL, NULL, &err), &err);
 
-    /* the dense continuation is the run that was never split: same weights, same moments */
+    /* the dense continuation equals a training without a fork: same weights, same moments */
     spec = spec_of(FORK, TOTAL, &parent);
     world_ok(train("dense", &spec, NULL, NULL, NULL, &err), &err);
     assert_true(same_file("whole", "dense", MODE_FILE_CLIP_WEIGHTS));
@@ -422,7 +422,7 @@ static void test_a_continuation_never_starts_from_something_else(void **state)
     assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "ended at step 6"));
 
-    spec.start_step = FORK; /* a wider model */
+    spec.start_step = FORK; /* a wider parent model */
     spec.model_config = "{\"embed_dim\": 32, \"vision_cfg\": {\"image_size\": 16, \"layers\": 1, \"width\": 32, "
                         "\"head_width\": 16, \"patch_size\": 8}, \"text_cfg\": {\"context_length\": 16, "
                         "\"vocab_size\": 49408, \"width\": 32, \"heads\": 2, \"layers\": 1}}";

@@ -50,7 +50,7 @@ static enum mode_status train(struct mode_train_memory *m, const char *out, size
     return st;
 }
 
-/* ---- in a process of its own, so that its peak is the training's ---- */
+/* ---- in a separate process, so that its peak is the training's ---- */
 
 struct said {
     size_t total, peak, room;

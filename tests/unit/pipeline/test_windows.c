@@ -290,7 +290,7 @@ static void large(struct mode_backend *be, const struct mode_preprocess *p, int 
     free(x.file.data);
 }
 
-/* 5000 x 1200 pixels are 17 MiB: too large for a window, whatever room there is. */
+/* 5000 x 1200 pixels are 17 MiB: too large for a window, however much memory there is. */
 static void large_picture(struct mode_backend *be)
 {
     const struct mode_preprocess p = transform(2, SIDE);

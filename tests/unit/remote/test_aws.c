@@ -21,7 +21,7 @@ static int begin(void **state)
     struct mode_error err;
     forget_aws();
     if (mode_dir_temporary(&home, &err)) return 1;
-    setenv("AWS_EC2_METADATA_DISABLED", "true", 1); /* what asks others: test_aws_sources.c */
+    setenv("AWS_EC2_METADATA_DISABLED", "true", 1); /* sources that make requests: test_aws_sources.c */
     return setenv("HOME", home, 1);
 }
 
@@ -106,7 +106,7 @@ static void test_where_keys_are_found(void **state)
     setenv("AWS_ENDPOINT_URL_S3", "https://two/path/", 1);
     setenv("AWS_ACCESS_KEY_ID", "E", 1);
     setenv("AWS_SECRET_ACCESS_KEY", "ES", 1);
-    finds("E", "ES", NULL, "r2", "https://two/path"); /* nothing of another key's session */
+    finds("E", "ES", NULL, "r2", "https://two/path"); /* no session token of another key */
     setenv("AWS_SESSION_TOKEN", "ET", 1);
     finds("E", "ES", "ET", "r2", "https://two/path");
 }

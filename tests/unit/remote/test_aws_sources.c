@@ -1,5 +1,5 @@
-/* Where a key for S3 comes from, against services that are like Amazon's (tests/tools/aws_roles.py): which source counts,
- * what each says when it gives none, and that keys which end are others in time. Needs python3. */
+/* Sources of S3 credentials, against mocks of Amazon's services (tests/tools/aws_roles.py): which source is used, the
+ * error of each, and that expiring keys are refreshed in time. Needs python3. */
 #include "aws_variables.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -45,7 +45,7 @@ static char *in_home(const char *name)
     return mode_path_join(home, name);
 }
 
-/* How many requests for what begins so were answered, or refused. */
+/* The number of logged requests that start with this text. */
 static int asked(const char *part)
 {
     char *path = in_home("requests"), *text = NULL;
@@ -120,7 +120,7 @@ static void use_web_identity(const char *session)
     free(file);
 }
 
-/* A key of a session, from where source says. */
+/* A session's key, from the given source. */
 static void gives(const char *source, const char *region)
 {
     struct mode_aws a;
@@ -163,8 +163,8 @@ static void test_a_web_identity(void **state)
     use_web_identity("one");
     gives("the role arn:aws:iam::1:role/web by the web identity of", "eu-test-1");
     gives("the role arn:aws:iam::1:role/web", "eu-test-1");
-    assert_int_equal(asked("POST /sts"), 1); /* kept */
-    /* as its profile says */
+    assert_int_equal(asked("POST /sts"), 1); /* cached */
+    /* with the options of its profile */
     begin(NULL);
     char *file = in_home("web-token"),
          *config = mode_xasprintf("[default]\nregion = eu-test-1\nrole_arn = arn:aws:iam::1:role/other\n"
@@ -209,14 +209,14 @@ static void test_a_container(void **state)
     (void)state;
     set("AWS_CONTAINER_CREDENTIALS_FULL_URI", at, "/container");
     setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container token==", 1);
-    setenv("http_proxy", "http://127.0.0.1:1", 1); /* whom nobody asks for keys of this machine */
+    setenv("http_proxy", "http://127.0.0.1:1", 1); /* not used for the machine's metadata */
     setenv("no_proxy", "", 1);
     gives("the container's role (AWS_CONTAINER_CREDENTIALS_FULL_URI)", "us-east-1");
     unsetenv("http_proxy");
     setenv("no_proxy", "127.0.0.1", 1);
     char *file = in_home("token");
     setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file, 1);
-    put("token", "container token==\n"); /* before the variable */
+    put("token", "container token==\n"); /* takes precedence over the variable */
     setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hidden", 1);
     gives("the container's role", "us-east-1");
     put("token", "hidden");
@@ -259,7 +259,7 @@ static void test_where_containers_may_ask(void **state)
         if (mode__aws_source_find(&s, &f, NULL, NULL, &err) != MODE_E_CONFIG) fail_msg("%s is taken", wrong[i]);
         mode__aws_source_clear(&s);
     }
-    setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/keys?id=1", 1); /* it goes first */
+    setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/keys?id=1", 1); /* it takes precedence */
     assert_int_equal(mode__aws_source_find(&s, &f, NULL, NULL, &err), MODE_OK);
     assert_string_equal(s.url, "http://169.254.170.2/v2/keys?id=1");
     mode__aws_source_clear(&s);
@@ -282,7 +282,7 @@ static void test_a_machine(void **state)
 static void test_a_machine_without_a_role(void **state)
 {
     (void)state;
-    /* each another source than those that are remembered */
+    /* each is another source than the cached ones */
     setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1", 1);
     gives_none("the role of this machine (http://127.0.0.1:1): ");
     set("AWS_EC2_METADATA_SERVICE_ENDPOINT", at, "/none");
@@ -292,7 +292,7 @@ static void test_a_machine_without_a_role(void **state)
     put("faults", "404 security-credentials");
     gives_none("the machine has no role");
     gives_none("the machine has no role");
-    assert_int_equal(asked("security-credentials/ 404"), 1); /* nobody asks again at once */
+    assert_int_equal(asked("security-credentials/ 404"), 1); /* it is not requested again at once */
     setenv("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "2", 1);
     setenv("AWS_METADATA_SERVICE_TIMEOUT", "1", 1);
     put("faults", "503 /latest/api/token");
@@ -369,7 +369,7 @@ static void test_a_source_that_is_stopped(void **state)
     assert_int_equal(mode_aws_find(&a, &watch, &err), MODE_E_STOPPED);
     mode_aws_clear(&a);
     until = mode_clock_s() + 0.3;
-    process_is("sh -c 'exec >/dev/null 2>&1; sleep 8'"); /* nobody listens any more */
+    process_is("sh -c 'exec >/dev/null 2>&1; sleep 8'"); /* nothing listens any more */
     assert_int_equal(mode_aws_find(&a, &watch, &err), MODE_E_STOPPED);
     mode_aws_clear(&a);
     assert_true(mode_clock_s() < until + 5);
@@ -431,7 +431,7 @@ static void test_a_role_that_is_taken(void **state)
     }
 }
 
-/* A profile that names what is not done here is not passed over for what comes next. */
+/* A profile with an unsupported source is an error: the next source is not tried. */
 static void test_what_is_not_done(void **state)
 {
     (void)state;
@@ -491,7 +491,7 @@ static void test_the_order(void **state)
     is_of(MODE__AWS_MACHINE, NULL);
     setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
     is_of(MODE__AWS_NONE, NULL);
-    put(".aws/credentials", "[default]\naws_access_key_id = C\n"); /* half of each file is no key */
+    put(".aws/credentials", "[default]\naws_access_key_id = C\n"); /* half a key in each file is no key */
     put(".aws/config", "[default]\naws_secret_access_key = hidden\n");
     refuses(MODE_E_CONFIG, "the profile \"default\": aws_access_key_id is set and aws_secret_access_key is not");
 }
@@ -539,8 +539,8 @@ static void live_for(double seconds)
     for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
 }
 
-/* Keys that live for four seconds, wanted for nine by eight threads: nobody ever gets one that is over, all get
- * others, and one thread asks. */
+/* Keys that are valid for four seconds, used for nine by eight threads: none gets an expired key, all get new ones, and
+ * one thread makes the request. */
 static void test_keys_that_end(void **state)
 {
     (void)state;
@@ -555,7 +555,7 @@ static void test_keys_that_end(void **state)
     assert_true(life.n_changes >= 2 * THREADS && life.n_changes <= n * THREADS);
 }
 
-/* A source that fails for a while before they end is none that anybody hears of; after that it is. */
+/* A source that fails before the key expires is no error; after that it is. */
 static void test_a_source_that_fails_meanwhile(void **state)
 {
     (void)state;
@@ -581,7 +581,7 @@ static void test_a_source_that_fails_meanwhile(void **state)
     assert_int_equal(mode_aws_find(&a, NULL, &err), MODE_OK);
     assert_string_not_equal(a.id, id);
     free(id);
-    /* the store says that they are over, before their time */
+    /* the store says that they have expired, early */
     id = mode_xstrdup(a.id);
     mode_aws_over(&a);
     assert_int_equal(mode_aws_find(&a, NULL, &err), MODE_OK);

@@ -1,5 +1,5 @@
-/* The folder of shards: what is here is used and stays while somebody holds it, what is not makes room, and for room that
- * others hold nobody waits for ever. No server: tests/service/remote.sh fetches. */
+/* The shard cache: a cached copy is used and stays while it is held, the others are evicted for new ones, and waiting
+ * for space that others hold ends. No server: tests/service/remote.sh downloads. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -30,7 +30,7 @@ static struct mode_error err;
 static void put(int i, size_t bytes)
 {
     static const char text[BYTES] = "a shard";
-    struct timespec used[2] = {{.tv_sec = 1000000 + i}, {.tv_sec = 1000000 + i}}; /* the first one longest unused */
+    struct timespec used[2] = {{.tv_sec = 1000000 + i}, {.tv_sec = 1000000 + i}}; /* least recently used first */
     assert_int_equal(mode_file_write_atomic(copy[i], text, bytes, &err), MODE_OK);
     assert_int_equal(utimensat(AT_FDCWD, copy[i], used, 0), 0);
 }
@@ -55,7 +55,7 @@ static int make_names(void **state)
     setenv("MODE_SHARD_CACHE", folder, 1);
     for (int i = 0; i <= SHARDS; i++) {
         char name[MODE_DIGEST_HEX];
-        address[i] = mode_xasprintf("http://127.0.0.1:1/%d.tar#bytes=%d,etag=v", i, BYTES); /* nobody listens */
+        address[i] = mode_xasprintf("http://127.0.0.1:1/%d.tar#bytes=%d,etag=v", i, BYTES); /* nothing listens there */
         mode_digest_bytes(address[i], strlen(address[i]), name);
         copy[i] = mode_path_join(folder, name);
     }
@@ -79,7 +79,7 @@ static int n_here(void)
     return n;
 }
 
-/* Stops what waits, or is fetched, after so many looks. */
+/* Stops a wait, or a download, after that many polls. */
 static bool goes_on(void *ctx, uint64_t done, uint64_t total)
 {
     int *left = ctx;
@@ -94,7 +94,7 @@ static void test_what_is_here_is_held(void **state)
     struct mode_shard_file f, again;
     struct stat sb;
     assert_int_equal(mode_shard_hold(&f, address[0], NULL, &err), MODE_OK);
-    assert_int_equal(mode_shard_hold(&again, address[0], NULL, &err), MODE_OK); /* by several */
+    assert_int_equal(mode_shard_hold(&again, address[0], NULL, &err), MODE_OK); /* held twice */
     assert_string_equal(f.path, copy[0]);
     assert_true(stat(copy[0], &sb) == 0 && time(NULL) - sb.st_mtim.tv_sec < 1000); /* it is the newest now */
     int fd = open(copy[0], O_RDWR | O_CLOEXEC);
@@ -104,13 +104,13 @@ static void test_what_is_here_is_held(void **state)
     mode_shard_release(&again);
     assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
     close(fd);
-    assert_int_equal(mode_shard_hold(&f, "/a/file.tar", NULL, &err), MODE_OK); /* of this machine: itself */
+    assert_int_equal(mode_shard_hold(&f, "/a/file.tar", NULL, &err), MODE_OK); /* a local file: itself */
     assert_string_equal(f.path, "/a/file.tar");
     assert_int_equal(f.hold, -1);
     mode_shard_release(&f);
 }
 
-/* A copy that is not as long as the shard is none, whoever made it so. */
+/* A copy of another length than the shard is ignored. */
 static void test_a_copy_that_is_cut_is_none(void **state)
 {
     (void)state;
@@ -118,13 +118,13 @@ static void test_a_copy_that_is_cut_is_none(void **state)
     int looks = 1;
     const struct mode_remote_watch watch = {goes_on, &looks};
     put(1, BYTES - 1);
-    assert_int_equal(mode_shard_hold(&f, address[1], &watch, &err), MODE_E_STOPPED); /* it is fetched anew */
+    assert_int_equal(mode_shard_hold(&f, address[1], &watch, &err), MODE_E_STOPPED); /* it is downloaded again */
     assert_false(mode_file_exists(copy[1]));
     assert_int_equal(f.hold, -1);
     assert_null(f.path);
 }
 
-/* The one that was not used for longest goes, no more than needed, and none that somebody has. */
+/* The least recently used are evicted, no more than needed, and none that is held. */
 static void test_room_is_made_of_what_nobody_has(void **state)
 {
     (void)state;
@@ -151,7 +151,7 @@ static void test_room_that_others_hold_is_waited_for_a_while(void **state)
     assert_non_null(strstr(err.text, "beside 4 that are in use"));
     assert_non_null(strstr(err.text, "http://127.0.0.1:1/4.tar: ")); /* no mark, no lock, no temporary is named */
     assert_int_equal(n_here(), SHARDS);
-    mode_shard_set_patience(1000); /* whoever is to stop hears it meanwhile */
+    mode_shard_set_patience(1000); /* a stop is noticed meanwhile */
     int looks = 2;
     const struct mode_remote_watch watch = {goes_on, &looks};
     assert_int_equal(mode_shard_hold(&f, address[SHARDS], &watch, &err), MODE_E_STOPPED);
@@ -159,7 +159,7 @@ static void test_room_that_others_hold_is_waited_for_a_while(void **state)
     for (int i = 0; i < SHARDS; i++) mode_shard_release(&theirs[i]);
 }
 
-/* The first who waits gets what is let go of meanwhile. */
+/* The first waiter gets the space that is released meanwhile. */
 static void *lets_go(void *theirs)
 {
     nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
@@ -189,7 +189,7 @@ static void test_room_that_comes_free_is_taken(void **state)
     for (int i = 0; i < SHARDS; i++) mode_shard_release(&theirs[i]);
 }
 
-/* What would not fit into an empty folder is said at once, and costs nobody his copy. */
+/* A shard that would not fit into an empty cache is an error at once, and evicts nothing. */
 static void test_what_is_larger_than_all_is_said_at_once(void **state)
 {
     (void)state;
@@ -204,7 +204,7 @@ static void test_what_is_larger_than_all_is_said_at_once(void **state)
     assert_non_null(strstr(err.text, "MODE_SHARD_CACHE_BYTES: \"many\" is no size"));
 }
 
-/* Nobody's part is taken for a copy, and none is left of what failed for good. */
+/* A partial file is never taken for a copy, and none is left after a final failure. */
 static void test_no_part_stays_of_what_cannot_be_kept(void **state)
 {
     (void)state;

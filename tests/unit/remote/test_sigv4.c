@@ -1,4 +1,4 @@
-/* The examples that Amazon publishes for its signature version 4: of the general text (service "service"), and of S3. */
+/* Amazon's published examples for Signature Version 4: the general ones (service "service"), and those of S3. */
 #include "base/str.h"
 #include "remote/sigv4.h"
 
@@ -71,7 +71,7 @@ static void test_the_examples_of_s3(void **state)
           "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7");
 }
 
-/* Blanks of a value, and what libcurl's own signer gets wrong: "*", "=" and "+" of a query. */
+/* Blanks in a value, and what libcurl's own signer gets wrong: "*", "=" and "+" in a query. */
 static void test_the_canonical_text(void **state)
 {
     (void)state;

@@ -1,5 +1,4 @@
-/* The artifact store: what is published is whole, what is committed is committed once, whoever dies whenever.
- */
+/* The artifact store: published files are complete, a task is committed once, whichever process dies at any time. */
 #include "base/rng.h"
 #include "base/str.h"
 #include "store/artifacts.h"
@@ -170,7 +169,7 @@ static void test_damaged_blobs_are_found_and_healed(void **state)
     assert_int_equal(mode_store_blob_check(f->store, &bad, digest, 10, &f->err), MODE_OK);
     assert_false(bad);
     assert_int_equal(stat(name, &sb), 0);
-    assert_int_equal(sb.st_mode & 0777, 0444); /* nobody writes to it by mistake */
+    assert_int_equal(sb.st_mode & 0777, 0444); /* protected against accidental writes */
     /* changed after it was verified in this process */
     chmod(name, 0644);
     write_file(name, "evil bytes", 10);
@@ -230,7 +229,7 @@ static void test_tasks_are_named_by_their_bytes(void **state)
     size_t n;
     chmod(path, 0644);
     assert_int_equal(mode_file_read(path, 0, &text, &n, &f->err), MODE_OK);
-    assert_non_null(at = memmem(text, n, "abc", 3)); /* a task all the same, and another one */
+    assert_non_null(at = memmem(text, n, "abc", 3)); /* still a valid task, but another one */
     *at = 'x';
     write_file(path, text, n);
     free(text);
@@ -323,7 +322,7 @@ static void test_commits_name_published_blobs_only_and_torn_records_are_reported
     assert_true(created);
     assert_int_equal(mode_store_commit_each(f->store, count_key, &count, &f->err), MODE_OK);
     assert_int_equal(count, 1);
-    /* cut at every byte: never read as a whole one */
+    /* truncated at every byte: never read as a complete one */
     char *path = mode_xasprintf("%s/commits/%s", f->dir, key);
     assert_int_equal(mode_file_read(path, 0, &text, &n, &f->err), MODE_OK);
     unlink(path);
@@ -334,7 +333,7 @@ static void test_commits_name_published_blobs_only_and_torn_records_are_reported
     }
     assert_int_equal(mode_store_commit_create(f->store, &created, NULL, &c, &f->err), MODE_E_FORMAT);
     free(path);
-    /* whole, but of another task */
+    /* intact, but of another task */
     key_of(key, 9);
     path = mode_xasprintf("%s/commits/%s", f->dir, key);
     write_file(path, text, n);
@@ -429,7 +428,7 @@ static void test_killed_publishers_leave_nothing_torn(void **state)
             Mode__Commit *c;
             key_of(key, 1000 * round + i);
             enum mode_status st = mode_store_commit_get(f->store, &c, key, &f->err);
-            if (st == MODE_E_NOINPUT) break; /* here it was killed */
+            if (st == MODE_E_NOINPUT) break; /* it was killed here */
             assert_int_equal(st, MODE_OK);
             assert_int_equal(mode_store_blob_path(f->store, &path, c->outputs[0]->digest, c->outputs[0]->size, &f->err),
                              MODE_OK);
@@ -450,7 +449,7 @@ static bool is_in_use(void *name, const char *entry)
     return strcmp(entry, name) == 0;
 }
 
-/* What another user left cannot be removed: it is said and passed over. What somebody works in stays, too. */
+/* Another user's leftovers cannot be removed: they are reported and skipped. Folders in use stay, too. */
 static void test_a_sweep_passes_over_what_it_cannot_remove(void **state)
 {
     struct fixture *f = *state;
@@ -467,7 +466,7 @@ static void test_a_sweep_passes_over_what_it_cannot_remove(void **state)
         free(file);
         free(dir);
     }
-    if (root) { /* for whom nothing is in the way */
+    if (root) { /* root may remove anything */
         assert_int_equal(chmod(mode_store_root(f->store), 0755), 0);
         assert_int_equal(chmod(tmp, 0777), 0);
         assert_int_equal(seteuid(65534), 0);
@@ -485,8 +484,8 @@ static void test_a_sweep_passes_over_what_it_cannot_remove(void **state)
     free(job);
 }
 
-/* Everything the store can be asked to write, with only some bytes of space: says so, leaves nothing at a
- * final name, and works once there is space. Runs in a child; returns its exit code. */
+/* Every kind of write, with only some bytes of space: the error says so, nothing is left at a final name, and it works
+ * once there is space. Runs in a child; returns its exit code. */
 static int fill_the_disk(const char *dir)
 {
     struct mode_store *store;
@@ -632,9 +631,9 @@ static void test_checkpoints_are_whole_newest_first_and_fenced(void **state)
     checkpoint(f, key, old, "step-300", "c", MODE_E_STOPPED); /* killed before it was declared complete */
     expect_latest(f, key, "/step-20", 0);
     checkpoint(f, key, new, "step-200", "d", MODE_OK);
-    checkpoint(f, key, old, "step-400", "e", MODE_OK); /* the zombie goes on: the successor's stays the newest */
+    checkpoint(f, key, old, "step-400", "e", MODE_OK); /* the zombie continues: the successor's stays the newest */
     expect_latest(f, key, "/0000000200000001/step-200", 0);
-    /* damage falls back to the one before */
+    /* if it is damaged, the previous one is used */
     char *file = mode_xasprintf("%s/ckpt/%s/0000000200000001/step-200/state", f->dir, key);
     write_file(file, "x", 1);
     expect_latest(f, key, "/0000000100000005/step-400", 1);
@@ -646,7 +645,7 @@ static void test_checkpoints_are_whole_newest_first_and_fenced(void **state)
     expect_latest(f, key, NULL, 0);
 }
 
-/* An attempt that nobody hears any more goes on, and its older checkpoints go, those that its successor holds too. */
+/* A disconnected attempt continues and removes its older checkpoints, also those that its successor holds. */
 static void test_a_checkpoint_that_is_gone_on_from_stays(void **state)
 {
     struct fixture *f = *state;
@@ -668,22 +667,22 @@ static void test_a_checkpoint_that_is_gone_on_from_stays(void **state)
     assert_int_equal(mode_file_read(file, 0, &text, NULL, &f->err), MODE_OK);
     assert_string_equal(text, "one");
     free(text);
-    expect_latest(f, key, "/0000000100000005/step-3", 0); /* what is held is no checkpoint of its own */
-    /* tried again by the same attempt: the newest now, and nothing of what was held */
+    expect_latest(f, key, "/0000000100000005/step-3", 0); /* the held one is not its own checkpoint */
+    /* retried by the same attempt: now the newest, and nothing of the held one */
     free(held);
     assert_int_equal(mode_store_checkpoint_hold(f->store, &held, key, new, &bad, &f->err), MODE_OK);
     assert_int_equal(mode_file_read(file, 0, &text, NULL, &f->err), MODE_OK);
     assert_string_equal(text, "three");
     free(text);
     checkpoint(f, key, new, "step-4", "four", MODE_OK);
-    assert_false(mode_file_exists(held)); /* it has one itself */
+    assert_false(mode_file_exists(held)); /* it has one of its own now */
     expect_latest(f, key, "/0000000100000006/step-4", 0);
     free(held);
     free(gone);
     free(file);
 }
 
-/* Somebody removes all while it is looked for: it is found whole or not at all. */
+/* Another process removes all during the lookup: a checkpoint is found complete or not at all. */
 static void *makes_checkpoints(void *ctx)
 {
     struct fixture *f = ctx;
@@ -760,7 +759,7 @@ static void test_checkpoints_that_nobody_wants_are_swept(void **state)
         free(dir);
     }
     expect_latest(f, key[YOUNG], "/0000000000000007/step-10", 0);
-    /* one file was written lately: somebody is at work there */
+    /* one file was written recently: it is in use */
     char *fresh = mode_xasprintf("%s/ckpt/%s/0000000000000008/step-20/state", f->dir, key[YOUNG]);
     make_old(f, key[YOUNG], 5000);
     write_file(fresh, "c", 1);

@@ -1,6 +1,6 @@
-/* What the power's going would leave, at any instant: no final name before the bytes are on disk, no record before the
- * names that it tells of are, nothing said to be done that is not. Every call that matters is looked at on its way to
- * the system: nothing else would notice a flush that is missing. */
+/* The state after a power loss at any instant: no final name before its bytes are on disk, no record before the names
+ * that it refers to are, no success reported before it is durable. Every relevant system call is intercepted: nothing
+ * else would notice a missing fsync. */
 #include "base/file.h"
 #include "base/str.h"
 #include "store/artifacts.h"
@@ -23,17 +23,17 @@
 
 enum { MOST = 256 };
 
-static struct { /* the disk, as far as we know of it */
+static struct { /* the modelled state of the disk */
     char root[64];
     bool on;
-    struct stat synced[MOST]; /* bytes that are on disk, as they were then */
+    struct stat synced[MOST]; /* files whose bytes are on disk, and their state then */
     size_t n_synced;
-    ino_t dirty[MOST]; /* folders whose names are not */
+    ino_t dirty[MOST]; /* folders whose entries are not synced */
     size_t n_dirty;
-    int links_fail, links_lie; /* the next so many: the file is gone; it works, and the answer is lost */
-    size_t writes;             /* at most so many bytes at a time; 0 = all */
+    int links_fail, links_lie; /* the next N calls: the file is gone; it succeeds, but the reply is lost */
+    size_t writes;             /* at most that many bytes per call; 0 = all */
     int wrong;
-    char what[512]; /* the first thing that was */
+    char what[512]; /* the first violation */
 } disk;
 
 static bool begins(const char *s, const char *head)
@@ -41,7 +41,7 @@ static bool begins(const char *s, const char *head)
     return strncmp(s, head, strlen(head)) == 0;
 }
 
-/* Below the root; NULL: not there, or where nothing has to last. */
+/* The path below the root; NULL: outside of it, or where nothing has to be durable. */
 static const char *place_of(const char *path)
 {
     const size_t n = strlen(disk.root);
@@ -91,7 +91,7 @@ static bool is_synced(const struct stat *sb)
     return yes;
 }
 
-/* Those of the checkpoint whose manifest this is. */
+/* The files of this manifest's checkpoint. */
 static bool all_synced(const char *manifest)
 {
     char *folder = mode_xasprintf("%.*s", (int)(strlen(manifest) - strlen(".manifest")), manifest);
@@ -105,7 +105,7 @@ static bool all_synced(const char *manifest)
     return all;
 }
 
-/* A file gets a name that lasts. */
+/* A file gets its final name. */
 static void named(const char *path)
 {
     struct stat sb;
@@ -137,7 +137,7 @@ static void removed(const char *path)
     free(records);
 }
 
-/* ---- on the way to the system: the store's calls come here ---- */
+/* ---- interposed system calls of the store ---- */
 
 int fsync(int fd)
 {
@@ -162,7 +162,7 @@ int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags
     int rc = (int)syscall(SYS_linkat, from_dir, from, to_dir, to, flags);
     if (rc == 0) named(to);
     if (rc != 0 || !disk.links_lie) return rc;
-    disk.links_lie--; /* as NFS does when an answer gets lost and it asks again */
+    disk.links_lie--; /* as NFS does when a reply is lost and it retries */
     errno = EEXIST;
     return -1;
 }
@@ -197,7 +197,7 @@ int unlink(const char *path)
     return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
 }
 
-/* ---- what was said to be done is done ---- */
+/* ---- what was reported as done is durable ---- */
 
 struct fixture {
     struct mode_store *store;
@@ -259,7 +259,7 @@ static void test_blobs_and_records(void **state)
     }
     good(mode_store_put_bytes(f->store, digest, "bytes", 5, &f->err), "bytes");
     char *path = mode_xasprintf("%s/blobs/%.2s/%s", disk.root, digest, digest);
-    changes(path); /* whoever put it there has not got further than that */
+    changes(path); /* its creator has not got further than that */
     good(mode_store_put_bytes(f->store, digest, "bytes", 5, &f->err), "bytes that somebody else put there just now");
     unlink(path);
     write_file(path, "byt");
@@ -314,7 +314,7 @@ static void test_checkpoints(void **state)
     }
 }
 
-/* One of the files that a successor is about to go on from is removed: it looks again, and has all or nothing. */
+/* A file that a successor is about to resume from is removed: it retries, and gets all files or none. */
 static void test_a_checkpoint_that_goes_while_it_is_held(void **state)
 {
     struct fixture *f = *state;
@@ -339,7 +339,7 @@ static void test_a_checkpoint_that_goes_while_it_is_held(void **state)
     free(dir);
 }
 
-/* Also when the system takes a few bytes at a time. */
+/* Also with short writes. */
 static void test_a_file_that_is_written_whole_or_not_at_all(void **state)
 {
     struct fixture *f = *state;

@@ -1,4 +1,4 @@
-/* What nobody needs is freed, in an order that a crash cannot harm, and never under somebody's hands. */
+/* Garbage collection: unneeded files are freed, in a crash-safe order, and never while in use. */
 #include "store/gc.h"
 
 #include "base/str.h"
@@ -49,7 +49,7 @@ static void make(struct world *w)
         c.worker = "w";
         c.outputs = blobs;
         c.n_outputs = 2;
-        if (t % 3 == 2) { /* 2 and 5 are in work */
+        if (t % 3 == 2) { /* 2 and 5 are running */
             assert_int_equal(mode_store_checkpoint_dir(s, &ckpt, w->key[t], fence, &err), MODE_OK);
             char *file = mode_path_join(ckpt, "x");
             assert_int_equal(mode_file_write_atomic(file, "123", 3, &err), MODE_OK);
@@ -148,7 +148,7 @@ static void test_frees_what_nobody_needs_and_counts_it(void **state)
     clean(&w);
 }
 
-/* Killed at any blob: no record names what is gone, and the next one frees the rest. */
+/* Killed at any blob: no record refers to a removed one, and the next collection frees the rest. */
 static void test_a_killed_one_leaves_a_store_that_works(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
-/* The store as a client of NFS has it: a name that was not there is not there until the folder was asked for again,
- * and a folder is what it was. What another machine made meanwhile is seen all the same. The client is a model, in
- * the way of the store's calls; decision 40 says what the real one did. */
+/* The store on an NFS client with stale caches: a negative lookup is cached until the folder is revalidated, and so are
+ * directory listings. Files that another machine has made meanwhile must still be seen. The client is modelled by
+ * interposing the store's calls; decision 40 describes the real one. */
 #include "base/file.h"
 #include "base/fresh.h"
 #include "base/str.h"
@@ -22,12 +22,12 @@
 
 enum { MOST = 64 };
 
-static struct { /* what the client believes */
+static struct { /* the client's cache */
     char root[64];
     bool on;
     char *missing[MOST];
     size_t n;
-    char *asked; /* the folder that was last */
+    char *asked; /* the last one */
 } client;
 
 static bool is_above(const char *above, const char *path)
@@ -36,7 +36,7 @@ static bool is_above(const char *above, const char *path)
     return strncmp(path, above, n) == 0 && (!path[n] || path[n] == '/');
 }
 
-/* Does it take this name for missing? Else it looks, and believes what it sees. */
+/* Whether the name is cached as missing; if not, it is looked up, and the result is cached. */
 static bool believes_missing(const char *path)
 {
     struct stat sb;
@@ -45,7 +45,7 @@ static bool believes_missing(const char *path)
         if (is_above(client.missing[i], path)) return true;
     char *first = mode_xstrdup(path), *above = mode_path_folder(first);
     if (syscall(SYS_newfstatat, AT_FDCWD, path, &sb, 0) == 0 || errno != ENOENT) goto out;
-    while (syscall(SYS_newfstatat, AT_FDCWD, above, &sb, 0) != 0) { /* the highest that is */
+    while (syscall(SYS_newfstatat, AT_FDCWD, above, &sb, 0) != 0) { /* the highest missing one */
         free(first);
         first = above;
         above = mode_path_folder(first);
@@ -71,7 +71,7 @@ static void ask(const char *folder)
     client.asked = folder ? mode_xstrdup(folder) : NULL;
 }
 
-/* ---- on the way to the system, which some of our files name with the suffix 64 ---- */
+/* ---- interposed calls, which some of our files call with the suffix 64 ---- */
 
 #define BOTH(type, name, ...)                                                                                          \
     type as_##name(__VA_ARGS__) __asm__(#name);                                                                        \
@@ -79,7 +79,7 @@ static void ask(const char *folder)
 
 BOTH(int, open, const char *path, int flags, mode_t mode)
 BOTH(int, stat, const char *path, struct stat *sb)
-BOTH(int, scandir, const char *path, struct dirent ***list) /* and what is wanted, in which order: all of nothing */
+BOTH(int, scandir, const char *path, struct dirent ***list) /* and filter, order: an empty list */
 
 int as_open(const char *path, int flags, mode_t mode)
 {
@@ -182,7 +182,7 @@ static void test_blobs(void **state)
     struct fixture *f = *state;
     char digest[MODE_DIGEST_HEX], *path;
     bool bad;
-    for (int i = 0; i < 3; i++) { /* in a folder that is not there either */
+    for (int i = 0; i < 3; i++) { /* in a folder that is missing, too */
         char text[8] = {"abc"[i]};
         mode_digest_bytes(text, 1, digest);
         client.on = true;
@@ -243,7 +243,7 @@ static void test_records(void **state)
     mode__task_spec__free_unpacked(task, NULL);
 }
 
-/* Who goes on with a training goes on from where the other machine came to. */
+/* A training is resumed from the other machine's newest checkpoint. */
 static void test_checkpoints(void **state)
 {
     struct fixture *f = *state;
@@ -283,7 +283,7 @@ static void test_epochs(void **state)
     assert_int_equal(n, 1);
 }
 
-/* Files of any name, deep down; and what is missing is missing, with its own words. */
+/* Files of any name and depth; and a missing file gives its own error. */
 static void test_files(void **state)
 {
     struct fixture *f = *state;
@@ -301,7 +301,7 @@ static void test_files(void **state)
     char *believed[MOST];
     const size_t n = client.n;
     for (size_t i = 0; i < n; i++) believed[i] = mode_xstrdup(client.missing[i]);
-    for (int i = 0; i < 6; i++) { /* each for itself, from what was believed before */
+    for (int i = 0; i < 6; i++) { /* each separately, from the same stale cache */
         while (client.n) forget(0);
         for (client.n = 0; client.n < n; client.n++) client.missing[client.n] = mode_xstrdup(believed[client.n]);
         client.on = true;

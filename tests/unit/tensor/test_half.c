@@ -1,4 +1,4 @@
-/* Sixteen-bit floats: all 65536 of them there and back, and the roundings between. */
+/* 16-bit floats: all 65536 values converted to f32 and back, and the rounding between them. */
 #include "tensor/half.h"
 
 #include <math.h>
