@@ -1,7 +1,8 @@
-/* DESIGN: epsilon-complementary slackness is kept bid by bid. A bid of row i for centre k, made at prices p, has the
- * level min over j != k of (c_ij + p_j) - c_ik + epsilon or less. Prices only rise and a centre's price is never above
- * a bid it holds, so at any later prices q: c_ik + q_k <= c_ik + level <= min (c_ij + p_j) + epsilon <= min (c_ij +
- * q_j) + epsilon. It does not matter who else bid at the same prices, nor when the centre looked at it. */
+/* DESIGN: every accepted bid satisfies epsilon-complementary slackness. A bid of row i for centre k, made at prices p,
+ * has the level min over j != k of (c_ij + p_j) - c_ik + epsilon or less. Prices only rise and a centre's price never
+ * exceeds a bid it holds, so at any later prices q: c_ik + q_k <= c_ik + level <= min (c_ij + p_j) + epsilon <=
+ * min (c_ij + q_j) + epsilon. So stale prices are allowed: it does not matter who else bid at the same prices, nor when
+ * the centre processes the bid. */
 #include "cluster/auction.h"
 
 #include "base/parallel.h"
@@ -11,15 +12,15 @@
 #include <string.h>
 
 enum {
-    ITEM_ROWS = 256,   /* bids made in an item of work                       */
-    ITEM_CENTRES = 8,  /* centres in one                                     */
-    PART_LEAST = 1024, /* bids sorted in one                                 */
-    FEW = 256,         /* of so many without a place each one bids alone     */
-    IN_TURN = 1024,    /* bids of those who all want the same, one at a time */
-    ROUNDS = 16        /* all rows bid in at least so many                   */
+    ITEM_ROWS = 256,   /* bids of an item of work                                           */
+    ITEM_CENTRES = 8,  /* centres of one                                                    */
+    PART_LEAST = 1024, /* bids sorted in one, at least                                      */
+    FEW = 256,         /* up to this many unassigned rows bid one at a time                 */
+    IN_TURN = 1024,    /* bids made one at a time before rounds are tried again             */
+    ROUNDS = 16        /* a round has about n / ROUNDS rows at most                         */
 };
 
-/* Best centre of a row, its value, and the next best value. */
+/* Best centre of a row by cost + price, its value, and the second best value. */
 static int best_of_row(const struct mode__auction *a, int32_t row, double *best, double *next)
 {
     const struct mode__lists *l = a->lists;
@@ -42,7 +43,7 @@ static int best_of_row(const struct mode__auction *a, int32_t row, double *best,
     return who;
 }
 
-/* Where the row is already, if that is within epsilon of its best; else -1. */
+/* The row's centre of the previous phase, if that is within epsilon of its best; else -1. */
 static int place_kept(const struct mode__auction *a, int32_t row, double best, float *cost)
 {
     const struct mode__lists *l = a->lists;
@@ -55,8 +56,8 @@ static int place_kept(const struct mode__auction *a, int32_t row, double best, f
     return -1;
 }
 
-/* The row's bid and its centre; -1: centres outside its list may be better, or are so near that bids would be in steps
- * of epsilon. fresh: the list has just been made. keep: it rather bids for the place it has. */
+/* The row's bid and its centre; -1: rebuild the list first, as centres outside it may be better, or so close that bids
+ * would rise by little more than epsilon. fresh: the list has just been rebuilt. keep: prefer the row's last centre. */
 static int bid_of(const struct mode__auction *a, int32_t row, struct mode__bid *b, bool keep, bool fresh)
 {
     const double limit = a->lists->limit[row];
@@ -64,7 +65,7 @@ static int bid_of(const struct mode__auction *a, int32_t row, struct mode__bid *
     int k = best_of_row(a, row, &best, &next);
     if (next > limit) {
         if (!fresh && best + 4 * a->eps > limit) return -1;
-        next = limit > best ? limit : best; /* nobody outside is cheaper: a lower bid than it could be */
+        next = limit > best ? limit : best; /* a lower bound on the second best: the bid is lower than allowed */
     }
     float cost;
     if (keep && a->place[row] != k) {
@@ -74,7 +75,7 @@ static int bid_of(const struct mode__auction *a, int32_t row, struct mode__bid *
             return kept;
         }
     }
-    double rise = isfinite(next) ? next - best : 0; /* k = 1: nothing else to compare with */
+    double rise = isfinite(next) ? next - best : 0; /* infinite: k = 1 */
     *b = (struct mode__bid){a->places.price[k] + rise + a->eps, row};
     return k;
 }
@@ -102,7 +103,7 @@ static void enqueue(struct mode__auction *a, int32_t who)
 
 struct round {
     struct mode__auction *a;
-    int64_t m; /* the first of the queue */
+    int64_t m; /* rows, from the head of the queue on */
     bool keep;
 };
 
@@ -119,7 +120,8 @@ static void make_bids(void *ctx, int64_t item, int thread)
     }
 }
 
-static void look_again(struct round *r)
+/* Rebuild the lists of rows that could not bid, and let them bid. */
+static void rebuild_lists(struct round *r)
 {
     struct mode__auction *a = r->a;
     int64_t m = 0;
@@ -155,7 +157,7 @@ static void sort_bids(void *ctx, int64_t part, int thread)
     for (int64_t i = part * r->a->part; i < part_end(r, part); i++) a->taken[at[a->to[i]]++] = a->made[i];
 }
 
-/* After sort_bids the last part's starts are the ends of the centres' bids. */
+/* Every centre processes its bids. sort_bids has advanced the last part's starts to the ends of the centres' bids. */
 static void take_bids(void *ctx, int64_t item, int thread)
 {
     const struct round *r = ctx;
@@ -168,7 +170,7 @@ static void take_bids(void *ctx, int64_t item, int thread)
             a->taken[i].who = mode__places_put(&a->places, k, a->taken[i]);
 }
 
-/* The first m of the queue, m > 0, bid at the same prices. Returns how many of them have no place after it. */
+/* The first m > 0 rows of the queue bid at the same prices. Returns how many of them are still unassigned. */
 static int64_t run_round(struct mode__auction *a, int64_t m, bool keep)
 {
     struct round r = {a, m, keep};
@@ -177,7 +179,7 @@ static int64_t run_round(struct mode__auction *a, int64_t m, bool keep)
     const int64_t parts = (m + a->part - 1) / a->part;
     a->rounds++;
     mode_parallel_for((m + ITEM_ROWS - 1) / ITEM_ROWS, make_bids, &r);
-    look_again(&r);
+    rebuild_lists(&r);
     mode_parallel_for(parts, count_bids, &r);
     int32_t at = 0;
     for (int k = 0; k < k_all; k++)
@@ -209,8 +211,8 @@ static void bid_alone(struct mode__auction *a, int k, struct mode__bid b)
     if (loser >= 0) enqueue(a, loser);
 }
 
-/* `most` bids, one row after another, each at the prices that the last one left. Who has to look beyond its list waits
- * for the others: costs are made of many rows at a time. */
+/* `most` bids, one row at a time at current prices. Rows whose list must be rebuilt bid last: their costs are computed
+ * in one batch. */
 static void bid_in_turn(struct mode__auction *a, int64_t most)
 {
     struct mode__bid b;
@@ -227,14 +229,14 @@ static void bid_in_turn(struct mode__auction *a, int64_t most)
     if (waiting == 0) return;
     mode__lists_measure(a->lists, a->again, waiting);
     a->refreshed += waiting;
-    for (int64_t i = 0; i < waiting; i++) { /* each bid raises a price: the next list is made at the new ones */
+    for (int64_t i = 0; i < waiting; i++) { /* each bid raises a price, so each list is rebuilt at the current ones */
         mode__lists_renew(a->lists, a->places.price, a->again[i], i);
         int k = bid_of(a, a->again[i], &b, false, true);
         bid_alone(a, k, b);
     }
 }
 
-static void imaginary_bids(struct mode__auction *a)
+static void dummy_bids(struct mode__auction *a)
 {
     for (int64_t i = a->standing; i > 0; i--) {
         double best, next;
@@ -257,7 +259,7 @@ static void remember_places(void *ctx, int64_t item, int thread)
         if (p->bid[i].who < a->n) a->place[p->bid[i].who] = (int32_t)item;
 }
 
-/* As many as there can be without too many of them wanting the same places. */
+/* One round. Its size adapts: halved if more than a quarter of the bids were wasted, doubled below a sixteenth. */
 static void bid_together(struct mode__auction *a)
 {
     const int64_t m = a->left < a->many ? a->left : a->many, wasted = run_round(a, m, false);
@@ -272,7 +274,7 @@ static void bid_together(struct mode__auction *a)
 
 static void set_limit(struct mode__auction *a)
 {
-    a->limit = a->bids - a->wasted + 64 * (a->n + a->places.imaginary) + 100000;
+    a->limit = a->bids - a->wasted + 64 * (a->n + a->places.dummies) + 100000;
 }
 
 void mode__auction_phase(struct mode__auction *a, double eps)
@@ -282,7 +284,7 @@ void mode__auction_phase(struct mode__auction *a, double eps)
     for (int64_t i = 0; i < a->n; i++) a->queue[i] = (int32_t)i;
     a->head = 0;
     a->left = a->n;
-    a->standing = a->places.imaginary;
+    a->standing = a->places.dummies;
     if (a->place[0] >= 0) run_round(a, a->n, true);
     set_limit(a);
     while (a->left > 0 || a->standing > 0) {
@@ -290,8 +292,8 @@ void mode__auction_phase(struct mode__auction *a, double eps)
             bid_together(a);
         else
             bid_in_turn(a, IN_TURN);
-        imaginary_bids(a);
-        if (a->bids - a->wasted >= a->limit) { /* many equal rows: coarser steps end the haggling; epsilon says so */
+        dummy_bids(a);
+        if (a->bids - a->wasted >= a->limit) { /* a price war of many equal rows: larger steps end it */
             a->eps *= 2;
             set_limit(a);
         }

@@ -8,11 +8,11 @@
 #include <string.h>
 
 enum {
-    FIRST = 8, /* epsilon begins as this part of what lists reach over */
-    FINER = 5  /* and is this part of the last in each later phase     */
+    FIRST = 8, /* the first epsilon is the mean spread of a list's costs, divided by this */
+    FINER = 5  /* and each later phase divides it by this (epsilon scaling)               */
 };
 
-/* Two sums over rows, and over blocks of rows in their order: the same for any number of threads. */
+/* Two sums over rows: by blocks of rows, then over the blocks in order, so that the thread count does not matter. */
 struct sums {
     const struct mode__auction *a;
     double (*block)[2];
@@ -38,7 +38,7 @@ static void add_all(const struct sums *s, mode_item_fn *block, double *first, do
     }
 }
 
-/* The cost to the nearest centre, and how far the list reaches beyond. */
+/* The cost to the nearest centre, and the spread of costs over the list. */
 static void add_reach(const struct mode__auction *a, int64_t row, double *sum)
 {
     const struct mode__candidate *c = a->lists->list + row * a->lists->length;
@@ -52,7 +52,7 @@ static void reach_block(void *ctx, int64_t item, int thread)
     add_block(ctx, item, add_reach);
 }
 
-/* What the row costs where it is, and with the price where that is least. */
+/* The row's cost at its centre, and the minimum of cost + price over all centres. */
 static void add_result(const struct mode__auction *a, int64_t row, double *sum)
 {
     const struct mode__lists *l = a->lists;
@@ -82,18 +82,18 @@ static void collect(const struct sums *sums, int32_t *id, struct mode_balanced_s
     s->refreshed = a->refreshed;
     s->largest = 0;
     s->smallest = INT64_MAX;
-    /* any prices give a lower bound (linear programming duality): what everyone would pay for the best place,
-     * less what the places take in */
+    /* any prices give a lower bound (LP duality): the minimum of cost + price of every row and dummy, minus the prices
+     * of all places */
     double least_seat = INFINITY;
     add_all(sums, result_block, &s->objective, &s->bound);
     for (int k = 0; k < p->k; k++) {
         int64_t rows = p->size[k] - p->held[k];
         if (rows > s->largest) s->largest = rows;
         if (rows < s->smallest) s->smallest = rows;
-        s->bound -= (double)(a->n / p->k) * p->price[k] + (p->imaginary ? p->seat[k] : 0);
+        s->bound -= (double)(a->n / p->k) * p->price[k] + (p->dummies ? p->seat[k] : 0);
         least_seat = p->seat[k] < least_seat ? p->seat[k] : least_seat;
     }
-    s->bound += (double)p->imaginary * least_seat;
+    s->bound += (double)p->dummies * least_seat;
 }
 
 struct mode_balanced {
@@ -150,7 +150,8 @@ void mode_balanced_assign(struct mode_balanced *b, int32_t *id, double *price, s
     double eps = spread / FIRST > last ? spread / FIRST : last;
     for (int phase = 0;; phase++, eps = a->eps / FINER > last ? a->eps / FINER : last) {
         mode__auction_phase(a, eps);
-        /* had to be made coarser: finer would only haggle again; in the first phase it was too fine for bare prices */
+        /* a later phase that had to double epsilon ends the scaling: a smaller one would only start price wars again;
+         * in the first phase epsilon was just too small for start prices */
         if ((phase > 0 && a->eps > eps) || a->eps <= last) break;
     }
     struct mode_balanced_stats s = {0};

@@ -1,6 +1,6 @@
-/* Selection without sorting. The minima of LANES interleaved parts of the row bound what can be among the cheapest: if
- * `want` of them are at most t, so are `want` sums, and the others drop out. What is left, some more than `want`, is
- * cut at the value that just enough of them do not exceed; such values are found by halving an interval. */
+/* Selection without sorting. Minima over LANES interleaved parts of the row give a threshold: if `want` of them are at
+ * most t, so are `want` sums, and all sums above t drop out. Among the few that are left, the exact threshold that
+ * `want` of them do not exceed is found by bisection on the value. */
 #include "cluster/cheapest.h"
 
 #include <math.h>
@@ -19,7 +19,7 @@ typedef float eight_loose __attribute__((vector_size(WIDTH * sizeof(float)), ali
 
 size_t mode__cheapest_room(int k)
 {
-    return ((size_t)k * (sizeof(float) + sizeof(int32_t)) + 63) / 64 * 64; /* threads have theirs side by side */
+    return ((size_t)k * (sizeof(float) + sizeof(int32_t)) + 63) / 64 * 64; /* no false sharing between threads */
 }
 
 INLINE int up_to(const float *v, int n, float most)
@@ -29,9 +29,9 @@ INLINE int up_to(const float *v, int n, float most)
     return count;
 }
 
-/* v [n] holds at least `want` numbers. *below < *most: fewer than `want` are at most *below, at least `want` at most
- * *most: exactly that many, or no float lies between the two. */
-INLINE void cut(const float *v, int n, int want, float *below, float *most)
+/* Bisection: *below < *most with fewer than `want` of v [n] <= *below and at least `want` <= *most; either exactly
+ * `want` are, or no float lies between the two. n >= want. */
+INLINE void threshold(const float *v, int n, int want, float *below, float *most)
 {
     float low = v[0], high = v[0];
     for (int i = 1; i < n; i++) {
@@ -54,7 +54,7 @@ INLINE void cut(const float *v, int n, int want, float *below, float *most)
     *most = high;
 }
 
-/* sum [k] = cost + price; least [LANES]: of each lane, infinite where it has none. */
+/* sum [k] = cost + price; least [LANES]: minimum of each lane, infinite if it is empty. */
 INLINE void add_prices(float *restrict sum, float *restrict least, const float *restrict cost,
                        const float *restrict price, int k)
 {
@@ -77,7 +77,7 @@ INLINE void add_prices(float *restrict sum, float *restrict least, const float *
     }
 }
 
-/* Numbers from the i-th on that are at most t, to the front, behind n others, and where they were; how many then. */
+/* Compact: values v[i..k) that are <= t go to v[n..), their indices to id. Returns the new n. */
 static int keep_rest(float *v, int32_t *id, int i, int k, float t, int n)
 {
     for (; i < k; i++) {
@@ -112,10 +112,10 @@ INLINE float choose(struct mode__candidate *list, int want, const float *cost, c
     int32_t *id = (int32_t *)(sum + k);
     add_prices(sum, least, cost, price, k);
     const int lanes = k < LANES ? k : LANES;
-    cut(least, lanes, want < lanes ? want : lanes, &below, &most);
+    threshold(least, lanes, want < lanes ? want : lanes, &below, &most);
     const int n = keep(sum, id, k, want < lanes ? most : INFINITY);
-    cut(sum, n, want, &below, &most);
-    int equal = want - up_to(sum, n, below), have = 0, first = 0, last = 0; /* places for those above `below` */
+    threshold(sum, n, want, &below, &most);
+    int equal = want - up_to(sum, n, below), have = 0, first = 0, last = 0; /* equal: taken of those above `below` */
     float low = INFINITY, high = -INFINITY;
     for (int i = 0; i < n && have < want; i++) {
         if (sum[i] > most || (sum[i] > below && equal-- <= 0)) continue;

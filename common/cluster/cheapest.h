@@ -1,6 +1,6 @@
-/* cheapest.h - the cheapest centres of a row at given prices. Inside cluster only.
+/* cheapest.h - top-k selection: the cheapest centres of a row at given prices. Inside cluster only.
  *
- * Threads: any, each with its own room. */
+ * Threads: reentrant, with one scratch `room` per thread. */
 #ifndef MODE_CLUSTER_CHEAPEST_H
 #define MODE_CLUSTER_CHEAPEST_H
 
@@ -14,11 +14,11 @@ struct mode__candidate {
     int32_t id;
 };
 
-/* list [want] = the centres of smallest cost + price, in float, ties to the lower ids: the cheapest first, the dearest
- * last, between them in any order. Returns the dearest's cost + price. cost [k] and price [k] are not negative;
+/* list [want] = the centres with the smallest cost + price, in f32, ties to the lower ids: the cheapest first, the most
+ * expensive last, the others in any order. Returns the last one's cost + price. cost [k] and price [k] are >= 0;
  * 1 <= want <= k, want <= MODE__CHEAPEST_MOST; room: mode__cheapest_room(k) bytes, aligned to 4. */
 float mode__cheapest(struct mode__candidate *list, int want, const float *cost, const float *price, int k, void *room);
-/* The same bytes, as a processor without AVX2 makes them. */
+/* The variant without AVX2; bit-identical. */
 float mode__cheapest_plain(struct mode__candidate *list, int want, const float *cost, const float *price, int k,
                            void *room);
 size_t mode__cheapest_room(int k);

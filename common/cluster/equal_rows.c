@@ -17,7 +17,8 @@ static int by_hash(const void *a, const void *b)
     return (x->row > y->row) - (x->row < y->row);
 }
 
-/* copy[i]: how many rows equal to row i come before it; times [different]: how often each different row is there. */
+/* copy[i]: number of earlier rows equal to row i; times [different]: copies of each distinct row. Returns the number of
+ * distinct rows. */
 static int64_t count(uint32_t *copy, uint32_t *times, struct hashed *h, const float *x, int64_t n, int d)
 {
     const size_t bytes = (size_t)d * sizeof *x;
@@ -26,12 +27,12 @@ static int64_t count(uint32_t *copy, uint32_t *times, struct hashed *h, const fl
     qsort(h, (size_t)n, sizeof *h, by_hash);
     for (int64_t i = 0, first = 0; i < n; i++) {
         if (i > 0 && h[i].hash != h[i - 1].hash) first = different;
-        /* one hash is one row, as good as always */
+        /* rows of equal hash are compared: a collision must not merge them */
         int64_t j = first;
         const float *row = x + (int64_t)h[i].row * d;
         while (j < different && memcmp(x + (int64_t)h[j].row * d, row, bytes) != 0) j++;
         if (j == different) {
-            h[different] = h[i]; /* h[0 .. different): the first of each, in front of what is still to be read */
+            h[different] = h[i]; /* h[0 .. different): the first of each distinct row; different <= i */
             times[different++] = 0;
         }
         copy[h[i].row] = times[j]++;
@@ -39,7 +40,8 @@ static int64_t count(uint32_t *copy, uint32_t *times, struct hashed *h, const fl
     return different;
 }
 
-static int64_t left(const uint32_t *times, int64_t different, int64_t most)
+/* Rows kept under a cap on copies. */
+static int64_t kept_rows(const uint32_t *times, int64_t different, int64_t most)
 {
     int64_t rows = 0;
     for (int64_t j = 0; j < different; j++) rows += times[j] < most ? times[j] : most;
@@ -62,10 +64,10 @@ enum mode_status mode_equal_rows_cap(struct mode_equal_rows *out, float *x, int6
     int64_t centres = k < out->different ? k : out->different, fits = 1, high = 1;
     for (int64_t j = 0; j < out->different; j++) high = times[j] > high ? times[j] : high;
     if (high * centres <= n) goto out; /* none is too frequent */
-    /* what a cap leaves grows by ever less, what it asks for evenly: those that fit are 1 .. most */
+    /* kept_rows(cap) is concave in cap and cap * centres linear, so the caps that fit are 1 .. most: bisection */
     for (high--; fits < high;) {
         int64_t middle = (fits + high + 1) / 2;
-        if (middle * centres <= left(times, out->different, middle))
+        if (middle * centres <= kept_rows(times, out->different, middle))
             fits = middle;
         else
             high = middle - 1;

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* k different rows, drawn without replacement. Rows equal to one already taken are passed over as long as
- * there are others, so that duplicate captions do not start two centres at one place. */
-static enum mode_status draw_start(float *centres, const float *x, int64_t n, int d, const struct mode_kmeans_params *p,
-                                   struct mode_error *err)
+/* k random rows without replacement. Duplicates of a chosen row are used only if there are fewer than k distinct rows:
+ * duplicate captions must not give two equal initial centres. */
+static enum mode_status initial_centres(float *centres, const float *x, int64_t n, int d,
+                                        const struct mode_kmeans_params *p, struct mode_error *err)
 {
     size_t row_bytes = (size_t)d * sizeof *x;
     uint32_t *order = malloc((size_t)n * sizeof *order);
@@ -29,7 +29,7 @@ static enum mode_status draw_start(float *centres, const float *x, int64_t n, in
         else
             memcpy(centres + (int64_t)have++ * d, row, row_bytes);
     }
-    for (int64_t i = 0; have < p->k; i++) /* fewer different rows than centres */
+    for (int64_t i = 0; have < p->k; i++) /* fewer distinct rows than centres */
         memcpy(centres + (int64_t)have++ * d, x + (int64_t)order[i] * d, row_bytes);
     free(order);
     return MODE_OK;
@@ -75,8 +75,8 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
         (st = mode_backend_alloc(be, &members, (size_t)n * sizeof(int32_t), err)))
         goto out;
     if ((st = mode_balanced_open(&balanced, n, p->k, d, &bp, err))) goto out;
-    if ((st = draw_start(centres, x, n, d, p, err))) goto out;
-    if (mode_backend_is_device(be)) { /* every round reads all rows */
+    if ((st = initial_centres(centres, x, n, d, p, err))) goto out;
+    if (mode_backend_is_device(be)) { /* every iteration reads all rows */
         size_t bytes = (size_t)n * (size_t)d * sizeof *x;
         if ((st = mode_backend_alloc(be, &placed, bytes, err))) goto out;
         host = x;
@@ -91,7 +91,7 @@ enum mode_status mode_kmeans_train(float *centres, int32_t *id, struct mode_kmea
             st = MODE_FAIL(err, MODE_E_STOPPED, "k-means: stopped after %d iterations", it);
             goto out;
         }
-        /* prices help while centres hardly move; one that is too high makes all others rise to it */
+        /* prices are a warm start only while centres hardly move: if one is too high, all others must rise to it */
         if (!(fell < 0.01 * before)) memset(price, 0, (size_t)p->k * sizeof *price);
         mode_balanced_assign(balanced, id, price, &bs, &cost);
         mode_kmeans_move(be, centres, id, x, n, d, p->k, first, members, p->metric == MODE_METRIC_COSINE);

@@ -8,16 +8,16 @@
 #include <sys/mman.h>
 
 enum {
-    ITEM_ROWS = 64, /* lists in an item of work                            */
-    LEAST_ROWS = 8  /* fewer may be measured in another way, to other bits */
+    ITEM_ROWS = 64, /* lists of an item of work                                          */
+    LEAST_ROWS = 8  /* backends may use another kernel, with other rounding, below this  */
 };
 
-/* At l->price. */
+/* Build the list of a row at l->price. */
 static void pick(struct mode__lists *l, int64_t row, const float *cost, int thread)
 {
     float dearest = mode__cheapest(l->list + row * l->length, l->length, cost, l->price, l->k,
                                    l->room + (size_t)thread * mode__cheapest_room(l->k));
-    /* a sum in float is off by 2^-23 of itself at most, half of it the price's */
+    /* relative error of an f32 sum of a cost and a rounded price: at most 2^-23 */
     l->limit[row] = l->length == l->k ? INFINITY : dearest * (1 - 0x1p-21f);
 }
 
@@ -90,7 +90,7 @@ void mode__lists_again(struct mode__lists *l, const double *price, const int32_t
     }
 }
 
-/* Large pages where there are: costs that are kept are written once, and page faults took as long as that. */
+/* Huge pages if available: stored costs are written once, and page faults took as long as the writes. */
 static void *pages(size_t bytes)
 {
     const size_t page = (size_t)2 << 20, size = (bytes + page - 1) / page * page;

@@ -5,13 +5,13 @@
 
 #include <stdlib.h>
 
-/* Of products at a time: with their rows, which are three quarters as many numbers at a width of 768, and those in
- * fp16, they are to stay in a GPU's second cache (50 MB). */
+/* Scratch for the dot products of a batch of rows: with the rows themselves (three quarters as many values at k = 1024
+ * and d = 768) and their fp16 copy it should stay in a GPU's L2 cache (50 MB). */
 enum { WORK_BYTES = 16 << 20, MIN_ROWS = 128 };
 
 struct mode_nearest {
-    struct mode_backend *be, *own; /* own: NULL where be is the caller's */
-    struct mode_tensor x, ready;   /* ready.data: NULL where nothing was made ready */
+    struct mode_backend *be, *own; /* own: NULL if be is the caller's */
+    struct mode_tensor x, ready;   /* ready.data: NULL without mode_nearest_ready */
     void *work;
     int64_t work_floats;
 };

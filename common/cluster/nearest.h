@@ -1,7 +1,7 @@
-/* nearest.h - the nearest centre of every row, exactly, on any backend (mode_nearest_rows of nn/ops.h).
+/* nearest.h - exact nearest centre of every row, on any backend (mode_nearest_rows of nn/ops.h).
  *
- * The answer is that of a plain loop in double precision: it does not depend on how rows were cut into shards, nor on
- * where it was computed. Ties go to the lower id.
+ * The result is that of a plain f64 loop: it does not depend on how rows are split into shards, nor on the backend.
+ * Ties go to the lower id.
  *
  *     st = mode_nearest_open(&a, be, x, n, d, k, err);          // the same rows, again and again
  *     if (!st) mode_nearest_again(a, id, NULL, MODE_METRIC_EUCLIDEAN, c, k);
@@ -14,13 +14,13 @@
 #include "cluster/centres.h"
 #include "nn/backend.h"
 
-/* id [n] in [0, k); distance [n] (may be NULL): euclidean: L2 (not squared); cosine: 1 - x.c.
- * x [n, d], c [k, d]; cosine: both unit rows. be: NULL = the processor. Errors: MODE_E_MEMORY. */
+/* id [n] i32 in [0, k); distance [n] f32 (may be NULL): euclidean: L2 (not squared); cosine: 1 - x.c.
+ * x [n, d], c [k, d] f32; cosine: both unit rows. Host or backend memory. be: NULL = "cpu". Errors: MODE_E_MEMORY. */
 enum mode_status mode_nearest(struct mode_backend *be, int32_t *id, float *distance, enum mode_metric metric,
                               const float *x, int64_t n, const float *c, int k, int d, struct mode_error *err);
 
-/* For rows that are assigned more than once, to at most k centres at a time; scratch is taken once. A GPU keeps half as
- * much again as the rows take (mode_nearest_ready), where it has room. x is borrowed and must stay as it is.
+/* For rows that are assigned repeatedly, to at most k centres at a time; scratch is allocated once. A GPU also stores
+ * an fp16 copy of the rows (mode_nearest_ready) if it has the memory. x is borrowed and must not change.
  * MODE_E_MEMORY. */
 struct mode_nearest;
 enum mode_status mode_nearest_open(struct mode_nearest **a, struct mode_backend *be, const float *x, int64_t n, int d,

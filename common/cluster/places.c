@@ -3,7 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Of equal bids the later row's is below: who comes with what others have already paid gets nothing, at no cost. */
+/* Ties go to the lower row: a bid that equals the lowest accepted one, from a later row, is rejected and displaces
+ * nobody. */
 static bool below(struct mode__bid a, struct mode__bid b)
 {
     return a.level < b.level || (a.level == b.level && a.who > b.who);
@@ -23,7 +24,7 @@ static void sift_down(struct mode__bid *h, int64_t size, int64_t at)
     h[at] = moved;
 }
 
-/* Every node of the tournament holds the centre of its half whose seat is cheaper, ties to the lower id. */
+/* An inner node of the tournament tree holds the centre of its subtree with the lowest seat[], ties to the lower id. */
 static int32_t winner(const struct mode__places *p, int at)
 {
     int32_t left = p->tree[2 * at], right = p->tree[2 * at + 1];
@@ -33,13 +34,13 @@ static int32_t winner(const struct mode__places *p, int at)
 
 void mode__seat_changed(struct mode__places *p, int k)
 {
-    if (!p->imaginary) return;
+    if (!p->dummies) return;
     for (int at = (p->leaves + k) / 2; at >= 1; at /= 2) p->tree[at] = winner(p, at);
 }
 
 void mode__seats_changed(struct mode__places *p)
 {
-    if (!p->imaginary) return;
+    if (!p->dummies) return;
     for (int at = p->leaves - 1; at >= 1; at--) p->tree[at] = winner(p, at);
 }
 
@@ -48,7 +49,7 @@ int mode__seats_best(const struct mode__places *p, double *best, double *next)
     int k = p->tree[1];
     *best = p->seat[k];
     *next = INFINITY;
-    for (int at = p->leaves + k; at > 1; at /= 2) { /* the runner-up lost to k somewhere on k's way up */
+    for (int at = p->leaves + k; at > 1; at /= 2) { /* the second best lost to k at some node on k's path to the root */
         int32_t rival = p->tree[at ^ 1];
         if (rival >= 0 && p->seat[rival] < *next) *next = p->seat[rival];
     }
@@ -58,9 +59,9 @@ int mode__seats_best(const struct mode__places *p, double *best, double *next)
 int32_t mode__places_put(struct mode__places *p, int k, struct mode__bid b)
 {
     struct mode__bid *h = p->bid + k * p->cap;
-    const bool imaginary = b.who >= p->n;
+    const bool dummy = b.who >= p->n;
     int32_t loser = -1;
-    if (imaginary && p->held[k]) { /* takes the one seat from its holder */
+    if (dummy && p->held[k]) { /* a centre holds at most one dummy: this one displaces it */
         int64_t at = 0;
         while (h[at].who < p->n) at++;
         loser = h[at].who;
@@ -76,7 +77,7 @@ int32_t mode__places_put(struct mode__places *p, int k, struct mode__bid b)
         h[0] = b;
         sift_down(h, p->cap, 0);
     }
-    if (imaginary) {
+    if (dummy) {
         p->held[k] = 1;
         p->seat[k] = b.level;
     }
@@ -97,7 +98,7 @@ void mode__places_empty(struct mode__places *p)
 
 bool mode__places_open(struct mode__places *p, int64_t n, int k)
 {
-    *p = (struct mode__places){.n = n, .k = k, .cap = (n + k - 1) / k, .imaginary = n % k ? k - n % k : 0, .leaves = 1};
+    *p = (struct mode__places){.n = n, .k = k, .cap = (n + k - 1) / k, .dummies = n % k ? k - n % k : 0, .leaves = 1};
     while (p->leaves < k) p->leaves *= 2;
     p->bid = malloc((size_t)k * (size_t)p->cap * sizeof *p->bid);
     p->size = calloc((size_t)k, sizeof *p->size);

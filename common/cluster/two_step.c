@@ -15,8 +15,8 @@ static void add_level(struct mode_str *s, const char *name, int64_t rows, int k,
                     t->first_objective, t->iterations);
 }
 
-/* live[j]: how many rows lie nearest to fine centre j, by the rule of assignment; returns how many centres have any.
- * id [n] and distance [n] are scratch. */
+/* live[j]: number of rows whose nearest fine centre is j; n_live: centres with any. id [n] and distance [n] (may be
+ * NULL) receive the assignment. */
 static enum mode_status count_nearest(int64_t *live, int *n_live, int32_t *id, float *distance, const float *x,
                                       int64_t n, const struct mode_centres *c, struct mode_backend *be,
                                       struct mode_error *err)
@@ -29,8 +29,8 @@ static enum mode_status count_nearest(int64_t *live, int *n_live, int32_t *id, f
     return MODE_OK;
 }
 
-/* As long as fewer centres than groups are nearest to any row: one that is not moves to the row farthest from all
- * centres. Each move puts a centre on a row of its own, which it keeps, so n moves are enough where n rows differ. */
+/* While fewer fine centres are live than there are groups, move a dead one to the row farthest from all centres. Each
+ * move puts a centre on a distinct row, which stays its own, so c->n moves suffice if c->n rows are distinct. */
 static enum mode_status reseed(struct mode_centres *c, int64_t *live, int *n_live, int32_t *id, const float *x,
                                int64_t n, struct mode_backend *be, struct mode_error *err)
 {
@@ -54,8 +54,8 @@ static enum mode_status reseed(struct mode_centres *c, int64_t *live, int *n_liv
     return st;
 }
 
-/* The coarse step once more, over the fine centres that rows lie nearest to; the others go with the nearest of these.
- * So every group has such a centre, and no expert stays without pairs. */
+/* Repeat the coarse step over the live fine centres; every other joins the group of its nearest live one. So every
+ * group has a live centre, and no expert is without pairs. */
 static enum mode_status group_live(struct mode_centres *c, struct mode_kmeans_stats *stats, const int64_t *live,
                                    int n_live, const struct mode_kmeans_params *kp, struct mode_error *err)
 {

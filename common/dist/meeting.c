@@ -21,13 +21,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { SLICE_MS = 50, HELLO_S = 5, TURN_S = 5 };
+enum { SLICE_MS = 50 /* of polling */, HELLO_S = 5 /* timeout of a hello */, TURN_S = 5 /* of the folder's lock */ };
 
 static const char MAGIC[8] = "MODEmeet";
 
 struct hello {
     char magic[8];
-    uint8_t secret[MODE_MEETING_SECRET]; /* zeros: there is none */
+    uint8_t secret[MODE_MEETING_SECRET]; /* zeros: none */
     int32_t rank, size;
 };
 
@@ -113,7 +113,7 @@ static int new_socket(const struct place *p)
     return socket(p->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
-/* A machine that vanishes says nothing: the kernel asks it. */
+/* TCP keepalive detects a machine that disappears without closing its connections. */
 static void keep_alive(int fd, const struct place *p)
 {
     int on = 1, idle = 10, every = 5, count = 3;
@@ -125,7 +125,7 @@ static void keep_alive(int fd, const struct place *p)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-/* Does somebody listen there? Who has more connections than he takes does, too. */
+/* Does a process listen there? EAGAIN: yes, its backlog is full. */
 static bool is_alive(const struct place *p)
 {
     int fd = socket(p->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -134,10 +134,10 @@ static bool is_alive(const struct place *p)
     return yes;
 }
 
-/* A socket file has its name before anybody listens there, and nobody answers then, as at one that was left. So those
- * who begin to listen in a folder do it one after another: a file at which nobody answers is one that was left. -1: the
- * folder cannot be locked, or somebody keeps it locked for other ends. */
-static int take_turn(const char *path)
+/* Between bind and listen a socket file refuses connections, exactly as a stale one does. So a lock on the folder
+ * serialises bind and listen in it: then a file that refuses connections is stale. Returns the lock's descriptor; -1:
+ * the folder cannot be locked, or another program keeps it locked. */
+static int lock_folder(const char *path)
 {
     char *folder = mode_path_folder(path);
     const double until = mode_clock_s() + TURN_S;
@@ -160,29 +160,29 @@ static enum mode_status listen_at(int *fd, struct mode_meeting *m, const struct 
     int on = 1, rc;
     *fd = new_socket(p);
     if (*fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket to be had: %s", strerror(errno));
-    const int turn = p->is_path ? take_turn(o->place) : -1;
+    const int lock = p->is_path ? lock_folder(o->place) : -1;
     if (!p->is_path) (void)setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     mode_t mask = umask(0177);
     rc = bind(*fd, (const struct sockaddr *)&p->addr, p->len);
     if (rc && errno == EADDRINUSE && p->is_path) {
-        struct stat st; /* perhaps left by a process that was killed */
+        struct stat st; /* perhaps the stale socket of a killed process */
         if (!is_alive(p) && stat(o->place, &st) == 0 && S_ISSOCK(st.st_mode) && unlink(o->place) == 0)
             rc = bind(*fd, (const struct sockaddr *)&p->addr, p->len);
         else
             errno = EADDRINUSE;
     }
     if (!rc && p->is_path) m->path = mode_xstrdup(o->place);
-    if (!rc) rc = listen(*fd, MODE_RANKS_MAX); /* of two with one port, only one can */
+    if (!rc) rc = listen(*fd, MODE_RANKS_MAX); /* SO_REUSEADDR lets two bind a port; only one can listen */
     int why = errno;
     umask(mask);
-    if (turn >= 0) close(turn);
+    if (lock >= 0) close(lock);
     if (rc)
         return MODE_FAIL(err, MODE_E_CREATE, "process 0 cannot listen at %s: %s%s", o->place, strerror(why),
                          why == EADDRINUSE ? ". HINT: another training may be meeting there" : "");
     return MODE_OK;
 }
 
-/* Wait for something to read, or the end of patience. */
+/* Wait until fd is readable, or until the deadline (*ready false). */
 static enum mode_status wait_readable(int fd, double until, const struct mode_meeting_options *o, bool *ready,
                                       struct mode_error *err)
 {
@@ -203,7 +203,7 @@ static void answer(int fd, enum mode_status status, const char *text)
     (void)send_all(fd, &a, sizeof a);
 }
 
-/* In a time that tells nothing of the bytes. */
+/* Constant-time comparison. */
 static bool same_secret(const uint8_t *a, const uint8_t *b)
 {
     unsigned differ = 0;
@@ -211,7 +211,7 @@ static bool same_secret(const uint8_t *a, const uint8_t *b)
     return !differ;
 }
 
-/* A hello within HELLO_S, however slowly its bytes come; false: it did not come. */
+/* Receive a hello. HELLO_S limits the whole of it, however slowly its bytes arrive; *heard false: timeout or closed. */
 static enum mode_status hear(struct hello *h, int fd, const struct mode_meeting_options *o, bool *heard,
                              struct mode_error *err)
 {
@@ -230,7 +230,8 @@ static enum mode_status hear(struct hello *h, int fd, const struct mode_meeting_
     return MODE_OK;
 }
 
-/* Who has connected? Strangers are sent away without a word; one of ours who does not fit is an error for all. */
+/* The handshake with a new connection. Connections without magic or secret are dropped silently; a process of ours that
+ * does not match is an error for the whole group. */
 static enum mode_status welcome(struct mode_meeting *m, int fd, const struct mode_meeting_options *o,
                                 struct mode_error *err)
 {
@@ -257,7 +258,7 @@ static enum mode_status welcome(struct mode_meeting *m, int fd, const struct mod
     return st;
 }
 
-static enum mode_status gather_all(struct mode_meeting *m, const struct place *p, const struct mode_meeting_options *o,
+static enum mode_status accept_all(struct mode_meeting *m, const struct place *p, const struct mode_meeting_options *o,
                                    struct mode_error *err)
 {
     double until = mode_clock_s() + o->timeout_s;
@@ -278,15 +279,15 @@ static enum mode_status gather_all(struct mode_meeting *m, const struct place *p
         here = 1;
         for (int r = 1; r < m->size; r++) here += m->fd[r] >= 0;
     }
-    if (m->path) unlink(m->path); /* while somebody answers there: it is nobody else's yet */
+    if (m->path) unlink(m->path); /* before closing the listener: while it answers, no other process takes the path */
     if (listener >= 0) close(listener);
     for (int r = 1; r < m->size; r++)
         if (m->fd[r] >= 0) answer(m->fd[r], st, st ? "process 0 gave up the meeting: see its message" : "");
     return st;
 }
 
-static enum mode_status go_there(struct mode_meeting *m, const struct place *p, const struct mode_meeting_options *o,
-                                 struct mode_error *err)
+static enum mode_status connect_to_rank_0(struct mode_meeting *m, const struct place *p,
+                                          const struct mode_meeting_options *o, struct mode_error *err)
 {
     double until = mode_clock_s() + o->timeout_s;
     struct hello h = {.rank = o->rank, .size = o->size};
@@ -301,7 +302,7 @@ static enum mode_status go_there(struct mode_meeting *m, const struct place *p, 
         if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket to be had: %s", strerror(errno));
         if (connect(fd, (const struct sockaddr *)&p->addr, p->len) == 0) {
             keep_alive(fd, p);
-            if (!send_all(fd, &h, sizeof h)) goto again; /* not ours: somebody else's port, or one that just closed */
+            if (!send_all(fd, &h, sizeof h)) goto again; /* not rank 0: another program's port, or one just closed */
             enum mode_status st = wait_readable(fd, until, o, &ready, err);
             if (st) return st;
             if (ready && recv_all(fd, &a, sizeof a)) break;
@@ -334,7 +335,7 @@ enum mode_status mode_meeting_open(struct mode_meeting **m, const struct mode_me
     x->size = o->size;
     x->fd = mode_xmalloc((size_t)o->size * sizeof *x->fd);
     for (int r = 0; r < o->size; r++) x->fd[r] = -1;
-    st = o->rank == 0 ? gather_all(x, &place, o, err) : go_there(x, &place, o, err);
+    st = o->rank == 0 ? accept_all(x, &place, o, err) : connect_to_rank_0(x, &place, o, err);
     if (st) mode_meeting_close(m);
     return st;
 }

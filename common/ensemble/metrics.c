@@ -42,7 +42,7 @@ int64_t mode_score_rank(const float *v, int64_t n, int64_t stride, int64_t of)
 }
 
 struct margin {
-    double score;
+    double score; /* score[1] - score[0] */
     int64_t image;
     bool positive;
 };
@@ -75,7 +75,7 @@ bool mode_auc_placements(double *placement, const float *scores, const int32_t *
     return both;
 }
 
-/* Probability that a positive scores above a negative, ties counting half. */
+/* The probability that a positive's margin exceeds a negative's, ties counting half. */
 static double roc_auc(const float *scores, const int32_t *target, int64_t n)
 {
     double *placement = mode_xmalloc((size_t)n * sizeof *placement), sum = 0;
@@ -176,7 +176,7 @@ struct recall_job {
     const float *scores;
     const int32_t *image_of_text;
     int64_t n, c;
-    int64_t *best; /* per query: rank of its best positive; -1 when it has none */
+    int64_t *best; /* per query: rank of its best positive; -1: none */
 };
 
 static void rank_image(void *ctx, int64_t text, int thread)
@@ -192,7 +192,7 @@ static void rank_text(void *ctx, int64_t image, int thread)
     const float *row = j->scores + image * j->c;
     int64_t best = -1;
     (void)thread;
-    for (int64_t t = 0; t < j->c; t++) /* the best positive; of equal ones the first */
+    for (int64_t t = 0; t < j->c; t++) /* the best positive, ties to the first */
         if (j->image_of_text[t] == image && (best < 0 || row[t] > row[best])) best = t;
     j->best[image] = best < 0 ? -1 : mode_score_rank(row, j->c, 1, best);
 }

@@ -24,8 +24,8 @@ const char *mode_measure_name(enum mode_measure measure)
     return names[measure];
 }
 
-/* The letters and digits of a task's name, small, without where it is from ("wds", "vtab") and which part it is
- * ("test"). buf holds 64 bytes; longer names are none of those we look for. */
+/* A task's name normalised: letters and digits in lower case, without collection ("wds", "vtab") and split ("test").
+ * buf holds 64 bytes; longer names are truncated, as no known name is that long. */
 static const char *bare_name(char *buf, const char *task)
 {
     static const char *const before[] = {"wds", "vtab"};
@@ -95,7 +95,7 @@ static int64_t best_in_row(const float *row, int64_t n)
     return best;
 }
 
-/* The samples are the positives, class by class; the classes are the strata. */
+/* Samples are the positives, class by class; classes are the strata. */
 static void make_precisions(struct mode_outcome *o, const float *scores, const int32_t *target, int64_t rows,
                             int64_t cols)
 {
@@ -115,7 +115,7 @@ static void make_precisions(struct mode_outcome *o, const float *scores, const i
     free(precision);
 }
 
-/* The strata are the positives and the negatives. */
+/* Strata are the positives and the negatives. */
 static void make_placements(struct mode_outcome *o, const float *scores, const int32_t *target, int64_t rows)
 {
     *o = (struct mode_outcome){.n = rows, .n_strata = 2, .is_area = true};
@@ -160,7 +160,7 @@ void mode_outcome_make(struct mode_outcome *o, enum mode_measure measure, const 
         int64_t best = best_in_row(scores + r * cols, cols);
         o->value[r] = measure == MODE_MEASURE_TEXT_RECALL_1 ? truth[best] == r : truth[r] == best;
     }
-    if (measure == MODE_MEASURE_MEAN_PER_CLASS) { /* strata: the classes that occur, numbered afresh */
+    if (measure == MODE_MEASURE_MEAN_PER_CLASS) { /* strata: the classes that occur, renumbered */
         int32_t *number = mode_xmalloc((size_t)cols * sizeof *number);
         o->stratum = mode_xmalloc(((size_t)rows + 1) * sizeof *o->stratum);
         for (int64_t c = 0; c < cols; c++) number[c] = -1;
@@ -180,12 +180,12 @@ void mode_outcome_clear(struct mode_outcome *o)
     *o = (struct mode_outcome){0};
 }
 
-/* Mean over strata of the strata's means of a - b (b may be NULL), with the error of a stratified sample. */
+/* Mean over strata of the strata's means of a - b (b may be NULL), with the standard error of a stratified sample. */
 static double stratified(const struct mode_outcome *a, const struct mode_outcome *b, double *error)
 {
     double *sum = mode_xcalloc((size_t)a->n_strata * 3 + 3, sizeof *sum), *square = sum + a->n_strata,
            *count = square + a->n_strata, mean = 0, var = 0,
-           share = a->is_area ? 1 : 1.0 / a->n_strata; /* of a stratum's error in that of the mean */
+           share = a->is_area ? 1 : 1.0 / a->n_strata; /* weight of a stratum's error in that of the mean */
     for (int64_t i = 0; i < a->n; i++) {
         double v = a->value[i] - (b ? b->value[i] : 0);
         int s = a->stratum ? a->stratum[i] : 0;
@@ -197,8 +197,7 @@ static double stratified(const struct mode_outcome *a, const struct mode_outcome
         if (count[s] <= 0) continue;
         double m = sum[s] / count[s], spread = square[s] / count[s] - m * m;
         mean += m / a->n_strata;
-        /* n - 1 where there is more than one; a class of one sample says nothing of its spread: take the most
-         */
+        /* unbiased variance; for a stratum of one sample, the largest possible one */
         spread = count[s] > 1 ? spread * count[s] / (count[s] - 1) : b ? 1 : 0.25;
         var += (spread > 0 ? spread : 0) / count[s] * share * share;
     }
@@ -218,7 +217,7 @@ double mode_outcome_difference(const struct mode_outcome *a, const struct mode_o
     return stratified(a, b, error);
 }
 
-/* Expected average precision of a random order of n images, p of them positive. A positive at rank i has i - 1 others
+/* Expected average precision of a random ranking of n images, p of them positive. A positive at rank i has i - 1 images
  * before it, of which (p - 1) / (n - 1) are positive on average: the mean over i of (1 + (i - 1)(p - 1)/(n - 1)) / i.
  */
 static double random_precision(double p, int64_t n)

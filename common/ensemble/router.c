@@ -85,7 +85,7 @@ enum mode_status mode_near_open(struct mode_near *near, const struct mode_centre
     near->coarse_distance = malloc(count * sizeof *near->coarse_distance);
     if (!near->fine_id || !near->expert || !near->coarse_id || !near->distance || !near->coarse_distance)
         return MODE_FAIL(err, MODE_E_MEMORY, "router: no memory for %d words", k);
-    /* also for cosine centres: their rows are unit, so L2 orders them alike */
+    /* also for cosine centres: for unit rows L2 gives the same order */
     if ((st = mode_nearest(NULL, near->fine_id, near->distance, MODE_METRIC_EUCLIDEAN, words, k, c->fine, c->m, c->d,
                            err)) ||
         (st = mode_nearest(NULL, near->coarse_id, near->coarse_distance, MODE_METRIC_EUCLIDEAN, words, k, c->coarse,
@@ -125,7 +125,7 @@ static int by_expert_and_value(const void *a, const void *b)
     return (x->value > y->value) - (x->value < y->value);
 }
 
-/* Per expert sums, added in the order of size: the order of words must not show in the last bit. */
+/* Sums per expert, added in sorted order: sums must be bit-identical for any order of the words. */
 static void add_terms(double *sum, int n, struct term *t, int k)
 {
     qsort(t, (size_t)k, sizeof *t, by_expert_and_value);
@@ -133,7 +133,7 @@ static void add_terms(double *sum, int n, struct term *t, int k)
     for (int i = 0; i < k; i++) sum[t[i].expert] += t[i].value;
 }
 
-/* Weights of the task made of words first .. first+k-1. single: one word as a task of its own. */
+/* Weights of the task whose words are first .. first+k-1. single: the task is one retrieval query. t [k]: scratch. */
 static void route(double *w, const struct mode_near *near, int first, int k, bool single, enum mode_router router,
                   const struct mode_router_params *p, struct term *t)
 {

@@ -27,7 +27,7 @@ struct search {
     struct mode_chosen *out;
 };
 
-/* The centres of a word that follow its nearest, in their order: the list is kept sorted while they are looked at. */
+/* The next nearest centres of a word after the first, by insertion into a sorted list; in f64, ties to the lower id. */
 static void one_word(void *ctx, int64_t word, int thread)
 {
     const struct search *q = ctx;
@@ -79,7 +79,7 @@ enum mode_status mode_selection_add(struct mode_selection *s, struct mode_chosen
         st = MODE_FAIL(err, MODE_E_MEMORY, "selection: no memory for %d words", k);
         goto out;
     }
-    /* also for cosine centres, as the routers: their rows are unit, so L2 orders them alike */
+    /* also for cosine centres, as the routers do: for unit rows L2 gives the same order */
     if ((st = mode_nearest(NULL, first, distance, MODE_METRIC_EUCLIDEAN, words, k, c->fine, c->m, c->d, err))) goto out;
     struct search q = {c, words, first, &all};
     if (all.nearest > 1)

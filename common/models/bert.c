@@ -1,9 +1,9 @@
-/* BERT, forward.
+/* BERT: loading, and texts to batches. The forward pass is bert_forward.c.
  *
- * DESIGN: weights live in one block, query, key and value of a layer fused into one [3D, D] matrix; the one token
- * type a sentence has is folded into the position table. On a bf16 backend what products read is rounded once, when it
- * is loaded. A window of texts is tokenized in parallel, sorted by
- * (length, place) and cut into batches by a fixed rule, so the same texts always meet in the same batches. */
+ * DESIGN: weights live in one block, query, key and value of a layer fused into one [3D, D] matrix. A single sentence
+ * has token type 0 throughout, so that embedding is folded into the position table. On a bf16 backend GEMM operands are
+ * rounded once, at load. A window of texts is tokenized in parallel, sorted by (length, index) and cut into batches by
+ * a fixed rule, so the same texts always share a batch. */
 #include "models/bert_impl.h"
 
 #include "base/file.h"
@@ -27,11 +27,11 @@ enum { WINDOW = 8192, TOKENIZE_BLOCK = 64, DEVICE_BATCH = 16, DEVICE_WINDOW = 4 
 struct loader {
     struct mode_text_encoder *enc;
     struct mode_weights file;
-    struct mode_mirror mirror; /* of the tensor that is loaded now */
+    struct mode_mirror mirror; /* of the tensor being loaded */
     const char *path, *prefix; /* prefix: "" or "bert." */
 };
 
-/* Tensor <prefix><name> of shape [rows, cols] (cols 0: [rows]) to `to`, memory of the host. */
+/* Tensor <prefix><name> of shape [rows, cols] (cols 0: [rows]) to `to`, host memory, as f32. */
 static enum mode_status read_tensor(struct loader *l, float *to, const char *name, int64_t rows, int64_t cols,
                                     struct mode_error *err)
 {
@@ -57,7 +57,7 @@ static enum mode_status read_tensor(struct loader *l, float *to, const char *nam
     return MODE_OK;
 }
 
-/* The same to `to`, memory of the backend. */
+/* The same, to backend memory. */
 static enum mode_status copy_tensor(struct loader *l, float *to, const char *name, int64_t rows, int64_t cols,
                                     struct mode_error *err)
 {
@@ -149,7 +149,7 @@ static enum mode_status load_embeddings(struct loader *l, struct mode_error *err
     return st;
 }
 
-/* Let t point to a rounded copy of itself at *to. */
+/* Make t a bf16 copy of itself at *to. */
 static void round_tensor(struct mode_backend *be, struct mode_tensor *t, uint16_t **to)
 {
     struct mode_tensor rounded = *t;
@@ -194,11 +194,11 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
                        name, c->layers);
         goto out;
     }
-    /* every size is capped by config.json's checks: no product below can overflow */
+    /* config.json's checks cap every size: no multiplication below can overflow */
     enc->n_weights = (size_t)((c->vocab + c->positions + 2) * d +
                               c->layers * (4 * d * d + 9 * d + 2 * d * c->inner + c->inner) +
                               (has_pooler ? d * d + d : 0));
-    if (enc->n_weights > l.file.bytes) { /* no dtype takes less than two bytes, and all of it must be in the file */
+    if (enc->n_weights > l.file.bytes) { /* every accepted dtype takes at least two bytes */
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes cannot hold the %zu weights config.json speaks of", path,
                        l.file.bytes, enc->n_weights);
         goto out;
@@ -293,7 +293,7 @@ static int by_length(const void *a, const void *b)
     return x->length != y->length ? (x->length < y->length ? -1 : 1) : x->index < y->index ? -1 : 1;
 }
 
-/* Fill the slot with sequences from *at on, as many as the budget of tokens takes. */
+/* Fill the slot with sequences from *at on, up to the budget of tokens. */
 static void next_batch(struct bert_slot *s, int64_t budget, const struct window *w, size_t *at)
 {
     s->first = *at;
@@ -310,7 +310,7 @@ static void next_batch(struct bert_slot *s, int64_t budget, const struct window 
     }
 }
 
-/* What became of the slot's batch, to its texts' places in out; how many these were. */
+/* Wait for the slot's batch and scatter its rows to the texts' places in out. Returns the number of texts. */
 static size_t finish(struct bert_slot *s, float *out, const struct window *w)
 {
     size_t n = (size_t)s->n, d = (size_t)w->enc->c.width;
@@ -343,8 +343,8 @@ static enum mode_status encode_window(struct mode_text_encoder *enc, struct bert
     return st;
 }
 
-/* Tokens of a batch. The host's processor wants what its caches hold; a GPU enough for all of its multiprocessors, as
- * long as it is no more than half of its memory. */
+/* Tokens of a batch: on a CPU few enough that activations stay in its caches; on a GPU enough to occupy all SMs, in at
+ * most half of the free memory. */
 static size_t batch_tokens(const struct mode_text_encoder *enc)
 {
     size_t n = MODE_TEXT_BATCH_TOKENS, left, total;

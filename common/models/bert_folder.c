@@ -19,7 +19,7 @@ const char *mode__pooling_name(enum mode__pooling p)
     return pooling_names[p];
 }
 
-/* *root is NULL when the file does not exist and that is allowed. */
+/* optional: a file that does not exist gives *root NULL and MODE_OK. The caller frees *path and decrefs *root. */
 static enum mode_status load_json(json_t **root, char **path, const char *dir, const char *name, bool optional,
                                   struct mode_error *err)
 {
@@ -49,7 +49,7 @@ static enum mode_status need_count(int64_t *out, json_t *root, const char *path,
     return MODE_OK;
 }
 
-/* A member which, when it is there, must hold this text. */
+/* An optional key that must hold this text if it is present. */
 static enum mode_status only(json_t *root, const char *path, const char *key, const char *want, struct mode_error *err)
 {
     json_t *v = json_object_get(root, key);
@@ -133,7 +133,7 @@ bool mode_text_encoder_knows_pooling(const char *pooling)
     return pooling_of_name(&p, pooling);
 }
 
-/* A folder whose vectors pass through more than pooling must not be taken for one without. */
+/* A sentence-transformers model with further modules (Dense ...) would give other vectors than ours: refuse it. */
 static enum mode_status check_modules(const char *dir, struct mode_error *err)
 {
     static const char *const known[] = {"Transformer", "Pooling", "Normalize"};
@@ -237,7 +237,7 @@ char *mode__bert_weights(const char *dir)
 enum mode_status mode__bert_identity(char id[MODE_ENCODER_ID], const char *dir, enum mode__pooling p, int max_tokens,
                                      struct mode_error *err)
 {
-    /* tokenizer.json says everything; only without it do the other two count */
+    /* tokenizer.json is complete by itself; the other two files matter only without it */
     static const char *const names[] = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"};
     struct mode_str all = {0};
     bool whole = false;

@@ -1,4 +1,4 @@
-/* One batch of packed sequences through BERT. */
+/* The forward pass of BERT over one batch of packed sequences. */
 #include "base/str.h"
 #include "models/bert_impl.h"
 #include "nn/ops.h"
@@ -16,10 +16,10 @@ static size_t padded(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-/* mode_backend_alloc, or what else gives memory of a backend. */
+/* mode_backend_alloc or mode_backend_share. */
 typedef enum mode_status take_fn(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 
-/* One piece of memory for all of them. */
+/* One allocation for all parts, each aligned to 64 bytes. */
 static enum mode_status parts_alloc(void **block, struct mode_backend *be, take_fn *take, const struct part *parts,
                                     int n, struct mode_error *err)
 {
@@ -86,7 +86,7 @@ static struct mode_tensor rows_of(const struct mode_text_encoder *enc, void *dat
     return mode_tensor_2d(data, mode_backend_activations(enc->be), rows, cols);
 }
 
-/* Rows r0..r1 of a matrix, numbers r0..r1 of a vector. */
+/* Rows [r0, r1) of a matrix, elements [r0, r1) of a vector. */
 static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r1)
 {
     struct mode_tensor c = *t;
@@ -95,7 +95,7 @@ static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r
     return c;
 }
 
-/* x = LN(x + out(attended)); x = LN(x + proj(act(fc(x)))): BERT normalises after each residual. */
+/* x = LN(x + out(attended)); x = LN(x + proj(act(fc(x)))): BERT is post-norm. */
 static void finish_layer(struct mode_text_encoder *enc, struct bert_acts *a, const struct bert_layer *w,
                          struct mode_tensor *x, const struct mode_tensor *attended)
 {
@@ -121,7 +121,7 @@ static void layer_forward(struct mode_text_encoder *enc, struct bert_acts *a, co
     finish_layer(enc, a, w, x, &attended);
 }
 
-/* The last layer for the first token of every sequence only: all rows give keys and values, B rows ask. */
+/* The last layer for the first token of every sequence only: keys and values of all rows, queries of B rows. */
 static void last_layer_forward(struct mode_text_encoder *enc, struct bert_acts *a, const struct bert_layer *w,
                                struct mode_tensor *first, const struct mode_tensor *x,
                                const struct mode_tensor *offsets)

@@ -1,6 +1,6 @@
-/* bert_impl.h - inside of struct mode_text_encoder; for models/bert*.c only.
+/* bert_impl.h - struct mode_text_encoder and its activations; for models/bert*.c only.
  *
- * Letters: V ids, P places, D width, I inner width, R packed rows of a batch, B sequences. */
+ * Letters: V vocabulary, P positions, D width, I MLP width, R packed rows (tokens) of a batch, B sequences. */
 #ifndef MODE_MODELS_BERT_IMPL_H
 #define MODE_MODELS_BERT_IMPL_H
 
@@ -24,9 +24,9 @@ struct mode_text_encoder {
     int max_tokens;
     char id[MODE_ENCODER_ID];
     struct mode_tokenizer *tokenizer;
-    float *weights; /* the block all tensors below point into */
+    float *weights; /* f32, the backend's memory; all tensors below point into it */
     size_t n_weights, used;
-    uint16_t *copies; /* bf16 backend: the tensors that products read point in here instead */
+    uint16_t *copies; /* bf16 backend: GEMM operands, rounded; their tensors point in here instead */
     struct mode_tensor words, positions, ln_w, ln_b; /* [V, D], [P, D], [D], [D] */
     struct bert_layer *layers;
     struct mode_tensor pooler_w, pooler_b; /* [D, D], [D]; only when pooling needs it */
@@ -34,29 +34,29 @@ struct mode_text_encoder {
 
 enum { BERT_SLOTS = 2 };
 
-/* Activations of one batch: R packed rows, B sequences. Lists and results are of two: while a device computes one
- * batch, the host takes what became of the one before and writes the lists of the next. */
+/* Activations of one batch: R packed rows, B sequences. Lists and results are double-buffered: while a GPU computes one
+ * batch, the host copies out the results of the previous one and writes the lists of the next. */
 struct bert_acts {
     void *block;
     char *x, *y, *qkv, *attended, *hidden,
-        *first;         /* [R, D], [R, D], [R, 3D], [R, D], [R, I], [B, D]: as be stores them */
+        *first;         /* [R, D], [R, D], [R, 3D], [R, D], [R, I], [B, D]: f32 or bf16 (mode_backend_activations) */
     float *unit, *norm; /* [B, D], [B] */
-    int32_t *own;       /* 0, 1, ... B for sequences of one row */
-    int64_t rows;       /* the most that a batch has */
+    int32_t *own;       /* offsets of sequences of one row: 0, 1, ... B */
+    int64_t rows;       /* capacity: R of a batch at most */
     struct bert_slot {
-        int32_t *lists, *ids, *offsets; /* [R], [B + 1], both in lists */
+        int32_t *lists, *ids, *offsets; /* ids [R] and offsets [B + 1] lie in lists, visible to host and device */
         size_t bytes;                   /* of lists */
         struct mode_results *out;       /* [B, D] */
-        size_t first;                   /* of the sorted texts; n: none on their way */
-        int64_t n;
+        size_t first;                   /* the batch is first .. first + n of the sorted texts */
+        int64_t n;                      /* 0: no batch in flight */
     } slot[BERT_SLOTS];
 };
 
-/* bert_forward.c. rows: of a batch, and at most as many sequences. E_MEMORY; close what open left behind. */
+/* bert_forward.c. rows: capacity in tokens, which bounds the number of sequences, too. E_MEMORY; close even then. */
 enum mode_status mode__bert_acts_open(struct bert_acts *a, struct mode_backend *be, const struct mode__bert_config *c,
                                       size_t rows, struct mode_error *err);
 void mode__bert_acts_close(struct bert_acts *a, struct mode_backend *be);
-/* The ids and offsets of a slot's n sequences -> a->unit [n, D]. */
+/* Forward pass of the slot's n sequences (ids, offsets) -> a->unit [n, D]. Ops only: nothing is waited for. */
 void mode__bert_forward(struct mode_text_encoder *enc, struct bert_acts *a, const struct bert_slot *s);
 
 #endif

@@ -1,4 +1,4 @@
-/* The model as a list of parameters: made and drawn; and inference over it. No files: clip_store.c. */
+/* The model as a list of parameters, their initialisation, and inference. Files are clip_store.c's. */
 #include "models/clip.h"
 
 #include "base/parallel.h"
@@ -20,7 +20,7 @@ int64_t mode__clip_image_tokens(const struct mode_clip *clip)
     return 1 + g * g;
 }
 
-/* open_clip's rule: no decay below two dimensions nor where the name says bn, ln, bias or logit_scale. */
+/* open_clip's rule: no weight decay for fewer than two dimensions or names with bn, ln, bias or logit_scale. */
 static bool decays(const char *name, int n_dims)
 {
     return n_dims >= 2 && !strstr(name, "bn") && !strstr(name, "ln") && !strstr(name, "bias") &&
@@ -41,7 +41,7 @@ static struct mode_param *add_param(struct mode_clip *c, char *name, int n_dims,
     return p;
 }
 
-/* p is read by products: on a bf16 backend in a rounded copy. */
+/* p is a GEMM operand: on a bf16 backend GEMMs read a rounded copy of it. */
 static struct mode_param *operand(struct mode_clip *c, struct mode_param *p)
 {
     if (!c->be || mode_backend_activations(c->be) == MODE_DTYPE_F32) return p;
@@ -60,8 +60,8 @@ static struct mode_param *add_2d(struct mode_clip *c, char *name, int64_t rows, 
     return add_param(c, name, 2, (int64_t[]){rows, cols}, init, scale);
 }
 
-/* Text blocks draw their matrices from normals as CLIP's paper code does; image blocks keep PyTorch's defaults
- * (open_clip never defined one for them): Xavier for qkv, uniform in +-1/sqrt(inputs) elsewhere. */
+/* Matrices of text blocks are normal, as in OpenAI's CLIP. Image blocks have PyTorch's defaults, as open_clip defines
+ * no initialisation for them: Xavier uniform for qkv, uniform in +-1/sqrt(fan_in) elsewhere. */
 static void add_blocks(struct mode_clip *c, struct clip_tower *t, const char *prefix, bool text)
 {
     int64_t d = t->cfg.width, f = t->cfg.mlp;
@@ -91,7 +91,7 @@ static void add_blocks(struct mode_clip *c, struct clip_tower *t, const char *pr
     }
 }
 
-/* The one list: order, names, shapes, initial distributions. */
+/* The only list of parameters: order, names, shapes, initial distributions. */
 static void add_params(struct mode_clip *c)
 {
     const struct mode_clip_config *g = &c->cfg;
@@ -137,7 +137,8 @@ size_t mode__clip_block_params(const struct clip_block *b)
     return (size_t)((b->ls_2 ? b->ls_2 : b->proj_b) - b->ln_1_w) + 1;
 }
 
-/* How many blocks of its tower lie behind a parameter; more than any has: all of them, or it belongs to no tower. */
+/* Blocks that the forward pass runs from a parameter on, its own included: 0 after the last block, layers + 1 of the
+ * deeper tower before the first block and outside the towers. */
 static int64_t depth_of(const struct mode_clip *c, const struct mode_param *p)
 {
     const struct clip_tower *const towers[] = {&c->image, &c->text};
@@ -153,8 +154,8 @@ static int64_t depth_of(const struct mode_clip *c, const struct mode_param *p)
     return deepest;
 }
 
-/* The parameters in the order of their memory: what the way in reads first, which is what the way back is done with
- * last; both towers' blocks at a time (optim/sharded.h exchanges them in this order). The caller frees. */
+/* The parameters in memory order: by first use in the forward pass, so the backward pass completes gradients from the
+ * end on; blocks of the two towers interleaved (optim/sharded.h reduces buckets in this order). The caller frees. */
 static struct mode_param **by_depth(struct mode_clip *c)
 {
     struct mode_param **all = mode_xcalloc(c->n_params, sizeof(struct mode_param *));
@@ -181,7 +182,7 @@ enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be
         .cfg = c->cfg.image, .mean = c->cfg.image_mean_pool, .ln_after = c->cfg.image_ln_after_pool};
     c->text = (struct clip_tower){.cfg = c->cfg.text, .causal = c->cfg.text_causal};
     add_params(c);
-    if (!be) return MODE_OK; /* only what there is to know about the parameters */
+    if (!be) return MODE_OK; /* names and shapes only */
     enum mode_status st = mode_backend_alloc(be, &mem, (c->n_floats + MODE_FLAT_ROOM) * sizeof(float), err);
     c->values = mem;
     if (!st && c->copy_bytes) st = mode_backend_alloc(be, &c->copies, c->copy_bytes, err);
@@ -238,8 +239,8 @@ struct draw {
     int64_t cols, grid;
 };
 
-/* Fixed positions of a g x g grid: a quarter of the columns each for the sine and cosine of x and of y over
- * falling frequencies; the class token's are zero. Source: open_clip's sin_cos_2d. */
+/* Sin-cos position embedding of a g x g grid: a quarter of the columns each for sine and cosine of x and of y, over
+ * geometrically decreasing frequencies; zero for the class token. Source: open_clip's sin_cos_2d. */
 static void sincos_row(float *v, int64_t row, int64_t grid, int64_t d)
 {
     memset(v, 0, (size_t)d * sizeof *v);
@@ -338,8 +339,8 @@ void mode_clip_clamp(struct mode_clip *clip)
     mode_clamp(clip->be, &clip->logit_scale->value, 0, (float)LOGIT_SCALE_MAX);
 }
 
-/* Pictures or texts at a time. The host's processor wants what its caches hold; a GPU enough for all of its
- * multiprocessors and for few waits, as long as it is no more than a quarter of its memory. */
+/* Batch of inference: on a CPU small enough that activations stay in its caches; on a GPU large enough to occupy all
+ * SMs and to synchronise rarely, in at most a quarter of the free memory. */
 enum { HOST_BATCH = 64, DEVICE_BATCH = 1024 };
 
 static bool infer_fits(const struct mode_clip *clip, int64_t n, size_t bytes)
@@ -366,7 +367,7 @@ int64_t mode__clip_between_batch(const struct mode_clip *clip, int64_t micro)
     return micro < most ? micro : most;
 }
 
-/* Between the steps of a training the memory of its activations is free, and its scratch does for no larger batch. */
+/* Between training steps the memory of the activations is free. Training's scratch bounds the batch, too. */
 static enum mode_status infer_between(struct mode_clip *clip, struct mode_error *err)
 {
     const struct clip_acts *train = clip->train;

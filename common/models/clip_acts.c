@@ -1,17 +1,17 @@
-/* Where everything a pass needs lies: planned once, for the largest batch. The same function counts the bytes and
- * places the tensors, so the two cannot disagree.
+/* The memory plan of activations, made once for the largest batch. The same function counts the bytes and places the
+ * tensors, so the two cannot disagree.
  *
- * DESIGN: first what is kept from the way in to the way back: of each block as much as its policy says. Then one place
- * for what is used by turns: the loss; the way back of the text tower, then of the image tower, or of both at a time
- * where they are branches; on both ways what a block makes and does not keep (docs/decisions/0018-memory-plan.md,
- * 0020-streams.md). */
+ * DESIGN: first the activations saved for the backward pass: of each block those that its policy saves. Then one region
+ * that phases of a step reuse: the loss; the backward passes of the two towers, which have disjoint memory only where
+ * they run concurrently (branches); and, forward and backward, what a block computes but does not save
+ * (docs/decisions/0018-memory-plan.md, 0020-streams.md). */
 #include "base/str.h"
 #include "models/clip_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* What a GPU's libraries look at when they choose how to make a product: by this rule it is the same in every plan. */
+/* cuBLASLt chooses its algorithm by alignment, too: aligned alike, a GEMM has the same algorithm in every plan. */
 enum { ALIGN = 256 };
 
 static struct mode_tensor take(struct clip_arena *a, enum mode_dtype dtype, int n_dims, int64_t rows, int64_t cols)
@@ -32,7 +32,7 @@ static struct mode_tensor mat(struct clip_arena *a, int64_t rows, int64_t cols)
     return take(a, MODE_DTYPE_F32, 2, rows, cols);
 }
 
-/* An activation or the gradient of one. */
+/* An activation or its gradient. */
 static struct mode_tensor act(struct clip_arena *a, int64_t rows, int64_t cols)
 {
     return take(a, a->activations, 2, rows, cols);
@@ -62,13 +62,13 @@ enum mode_clip_policy mode__clip_policy(const int64_t n[MODE_CLIP_POLICIES], int
 
 struct shape {
     const struct mode_clip_tower_config *t;
-    int64_t rows; /* of attention's input */
-    int64_t q;    /* rows that have a query: all, or one per sequence where pooled */
+    int64_t rows; /* of attention's input: keys and values */
+    int64_t q;    /* rows with a query: all, or one per sequence where pooled */
     int64_t batch;
     bool pooled;
 };
 
-/* Cheap to make again. */
+/* Cheap to recompute: elementwise ops and LayerNorms. */
 static void place_cheap(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
 {
     b->ln_1 = act(a, s->rows, s->t->width);
@@ -84,8 +84,8 @@ static void place_pooled(struct clip_block_acts *b, struct clip_arena *a, const 
     b->x_q = act(a, s->batch, d);
 }
 
-/* Products and attention, but for the output. */
-static void place_dear(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
+/* Expensive to recompute: outputs of GEMMs and attention, except the block's output. */
+static void place_expensive(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
 {
     int64_t d = s->t->width;
     *(s->pooled ? &b->kv : &b->qkv) = act(a, s->rows, s->pooled ? 2 * d : 3 * d);
@@ -100,22 +100,22 @@ static void place_dear(struct clip_block_acts *b, struct clip_arena *a, const st
     if (s->pooled) place_pooled(b, a, s);
 }
 
-/* What stays of a block from the way in to its way back. */
+/* What a block saves for its backward pass. */
 static void place_kept(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
 {
-    if (b->policy != MODE_CLIP_CHECKPOINT) place_dear(b, a, s);
+    if (b->policy != MODE_CLIP_CHECKPOINT) place_expensive(b, a, s);
     if (b->policy == MODE_CLIP_KEEP) place_cheap(b, a, s);
     b->out = act(a, s->q, s->t->width);
 }
 
-/* The rest, in the place of every other block's. */
-static void place_rest(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
+/* What it recomputes: all blocks share this memory. */
+static void place_recomputed(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
 {
-    if (b->policy == MODE_CLIP_CHECKPOINT) place_dear(b, a, s);
+    if (b->policy == MODE_CLIP_CHECKPOINT) place_expensive(b, a, s);
     if (b->policy != MODE_CLIP_KEEP) place_cheap(b, a, s);
 }
 
-/* In inference all layers use one block's memory. */
+/* In inference all layers share one block's memory. */
 static void place_inference(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
 {
     int64_t d = s->t->width;
@@ -140,10 +140,9 @@ static int64_t micro_of(const struct mode_clip *clip, int64_t batch)
     return batch / clip->accumulate + (batch % clip->accumulate != 0);
 }
 
-/* Packed texts have another number of rows in every step, so that no step is the same sequence of ops as one before.
- * A few texts that nobody asked for fill up the rows to a multiple of `round`, about a 64th of the most there can be: n
- * rows and `pads` texts of at least one row become that with at most round - 1 rows more, which as many texts can take.
- */
+/* Packed texts have a different number of rows in every step, so no captured graph could be replayed. `pads` padding
+ * texts bring the rows to a multiple of `round`, about a 64th of the maximum. Each padding text has 1 to t rows: pads
+ * rows are always added, and up to round - 1 more, which are spread over them, so pads (t - 1) >= round - 1. */
 static void plan_padding(struct clip_acts *x, const struct mode_clip *clip, bool train)
 {
     int64_t t = clip->cfg.context_length, most = x->micro * t, step = (most + 63) / 64, unit = step < 128 ? 8 : 128;
@@ -151,7 +150,7 @@ static void plan_padding(struct clip_acts *x, const struct mode_clip *clip, bool
     x->pads = 0;
     x->round = 1;
     x->text_rows = most;
-    if (!wanted || clip->dense_tokens || !clip->text.causal || t < 2) return; /* these have the same number always */
+    if (!wanted || clip->dense_tokens || !clip->text.causal || t < 2) return; /* their number of rows is constant */
     x->round = (step + unit - 1) / unit * unit;
     x->pads = (x->round - 1 + t - 2) / (t - 1);
     x->text_rows = (most + x->pads + x->round - 1) / x->round * x->round;
@@ -212,8 +211,8 @@ static void furthest(size_t *end, struct clip_arena *a, size_t back_to)
     a->used = back_to;
 }
 
-/* Gradients under way, and beyond them what is used between two blocks' or inside one block's way. */
-static void plan_way_back(struct clip_acts *x, struct clip_tower_acts *to, const struct mode_clip *clip,
+/* Gradients of activations, and beyond them what lives only between two blocks or inside one. */
+static void plan_backward(struct clip_acts *x, struct clip_tower_acts *to, const struct mode_clip *clip,
                           const struct clip_tower *t, int64_t batch, int64_t rows, size_t *end)
 {
     struct clip_arena *a = &x->arena;
@@ -226,20 +225,22 @@ static void plan_way_back(struct clip_acts *x, struct clip_tower_acts *to, const
     to->d_ln_q = act(a, batch, d);
     to->d_x = act(a, rows, d);
     to->d_a = act(a, rows, d);
-    to->d_hidden = to->d_qkv = act(a, rows, f > 3 * d ? f : 3 * d); /* the one is used up when the other is made, */
-    if (clip->branches) to->d_qkv = act(a, rows, 3 * d); /* but for weights' gradients: a branch would wait for them */
+    /* d_hidden is dead when d_qkv is written, so they share memory; but with branches a weight gradient that runs
+     * beside the branch still reads d_hidden, and sharing would serialise the two */
+    to->d_hidden = to->d_qkv = act(a, rows, f > 3 * d ? f : 3 * d);
+    if (clip->branches) to->d_qkv = act(a, rows, 3 * d);
     to->d_hidden.dim[1] = f;
     to->d_qkv.dim[1] = 3 * d;
     if (t->cfg.layer_scale) to->d_branch = act(a, rows, d);
     const size_t beyond = a->used;
     for (int64_t i = 0; i < to->n_blocks; i++) {
         const struct shape s = shape_of(clip, t, batch, rows, i);
-        place_rest(&to->blocks[i], a, &s);
+        place_recomputed(&to->blocks[i], a, &s);
         furthest(end, a, beyond);
     }
-    if (t->mean && !t->ln_after) to->rows_ln = act(a, rows, d); /* of the way in, after the last block */
+    if (t->mean && !t->ln_after) to->rows_ln = act(a, rows, d); /* forward, after the last block */
     furthest(end, a, beyond);
-    if (to == &x->image) x->patch = act(a, rows - batch, d); /* before the first block, and after it on the way back */
+    if (to == &x->image) x->patch = act(a, rows - batch, d); /* before the first block's forward, after its backward */
     furthest(end, a, begin);
 }
 
@@ -254,22 +255,22 @@ static void plan_loss(struct clip_acts *x, const struct mode_clip *clip, int64_t
     if (clip->group) x->lse_cols = doubles(a, size * all).data;
 }
 
-/* What is exchanged while towers compute has a place of its own. */
+/* Collectives overlap with the towers' ops, so their buffers are not in the reused region. */
 static void plan_exchanged(struct clip_acts *x, const struct mode_clip *clip, int64_t batch)
 {
-    if (!clip->group || batch > INT32_MAX / clip->group->size) return; /* plan_loss says so */
+    if (!clip->group || batch > INT32_MAX / clip->group->size) return; /* plan_loss sets overflow */
     x->texts = mat(&x->arena, clip->group->size * batch, clip->cfg.embed_dim);
     x->d_texts = mat(&x->arena, clip->group->size * batch, clip->cfg.embed_dim);
 }
 
-/* One tower is on its way back after the other, or beside it, and the loss is done before both. */
+/* The two towers' backward passes run serially and share memory, or concurrently (branches); the loss precedes both. */
 static void plan_turns(struct clip_acts *x, const struct mode_clip *clip)
 {
     const size_t begin = x->arena.used;
     size_t end = begin;
-    plan_way_back(x, &x->image, clip, &clip->image, x->micro, x->micro * mode__clip_image_tokens(clip), &end);
+    plan_backward(x, &x->image, clip, &clip->image, x->micro, x->micro * mode__clip_image_tokens(clip), &end);
     if (clip->branches) x->arena.used = end;
-    plan_way_back(x, &x->text, clip, &clip->text, x->micro + x->pads, x->text_rows, &end);
+    plan_backward(x, &x->text, clip, &clip->text, x->micro + x->pads, x->text_rows, &end);
     x->arena.used = begin;
     plan_loss(x, clip, x->batch);
     furthest(&end, &x->arena, begin);
@@ -277,7 +278,7 @@ static void plan_turns(struct clip_acts *x, const struct mode_clip *clip)
     x->arena.used = end;
 }
 
-/* What the host writes: offsets, pooled rows and ids of texts, every piece's. */
+/* Lists that the host writes: the images' offsets and pooled rows; those and the ids of every micro-batch's texts. */
 static void plan_lists(struct clip_acts *x, int64_t pieces)
 {
     struct clip_arena *s = &x->shared;
@@ -330,7 +331,7 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
     return !a->overflow && !s->overflow;
 }
 
-/* Lists that are the same in every step: where an image's rows begin, its pooled row, sequences of one row. */
+/* Lists that are the same in every step: the images' offsets, their pooled rows, offsets of sequences of one row. */
 static void fill_lists(struct clip_acts *a, int64_t image_tokens)
 {
     int32_t *offsets = a->image.offsets.data, *pool = a->image.pool.data;
@@ -355,7 +356,7 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
         st = mode_backend_alloc(clip->be, &base, a->arena.used, err);
     if (!st) st = mode_backend_share(clip->be, &shared, a->shared.used, err);
     if (!st) st = mode_backend_alloc(clip->be, &loss, sizeof *a->loss, err);
-    if (!st && train) st = mode_results_open(&a->told, clip->be, sizeof(struct clip_told), err);
+    if (!st && train) st = mode_results_open(&a->result, clip->be, sizeof(struct clip_step_result), err);
     if (st) {
         mode_backend_free(clip->be, loss);
         mode_backend_free(clip->be, shared);
@@ -367,14 +368,14 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
     a->loss = loss;
     fill_lists(a, mode__clip_image_tokens(clip));
     mode_backend_written(clip->be, shared, a->shared.used);
-    mode_backend_sync(clip->be); /* texts are written there next */
+    mode_backend_sync(clip->be); /* the host writes texts there next */
     return MODE_OK;
 }
 
 void mode__clip_acts_free(struct clip_acts **acts, struct mode_backend *be)
 {
     if (!*acts) return;
-    mode_results_close(&(*acts)->told);
+    mode_results_close(&(*acts)->result);
     if (!(*acts)->is_lent) mode_backend_free(be, (*acts)->arena.base);
     mode_backend_free(be, (*acts)->shared.base);
     mode_backend_free(be, (*acts)->loss);

@@ -41,7 +41,7 @@ static enum mode_status refuse(const char *section, const char *key, const json_
     return st;
 }
 
-/* Every key of o must be in `known`, or in `off` (both end with NULL) with a value that switches it off. */
+/* Every key of o must be in `known`, or in `off` with a value that disables it; both lists end with NULL. */
 static enum mode_status known_keys(json_t *o, const char *const *known, const char *const *off, const char *what,
                                    const char *section, struct mode_error *err)
 {
@@ -66,7 +66,7 @@ static enum mode_status get_bool(bool *out, json_t *o, const char *key, const ch
     return MODE_OK;
 }
 
-/* A key whose value is one of the names (ends with NULL); *out is the name's place, 0 when the key is not there. */
+/* A key whose value is one of the names (NULL-terminated); *out is the name's index, 0 if the key is missing. */
 static enum mode_status get_choice(int *out, json_t *o, const char *key, const char *const *names, const char *section,
                                    const char *what, struct mode_error *err)
 {
@@ -128,7 +128,7 @@ static enum mode_status get_mlp(int64_t *mlp, json_t *o, int64_t width, const ch
     return MODE_OK;
 }
 
-/* What both towers have: layers, width, mlp_ratio, layer scale, the kind of GELU, the norm's epsilon. */
+/* Keys of both towers: layers, width, mlp_ratio, LayerScale, the kind of GELU, LayerNorm's epsilon. */
 static enum mode_status get_tower(struct mode_clip_tower_config *t, json_t *o, int64_t layers, int64_t width,
                                   bool quick, const char *section, const char *what, struct mode_error *err)
 {
@@ -323,8 +323,7 @@ static enum mode_status parse_preprocess(struct mode_preprocess *p, json_t *root
                                        "interpolation", "resize_mode", "fill_color", NULL};
     static const char *const nothing[] = {NULL};
     static const char *const resizes[] = {"shortest", "longest", "squash", NULL}; /* enum mode_resize */
-    /* of evaluation; open_clip's training crops are bicubic whatever is said here, and its "random" means
-     * bicubic in evaluation */
+    /* Of evaluation. open_clip's training crops are bicubic regardless, and "random" means bicubic in evaluation. */
     static const char *const filters[] = {"bicubic", "bilinear", "random", NULL}; /* enum mode_filter */
     const char *key;
     void *next;

@@ -27,29 +27,29 @@ static double *value_of(const struct mode_param *p)
     return widen(mode_f32(&p->value), mode_tensor_count(&p->value));
 }
 
-/* ---- c [m, n] = a b (+ c), a [m, k] or its transpose, b [k, n] or its transpose; rows of c at a time ---------- */
+/* ---- GEMM: c [m, n] = a b, a [m, k] or stored transposed (ta), b [k, n] or stored transposed (tb) -------------- */
 
-struct product {
+struct gemm {
     double *c;
     const double *a, *b;
     int64_t m, n, k;
-    bool ta, tb, add;
+    bool ta, tb;
 };
 
-static void product_rows(void *ctx, int64_t item, int thread)
+static void gemm_rows(void *ctx, int64_t item, int thread)
 {
-    const struct product *p = ctx;
+    const struct gemm *p = ctx;
     int64_t i0 = item * BLOCK_ROWS, m = p->m - i0 < BLOCK_ROWS ? p->m - i0 : BLOCK_ROWS;
     (void)thread;
     cblas_dgemm(CblasRowMajor, p->ta ? CblasTrans : CblasNoTrans, p->tb ? CblasTrans : CblasNoTrans, (int)m, (int)p->n,
                 (int)p->k, 1.0, p->a + (p->ta ? i0 : i0 * p->k), (int)(p->ta ? p->m : p->k), p->b,
-                (int)(p->tb ? p->k : p->n), p->add ? 1.0 : 0.0, p->c + i0 * p->n, (int)p->n);
+                (int)(p->tb ? p->k : p->n), 0.0, p->c + i0 * p->n, (int)p->n);
 }
 
-static void product(double *c, const double *a, bool ta, const double *b, bool tb, int64_t m, int64_t n, int64_t k)
+static void gemm(double *c, const double *a, bool ta, const double *b, bool tb, int64_t m, int64_t n, int64_t k)
 {
-    struct product p = {c, a, b, m, n, k, ta, tb, false};
-    mode_parallel_for((m + BLOCK_ROWS - 1) / BLOCK_ROWS, product_rows, &p);
+    struct gemm p = {c, a, b, m, n, k, ta, tb};
+    mode_parallel_for((m + BLOCK_ROWS - 1) / BLOCK_ROWS, gemm_rows, &p);
 }
 
 /* y [m, n] = x [m, k] w [n, k]^T + b */
@@ -57,19 +57,19 @@ static void linear(double *y, const double *x, const struct mode_param *w, const
                    int64_t n, int64_t k)
 {
     double *wide = value_of(w);
-    product(y, x, false, wide, true, m, n, k);
+    gemm(y, x, false, wide, true, m, n, k);
     for (int64_t i = 0; b && i < m * n; i++) y[i] += mode_f32(&b->value)[i % n];
     free(wide);
 }
 
-/* dx [m, k] (NULL: not wanted) from dy [m, n]; the gradients are handed out. */
+/* dx [m, k] (may be NULL) from dy [m, n]; gradients of w and b go to `each`. */
 static void linear_back(double *dx, const double *dy, const double *x, const struct mode_param *w,
                         const struct mode_param *b, int64_t m, int64_t n, int64_t k, clip_exact_grad_fn *each,
                         void *ctx)
 {
     double *wide = value_of(w);
-    if (dx) product(dx, dy, false, wide, false, m, k, n);
-    product(wide, dy, true, x, false, n, k, m);
+    if (dx) gemm(dx, dy, false, wide, false, m, k, n);
+    gemm(wide, dy, true, x, false, n, k, m);
     each(ctx, w, wide);
     free(wide);
     if (!b) return;
@@ -214,7 +214,7 @@ static double act_slope(double z, enum mode_act kind)
 
 /* ---- a tower -------------------------------------------------------------------------------------------------- */
 
-/* y = x + ls branch; branch is kept, ls may be NULL */
+/* y = x + ls * branch; ls (LayerScale) may be NULL */
 static void residual(double *y, const double *x, const double *branch, const struct mode_param *ls, int64_t n,
                      int64_t d)
 {
@@ -257,7 +257,7 @@ static void block_forward(struct clip_exact *x, int64_t layer, const double *in,
     residual(out, v->mid, v->out_2, w->ls_2, r * d, d);
 }
 
-/* d [R, D]: gradient of the output on the way in, of the input on the way out */
+/* d_x [R, D]: gradient of the block's output on entry, of its input on return. */
 static void block_back(struct clip_exact *x, int64_t layer, double *d_x, clip_exact_grad_fn *each, void *ctx)
 {
     const struct clip_block *w = &x->t->blocks[layer];
@@ -313,7 +313,7 @@ static void tower_forward(struct clip_exact *x)
         layernorm(x->ln, x->pooled, w->ln_w, w->ln_b, x->b, d, w->cfg.ln_eps);
     if (w->proj) {
         double *p = value_of(w->proj);
-        product(x->emb, x->ln, false, p, false, x->b, e, d);
+        gemm(x->emb, x->ln, false, p, false, x->b, e, d);
         free(p);
     } else if (w->proj_w) {
         linear(x->emb, x->ln, w->proj_w, w->proj_b, x->b, e, d);
@@ -328,7 +328,7 @@ static void tower_forward(struct clip_exact *x)
     }
 }
 
-/* d [R, D] of x->x from d_unit */
+/* The gradient [R, D] of x->x from d_unit; the caller frees. */
 static double *tower_back(struct clip_exact *x, const float *d_unit, clip_exact_grad_fn *each, void *ctx)
 {
     int64_t t = x->rows, d = x->d, e = x->e, r = x->b * t;
@@ -345,8 +345,8 @@ static double *tower_back(struct clip_exact *x, const float *d_unit, clip_exact_
     }
     if (w->proj) {
         double *p = value_of(w->proj);
-        product(d_ln, d_emb, false, p, true, x->b, d, e);
-        product(p, x->ln, true, d_emb, false, d, e, x->b);
+        gemm(d_ln, d_emb, false, p, true, x->b, d, e);
+        gemm(p, x->ln, true, d_emb, false, d, e, x->b);
         each(ctx, w->proj, p);
         free(p);
     } else if (w->proj_w) {
@@ -422,7 +422,7 @@ void mode__clip_exact_text(struct clip_exact *x, struct mode_clip *clip, const i
         int32_t *row = x->ids + n * t, best = 0;
         memcpy(row, ids, (size_t)n_ids[n] * sizeof *row);
         ids += n_ids[n];
-        for (int32_t i = (int32_t)t - 1; i >= 0; i--) { /* backwards: the first of the highest, the first end token */
+        for (int32_t i = (int32_t)t - 1; i >= 0; i--) { /* from the end, so that the first match wins */
             if (c->text_pool == MODE_CLIP_POOL_ARGMAX && row[i] >= row[best]) best = i;
             if (c->text_pool == MODE_CLIP_POOL_EOS && row[i] == c->text_eos_id) best = i;
         }

@@ -16,7 +16,7 @@
 
 enum { MAX_JSON = 1 << 20, CLIP_VOCABULARY = 49408 };
 
-/* The file beside a Hugging Face config that says how pictures are prepared. */
+/* A Hugging Face config, and preprocessor_config.json beside it if there is one. */
 static enum mode_status read_hf(struct mode_clip_files *f, const char *json, struct mode_error *err)
 {
     char *dir = mode_xstrdup(f->config), *text = NULL;
@@ -141,7 +141,7 @@ static enum mode_status write_open_clip(const char *config_path, const char *wei
     return st;
 }
 
-/* A model as it lies in its files: names, shapes and borrowed numbers. */
+/* A model's files, opened: names, shapes and borrowed data. */
 struct opened {
     struct mode_clip *clip;
     struct mode_weights w;

@@ -32,7 +32,7 @@ static char *dump(json_t *root, size_t flags)
     return text;
 }
 
-/* The shortest decimal that is this f32, so that 1e-5f is written as 1e-05. */
+/* The shortest decimal that round-trips to this f32, so that 1e-5f is written as 1e-05. */
 static json_t *real(float x)
 {
     char text[32];
@@ -54,7 +54,7 @@ bool mode__clip_hf_is(const char *json)
 
 /* ---- config.json -------------------------------------------------------------------------------------------- */
 
-/* The section, with "<section>_dict" laid over it as transformers does. Missing keys have transformers' defaults. */
+/* The section, updated by "<section>_dict" as transformers does. */
 static enum mode_status get_section(json_t **section, json_t *root, const char *name, const char *what,
                                     struct mode_error *err)
 {
@@ -112,7 +112,7 @@ static enum mode_status get_tower(struct tower *t, json_t *o, const struct tower
     return MODE_OK;
 }
 
-/* What open_clip says with a ratio, so that it comes out at the same whole number. */
+/* open_clip has mlp_ratio, not a width, and truncates: choose a ratio that gives exactly t->inner. */
 static void put_tower(json_t *o, const struct tower *t)
 {
     double ratio = (double)t->inner / (double)t->width;
@@ -125,8 +125,8 @@ static void put_tower(json_t *o, const struct tower *t)
     if (t->eps != 1e-5) json_object_set_new(o, "norm_kwargs", json_pack("{s:f}", "eps", t->eps));
 }
 
-/* Which token pools a text. Before 2023 every CLIP config said 2 and the model took the highest id; both are the end
- * token when that has the highest id. */
+/* Which token a text is pooled at. Before 2023 every CLIP config had eos_token_id 2 and the model took the highest id,
+ * so 2 still means argmax; the vocabulary's last id gives the same token. */
 static enum mode_status put_pool(json_t *text, json_t *section, int64_t vocabulary, const char *what,
                                  struct mode_error *err)
 {

@@ -1,12 +1,13 @@
-/* The loss of a step: of this process's pairs among themselves, or among those of a group.
+/* The contrastive loss of a step: over this process's pairs, or over the global batch of a group.
  *
- * In a group a process has its images' rows of the logits and all texts' columns. Their row sums are whole, the column
- * sums are put together from all processes; then the gradient of the own images is whole, and that of every text a sum
- * over the processes, of which each gets its texts' part. So the gradient goes through what was gathered, and the
- * result is that of one process with the whole batch: nothing is to be averaged.
+ * In a group a process computes the logits of its own images (rows) with all texts (columns). Row log-sum-exps are
+ * complete; column log-sum-exps are combined over the processes (all-gather). Then the gradients of its own images are
+ * complete, and those of the texts are partial sums, which a reduce-scatter adds up, each process receiving its own
+ * texts. So gradients flow through the gathered features, and the result is that of one process with the global batch:
+ * nothing is averaged.
  *
- * Source: open_clip's local loss with gathered features and gradients, whose result is the same; there a process makes
- * its rows of both logit matrices, here one of them and its columns, with half the products. */
+ * Source: open_clip's --local-loss --gather-with-grad, whose result is the same. There a process computes its rows of
+ * both logit matrices; here only of image by text, with half the FLOPs. */
 #include "models/clip_impl.h"
 
 enum mode_status mode__clip_gather_texts(struct mode_clip *clip, struct mode_error *err)
@@ -32,7 +33,7 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_i
     struct mode_tensor logits = mode_tensor_2d(a->logits.data, MODE_DTYPE_F32, mode_contrastive_rows(b, n), n);
     struct mode_tensor scale = clip->logit_scale->value, d_scale = clip->logit_scale->grad;
     enum mode_status st;
-    scale.n_dims = d_scale.n_dims = 0; /* [1] counts as a number */
+    scale.n_dims = d_scale.n_dims = 0; /* shape [1] is passed as a scalar */
     a->lse_row.dim[0] = b;
     a->lse_col.dim[0] = n;
     if (!g) {
@@ -48,7 +49,7 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_i
     mode_join_columns(clip->be, &a->lse_col, &columns);
     mode_contrastive_back(clip->be, a->loss, d_image, &a->d_texts, &d_scale, &logits, image, &a->texts, &scale,
                           &a->lse_row, &a->lse_col, g->rank * b);
-    /* the image tower's way back needs neither of these, nor does any op of this step the loss */
+    /* both overlap with the image tower's backward, which needs neither; no op of this step needs the loss */
     mode_ranks_begin(g, clip->parcels + PARCEL_D_TEXT);
     st = mode_ranks_reduce_scatter(g, d_text->data, a->d_texts.data, (size_t)(b * e), MODE_DTYPE_F32, err);
     if (!st) st = mode_ranks_all_reduce(g, a->loss, 1, MODE_DTYPE_F64, err);

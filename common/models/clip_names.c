@@ -1,4 +1,4 @@
-/* open_clip's plain ViTs by name, as numbers. */
+/* open_clip's plain ViTs by name: its model_configs/ as a table. */
 #include "models/clip_config.h"
 
 #include "base/str.h"
@@ -45,7 +45,7 @@ const char *mode_clip_config_name(size_t i)
     return i < sizeof table / sizeof *table ? table[i].name : NULL;
 }
 
-/* The name up to its end or -quickgelu, "/" for "-". */
+/* Is `name` this known name of length n, with or without -quickgelu, "/" being as good as "-"? */
 static bool is_called(const char *name, const char *known, size_t n)
 {
     for (size_t i = 0; i < n; i++)

@@ -1,48 +1,49 @@
-/* Which blocks are kept whole, which are lean, which are made again: the quickest way that fits.
+/* Chooses the blocks' policies (keep, lean, checkpoint): the fastest choice that fits into memory.
  *
- * DESIGN: of each tower only the numbers of blocks matter, so all of them can be tried: about 10^6 pairs for the
- * largest model, milliseconds. Bytes are those of the plan itself (clip_acts.c): what is kept adds up block by block;
- * what is used by turns depends on the towers' most saving policies alone, which their first blocks have. Time is in
- * floating point operations. */
+ * DESIGN: only the number of blocks per policy matters, so an exhaustive search is cheap: about 10^6 combinations for
+ * the largest model, milliseconds. Bytes are the memory plan's (clip_acts.c): saved activations add up block by block;
+ * the reused region depends only on each tower's most saving policy, which its first blocks have. Time is estimated in
+ * FLOPs. */
 #include "models/clip_impl.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Numbers that are read or written in place of one floating point operation of a product take this many. */
+/* One value read or written by a memory-bound op takes as long as this many FLOPs of a GEMM. */
 static const double TRAFFIC = 64;
 
-/* Of one pair through one block: its way in, or what its policy makes again of it. */
-static double way_in(const struct mode_clip_tower_config *t, int64_t tokens, bool pooled)
+/* FLOPs of one pair in one block: of its forward, and of what its policy recomputes. */
+static double forward_flops(const struct mode_clip_tower_config *t, int64_t tokens, bool pooled)
 {
     double d = (double)t->width, f = (double)t->mlp, r = (double)tokens, q = pooled ? 1 : r;
     return 2 * r * 2 * d * d + 2 * q * 2 * d * d + 4 * q * d * f + 4 * q * r * d;
 }
 
-static double made_again(const struct mode_clip_tower_config *t, int64_t tokens, bool pooled, enum mode_clip_policy p)
+static double recompute_flops(const struct mode_clip_tower_config *t, int64_t tokens, bool pooled,
+                              enum mode_clip_policy p)
 {
     double d = (double)t->width, f = (double)t->mlp, r = (double)tokens, q = pooled ? 1 : r;
     switch (p) {
     case MODE_CLIP_LEAN: return TRAFFIC * (2 * r * d + 2 * q * d + 3 * q * f);
-    case MODE_CLIP_CHECKPOINT: return way_in(t, tokens, pooled) - (t->layer_scale ? 0 : 2 * q * d * f);
+    case MODE_CLIP_CHECKPOINT: return forward_flops(t, tokens, pooled) - (t->layer_scale ? 0 : 2 * q * d * f);
     default: return 0;
     }
 }
 
-double mode__clip_again(const struct mode_clip *clip)
+double mode__clip_recompute_share(const struct mode_clip *clip)
 {
-    double in = 0, again = 0;
+    double forward = 0, again = 0;
     for (int k = 0; k < 2; k++) {
         const struct clip_tower *t = k ? &clip->text : &clip->image;
         const int64_t *n = k ? clip->kept.text : clip->kept.image;
         int64_t tokens = k ? clip->cfg.context_length : mode__clip_image_tokens(clip);
         for (int64_t i = 0; i < t->cfg.layers; i++) {
             bool pooled = i == t->cfg.layers - 1 && mode__clip_pooled_last(clip, t);
-            in += way_in(&t->cfg, tokens, pooled);
-            again += made_again(&t->cfg, tokens, pooled, mode__clip_policy(n, i));
+            forward += forward_flops(&t->cfg, tokens, pooled);
+            again += recompute_flops(&t->cfg, tokens, pooled, mode__clip_policy(n, i));
         }
     }
-    return again / in;
+    return again / forward;
 }
 
 void mode_clip_set_blocks(struct mode_clip *clip, const struct mode_clip_blocks *blocks)
@@ -57,11 +58,11 @@ void mode_clip_set_blocks(struct mode_clip *clip, const struct mode_clip_blocks 
     clip->kept = *blocks;
 }
 
-/* What each policy means for a tower: of a block, and of its last one. */
+/* The cost of each policy in a tower: [0] of a block, [1] of its last block. */
 struct choice {
-    int64_t layers, *n; /* n: where the numbers of its blocks go */
-    size_t kept[2][MODE_CLIP_POLICIES];
-    double again[2][MODE_CLIP_POLICIES];
+    int64_t layers, *n;                  /* n: output, blocks per policy */
+    size_t kept[2][MODE_CLIP_POLICIES];  /* bytes */
+    double again[2][MODE_CLIP_POLICIES]; /* FLOPs */
 };
 
 static struct choice choice_of(struct mode_clip *clip, const struct clip_tower *t, int64_t *n, int64_t batch)
@@ -72,13 +73,14 @@ static struct choice choice_of(struct mode_clip *clip, const struct clip_tower *
     for (int p = 0; p < MODE_CLIP_POLICIES; p++)
         for (int last = 0; last < 2; last++) {
             c.kept[last][p] = mode__clip_kept_bytes(clip, t, batch, last ? c.layers - 1 : -1, p);
-            c.again[last][p] = made_again(&t->cfg, tokens, last && pooled, p);
+            c.again[last][p] = recompute_flops(&t->cfg, tokens, last && pooled, p);
         }
     return c;
 }
 
-/* Of `checkpoint` blocks made again, then `lean` ones, then those that are kept; the most saving policy among them. */
-static enum mode_clip_policy sum(size_t *kept, double *again, const struct choice *c, int64_t checkpoint, int64_t lean)
+/* The cost of `checkpoint` checkpointed blocks, then `lean` ones, the rest kept. Returns the first block's policy. */
+static enum mode_clip_policy tower_cost(size_t *kept, double *again, const struct choice *c, int64_t checkpoint,
+                                        int64_t lean)
 {
     const int64_t n[MODE_CLIP_POLICIES] = {c->layers - checkpoint - lean, lean, checkpoint};
     const enum mode_clip_policy last = mode__clip_policy(n, c->layers - 1);
@@ -99,7 +101,7 @@ static void set(const struct choice *c, int64_t checkpoint, int64_t lean)
     c->n[MODE_CLIP_CHECKPOINT] = checkpoint;
 }
 
-/* What is used by turns where these are the towers' most saving policies. */
+/* Bytes of the reused region where these are the towers' most saving policies. */
 static size_t turns_of(struct mode_clip *clip, int64_t batch, int image, int text)
 {
     struct mode_clip_memory m;
@@ -127,10 +129,10 @@ bool mode_clip_fit(struct mode_clip *clip, int64_t batch, size_t bytes)
         for (int64_t b = 0; a + b <= image.layers; b++) {
             size_t kept[2];
             double again[2];
-            const enum mode_clip_policy p = sum(&kept[0], &again[0], &image, a, b);
+            const enum mode_clip_policy p = tower_cost(&kept[0], &again[0], &image, a, b);
             for (int64_t c = 0; c <= text.layers && again[0] < best; c++)
                 for (int64_t d = 0; c + d <= text.layers; d++) {
-                    const enum mode_clip_policy q = sum(&kept[1], &again[1], &text, c, d);
+                    const enum mode_clip_policy q = tower_cost(&kept[1], &again[1], &text, c, d);
                     const size_t total = rest + kept[0] + kept[1] + turns[p][q];
                     if (total > bytes || again[0] + again[1] >= best) continue;
                     best = again[0] + again[1];

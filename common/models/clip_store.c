@@ -1,4 +1,4 @@
-/* The model and its files: from JSON, from folders, to folders. */
+/* Creates models from JSON and files, and saves them. */
 #include "models/clip.h"
 
 #include "base/file.h"
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The structure and zeroed values; the two texts are kept. */
+/* A model with zero parameters; the JSON texts are copied. */
 static enum mode_status new_from_json(struct mode_clip **clip, struct mode_backend *be, const char *model_cfg,
                                       const char *preprocess_cfg, const char *what, struct mode_error *err)
 {
@@ -153,4 +153,3 @@ const char *mode_clip_model_cfg(const struct mode_clip *clip)
 {
     return clip->model_cfg;
 }
-

@@ -1,4 +1,4 @@
-/* The two towers, forward and back, as one reads them in the paper; memory is clip_acts.c's. */
+/* Forward and backward of the two towers, written as in the paper; the memory plan is clip_acts.c. */
 #include "models/clip_impl.h"
 
 #include <string.h>
@@ -9,7 +9,7 @@ static struct mode_tensor with_rows(struct mode_tensor t, int64_t rows)
     return t;
 }
 
-/* Rows r0..r1 of a weight or bias, of its value or its gradient. */
+/* Rows [r0, r1) of a weight or bias, of its value or its gradient. */
 static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r1)
 {
     struct mode_tensor c = *t;
@@ -18,7 +18,8 @@ static struct mode_tensor cut(const struct mode_tensor *t, int64_t r0, int64_t r
     return c;
 }
 
-/* A padded causal text is pooled before its last row: a lone query would see keys that are hidden from it. */
+/* A lone query is not masked. The pooled row of a padded causal text is not its last one, so it would see keys that the
+ * causal mask hides from it. */
 bool mode__clip_pooled_last(const struct mode_clip *clip, const struct clip_tower *t)
 {
     return !clip->full_last_block && !t->mean && !(t->causal && clip->dense_tokens);
@@ -29,7 +30,7 @@ static bool is_pooled(const struct mode_clip *clip, const struct clip_tower *t, 
     return layer == t->cfg.layers - 1 && mode__clip_pooled_last(clip, t);
 }
 
-/* The memory of a layer with the rows in use now; in inference all layers work in place on x. */
+/* A layer's activations, with the rows in use now; in inference all layers work in place on x. */
 static struct clip_block_acts layer_acts(const struct mode_clip *clip, const struct clip_tower *t,
                                          const struct clip_tower_acts *a, int64_t layer)
 {
@@ -64,12 +65,12 @@ static struct mode_attention attention_of(const struct mode_clip *clip, const st
                                           const struct clip_tower_acts *a, bool pooled)
 {
     int64_t d = t->cfg.width, longest = t == &clip->text ? clip->cfg.context_length : mode__clip_image_tokens(clip);
-    if (pooled) /* the pooled token sees every key: it is its text's last row, or nothing is hidden from it */
+    if (pooled) /* no mask: the pooled token is its text's last row, or the tower is not causal */
         return (struct mode_attention){d, t->cfg.heads, 0, 0, d, false, &a->seq, &a->offsets, longest};
     return (struct mode_attention){d, t->cfg.heads, 0, d, 2 * d, t->causal, &a->offsets, &a->offsets, longest};
 }
 
-/* y = x w^T + b, by layer scale times ls, + add; branch keeps the product before ls. */
+/* y = add + ls * (x w^T + b); branch receives x w^T + b. Without LayerScale (ls NULL): y = add + x w^T + b. */
 static void branch_forward(struct mode_backend *be, struct mode_tensor *y, struct mode_tensor *branch,
                            const struct mode_tensor *x, const struct mode_param *w, const struct mode_param *b,
                            const struct mode_param *ls, const struct mode_tensor *add)
@@ -82,7 +83,7 @@ static void branch_forward(struct mode_backend *be, struct mode_tensor *y, struc
     mode_scale(be, y, branch, &ls->value, add);
 }
 
-/* The gradient of that product, from d of its sum: d itself where there is no layer scale. */
+/* The gradient of x w^T + b from d, that of y: in room, or without LayerScale d itself. */
 static const struct mode_tensor *branch_back(struct mode_backend *be, struct mode_tensor *room,
                                              const struct mode_tensor *d, const struct mode_tensor *branch,
                                              struct mode_param *ls)
@@ -92,10 +93,11 @@ static const struct mode_tensor *branch_back(struct mode_backend *be, struct mod
     return room;
 }
 
-/* x -> v->out. What is kept for the way back is NULL in inference. again: all but v->out, which is there. */
+/* x -> v->out. Statistics for the backward pass are NULL in inference. recompute: v->out is saved already; compute the
+ * rest. */
 static void block_forward(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
                           const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
-                          bool pooled, bool again)
+                          bool pooled, bool recompute)
 {
     struct mode_backend *be = clip->be;
     struct mode_attention s = attention_of(clip, t, a, pooled);
@@ -119,13 +121,14 @@ static void block_forward(struct mode_clip *clip, const struct clip_tower *t, co
     branch_forward(be, &v->mid, &v->branch_1, &v->attn, w->out_w, w->out_b, w->ls_1, x);
     mode_layernorm(be, &v->ln_2, stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, t->cfg.ln_eps);
     mode_linear_act(be, &v->hidden, z, &v->ln_2, &w->fc_w->operand, &w->fc_b->operand, t->cfg.act);
-    if (!again || w->ls_2)
+    if (!recompute || w->ls_2)
         branch_forward(be, &v->out, &v->branch_2, &v->hidden, w->proj_w, w->proj_b, w->ls_2, &v->mid);
 }
 
-/* What the block's policy did not keep, from what it kept: the same ops on the same numbers. */
-static void block_again(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
-                        const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x, bool pooled)
+/* Recompute what the block's policy did not save: the same ops on the same values, so the result is bit-identical. */
+static void block_recompute(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
+                            const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
+                            bool pooled)
 {
     struct mode_backend *be = clip->be;
     if (v->policy == MODE_CLIP_CHECKPOINT) block_forward(clip, t, a, w, v, x, pooled, true);
@@ -135,7 +138,7 @@ static void block_again(struct mode_clip *clip, const struct clip_tower *t, cons
     mode_activate(be, &v->hidden, &v->z, t->cfg.act);
 }
 
-/* d: gradient of the block's output on the way in; a->d_x: gradient of x on the way out (d may be a->d_x). */
+/* d: gradient of the block's output on entry; a->d_x: gradient of x on return (d may be a->d_x, and is overwritten). */
 static void block_back(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a,
                        const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
                        struct mode_tensor *d, bool pooled)
@@ -174,8 +177,7 @@ static void block_back(struct mode_clip *clip, const struct clip_tower *t, struc
     mode_scatter_add(be, &a->d_x, d, &a->pool);
 }
 
-/* Rows, sequences and small tensors for this pass, whose features are rows first.. of all; offsets and pool hold their
- * numbers already. */
+/* Set the sizes of a pass whose features are rows `first` on of `all`; offsets and pool are filled already. */
 static void tower_begin(struct clip_tower_acts *a, int64_t rows, int64_t seqs, int64_t first)
 {
     struct mode_tensor *by_seq[] = {&a->pooled, &a->ln,     &a->ln_stats, &a->emb,  &a->unit,
@@ -190,7 +192,7 @@ static void tower_begin(struct clip_tower_acts *a, int64_t rows, int64_t seqs, i
     if (a->keep) a->d_unit.data = mode_f32(&a->d_all) + first * a->all.dim[1];
 }
 
-/* The last layer norm and the pooling of x, in their order: a->ln [B, D]. */
+/* The final LayerNorm and the pooling of x, in the model's order: a->ln [B, D]. */
 static void pool_forward(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a,
                          const struct mode_tensor *x)
 {
@@ -211,7 +213,7 @@ static void pool_forward(struct mode_clip *clip, const struct clip_tower *t, str
                    t->cfg.ln_eps);
 }
 
-/* a->d_ln -> a->d_pooled where the last block made the pooled rows alone, a->d_x elsewhere. x: as on the way in. */
+/* a->d_ln -> a->d_pooled if the last block computes only pooled rows, else a->d_x. x: as in the forward pass. */
 static void pool_back(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a,
                       const struct mode_tensor *x)
 {
@@ -276,14 +278,14 @@ static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struc
             mode__clip_made(clip, t->proj, 1);
             mode__clip_made(clip, t->proj_w, 2);
         }
-        block_again(clip, t, a, &t->blocks[i], &v, &x, pooled);
+        block_recompute(clip, t, a, &t->blocks[i], &v, &x, pooled);
         block_back(clip, t, a, &t->blocks[i], &v, &x, pooled ? &a->d_pooled : &a->d_x, pooled);
         mode__clip_made(clip, t->blocks[i].ln_1_w, mode__clip_block_params(&t->blocks[i]));
     }
     mode_backend_narrow(be, false);
 }
 
-/* The convolution's weights and gradient as a matrix [D, 3 p p]. */
+/* The patch embedding's weight or gradient as a matrix [D, 3 p p]. */
 static struct mode_tensor conv_matrix(const struct mode_tensor *t)
 {
     return mode_tensor_2d(t->data, t->dtype, t->dim[0], mode_tensor_count(t) / t->dim[0]);
@@ -331,13 +333,13 @@ void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a)
                             &a->tokens_stats, &clip->ln_pre_w->value, NULL);
     mode_image_tokens_back(be, &a->patch, &clip->class_embedding->grad, &clip->visual_positional->grad, &t->d_x);
     if (clip->visual_positional->frozen) mode_zero(be, &clip->visual_positional->grad);
-    mode_linear_back(be, NULL, &dw, NULL, &a->patch, &a->cols, &w); /* patch holds its own gradient by now */
-    mode__clip_made(clip, clip->class_embedding, 2);                /* and the positions */
+    mode_linear_back(be, NULL, &dw, NULL, &a->patch, &a->cols, &w); /* patch now holds its gradient */
+    mode__clip_made(clip, clip->class_embedding, 2);                /* and visual.positional_embedding */
     mode__clip_made(clip, clip->conv, 1);
     mode__clip_made(clip, clip->ln_pre_w, 2);
 }
 
-/* Place of the token that stands for a text. */
+/* Position of the pooled token of a text. */
 static int32_t pool_of(const struct mode_clip_config *c, const int32_t *ids, int32_t n)
 {
     int32_t best = 0;
@@ -356,14 +358,14 @@ static int32_t pool_of(const struct mode_clip_config *c, const int32_t *ids, int
     return best;
 }
 
-/* Where the texts' rows begin, their pooled rows, their tokens; then the texts that fill up. Those end in their pooled
- * row as others do; their gradients are zero (clip_train.c), so they add nothing to any parameter's. */
+/* Offsets, pooled rows and ids of the texts, then of the padding texts. Those are pooled at their last row, too; their
+ * gradients are zero (clip_train.c), so they contribute nothing to any parameter's. */
 static void fill_texts(const struct mode_clip *clip, struct clip_acts *a, const int32_t *ids, const int32_t *n_ids,
                        int64_t b)
 {
     int32_t *offsets = a->text.offsets.data, *pool = a->text.pool.data, *id = a->ids.data, at = 0;
     for (int64_t i = 0; i < b; i++) {
-        /* of a causal text, nothing past the pooled token reaches it, nor any gradient comes back from there */
+        /* causal: rows past the pooled token do not affect it and receive no gradient */
         int32_t place = pool_of(&clip->cfg, ids, n_ids[i]);
         int32_t rows = clip->dense_tokens || !clip->text.causal ? (int32_t)clip->cfg.context_length : place + 1;
         int32_t given = n_ids[i] < rows ? n_ids[i] : rows;

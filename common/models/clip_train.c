@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bounds on the scratch of the cpu backend: of the packed operand of a product so many rows (nn/cpu/gemm.h); partial
- * sums of gradients; the other packed operand and attention scores of a thread. */
+/* Bounds on the cpu backend's scratch: rows of a GEMM's packed operand (nn/cpu/gemm.h); partial sums of gradients; per
+ * thread, the other packed operand. */
 enum { WORKSPACE_ROWS = 1536 };
 static const size_t WORKSPACE_SUMS = (size_t)20 << 20, WORKSPACE_THREAD = (size_t)2 << 20;
 
-/* Rounded copies of a block's largest product: between x or its hidden layer, or queries, keys and values. */
+/* FP8 copies of the operands of a block's largest GEMM: the MLP's or qkv's. */
 static size_t narrow_copies(const struct mode_clip *clip, const struct mode_clip_tower_config *t, int64_t rows)
 {
     int64_t widest = t->mlp > 3 * t->width ? t->mlp : 3 * t->width;
@@ -23,12 +23,12 @@ static size_t narrow_copies(const struct mode_clip *clip, const struct mode_clip
 static size_t narrow_texts(const struct mode_clip *clip, int64_t piece)
 {
     int64_t rows = piece * clip->cfg.context_length;
-    return narrow_copies(clip, &clip->text.cfg, rows + rows / 32 + 256); /* filled up (mode_clip_set_padding) */
+    return narrow_copies(clip, &clip->text.cfg, rows + rows / 32 + 256); /* padded (mode_clip_set_padding) */
 }
 
-/* cuDNN's way back of bf16 attention, in the form whose sums have an order, keeps the products of every head
- * (docs/decisions/0013-attention-on-gpus.md), in the other form, which measuring may choose, the gradients of queries
- * in f32; any way back keeps a number for every row and head. */
+/* Scratch of attention backward on a GPU. cuDNN's deterministic bf16 backward stores a [T, T] matrix of every head
+ * (docs/decisions/0013-attention-on-gpus.md); the non-deterministic one, which autotuning may choose, accumulates dq in
+ * f32. Every implementation stores statistics of each row and head. */
 static size_t attention_scratch(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t tokens)
 {
     size_t heads = (size_t)batch * (size_t)t->cfg.heads, side = ((size_t)tokens + 63) / 64 * 64;
@@ -60,7 +60,7 @@ size_t mode__clip_workspace(const struct mode_clip *clip, int64_t batch)
                        narrow_texts(clip, (int64_t)piece)};
     for (int i = 0; i < 2; i++) bound = narrow[i] > bound ? narrow[i] : bound;
     if (!clip->be || !mode_backend_is_device(clip->be)) return bound;
-    /* pixels are copied to a device; of pictures it makes half resized ones */
+    /* images: the device copy of pixels, or pictures resized along one axis */
     const size_t device[] = {images,
                              attention_scratch(clip, &clip->image, (int64_t)piece, mode__clip_image_tokens(clip)),
                              attention_scratch(clip, &clip->text, (int64_t)piece, clip->cfg.context_length)};
@@ -68,7 +68,7 @@ size_t mode__clip_workspace(const struct mode_clip *clip, int64_t batch)
     return bound;
 }
 
-/* Scratch of the text tower as a branch, and of what lies beside either. */
+/* Scratch of the text tower as a branch. */
 static size_t branch_workspace(const struct mode_clip *clip, int64_t batch)
 {
     int64_t piece = (batch + clip->accumulate - 1) / clip->accumulate;
@@ -134,7 +134,7 @@ void mode_clip_set_made(struct mode_clip *clip, mode_clip_made *made, void *ctx)
 
 void mode__clip_made(struct mode_clip *clip, const struct mode_param *p, size_t n)
 {
-    if (p && clip->made && clip->is_last_way) clip->made(clip->made_ctx, p, n);
+    if (p && clip->made && clip->is_final_backward) clip->made(clip->made_ctx, p, n);
 }
 
 struct mode_flat mode_clip_flat(const struct mode_clip *clip)
@@ -159,7 +159,7 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
                                    .workspace = workspaces(clip, batch),
                                    .blocks = clip->kept,
                                    .branches = clip->branches,
-                                   .again = mode__clip_again(clip)};
+                                   .again = mode__clip_recompute_share(clip)};
     memcpy(m->kept, a.kept, sizeof m->kept);
     m->total = fits ? 2 * values + m->moments + m->copies + m->activations + m->turns + m->workspace : SIZE_MAX;
 }
@@ -168,7 +168,7 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
 {
     float **kinds[] = {&clip->grads, &clip->ms, &clip->vs};
     enum mode_status st = MODE_OK;
-    int n_kinds = clip->group ? 1 : 3; /* of several processes each keeps moments of its share: optim/sharded.h */
+    int n_kinds = clip->group ? 1 : 3; /* in a group optim/sharded.h allocates each process's share of the moments */
     MODE_ASSERT(!clip->train);
     for (int k = 0; k < n_kinds && st == MODE_OK; k++) {
         void *mem = NULL;
@@ -209,7 +209,7 @@ size_t mode_clip_train_infer_bytes(const struct mode_clip *clip, int64_t batch)
     return fits ? a.shared.used + sizeof *a.loss : 0;
 }
 
-/* The next n pairs after p. */
+/* Advance p to the n pairs after it. */
 static void next_pairs(struct clip_pairs *p, int64_t n)
 {
     for (int64_t i = 0; i < p->n; i++) p->ids += p->n_ids[i];
@@ -218,7 +218,7 @@ static void next_pairs(struct clip_pairs *p, int64_t n)
     p->n = n;
 }
 
-/* Inputs to their places; again: the piece's second time in this step. */
+/* Set the inputs of a micro-batch; again: for its second forward in this step. */
 static void begin(struct mode_clip *clip, const struct clip_pairs *p, bool again)
 {
     int64_t piece = p->images.first / clip->train->micro;
@@ -226,8 +226,8 @@ static void begin(struct mode_clip *clip, const struct clip_pairs *p, bool again
     mode__clip_text_begin(clip, clip->train, piece, again ? NULL : p->ids, p->n_ids, p->n);
 }
 
-/* The towers have nothing in common on the way in, nor on the way back. The image tower is the longer one: texts that
- * other processes wait for go to them meanwhile. */
+/* The towers are independent in both passes. The image tower takes longer, so the all-gather of the texts overlaps with
+ * it. */
 static enum mode_status forward(struct mode_clip *clip, bool gather, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -240,7 +240,7 @@ static enum mode_status forward(struct mode_clip *clip, bool gather, struct mode
     return st;
 }
 
-static void back(struct mode_clip *clip)
+static void backward(struct mode_clip *clip)
 {
     if (clip->branches) mode_backend_fork(clip->be);
     mode__clip_image_back(clip, clip->train);
@@ -271,7 +271,7 @@ static enum mode_status load(struct mode_clip *clip, struct clip_images images, 
     enum mode_status st = mode__clip_check_texts(clip, ids, n_ids, b, err);
     if (st) return st;
     a->step = (struct clip_pairs){.images = images, .ids = ids, .n_ids = n_ids, .n = b};
-    mode_backend_sync(clip->be); /* the lists of the step before are about to be overwritten */
+    mode_backend_sync(clip->be); /* the previous step's lists are about to be overwritten */
     if (b <= a->micro) begin(clip, &a->step, false);
     return MODE_OK;
 }
@@ -296,14 +296,15 @@ bool mode_clip_train_sequence(const struct mode_clip *clip, struct mode_sequence
     return a->step.n <= a->micro && !clip->group;
 }
 
-/* All pieces' features, the loss over them, and every piece's way back; the last one's activations are still there. */
+/* Features of all micro-batches, the loss over them, then every micro-batch's forward again and its backward, from the
+ * last one on, whose activations are still there. */
 enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_error *err)
 {
     struct clip_acts *a = clip->train;
     struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
     int64_t n = (a->step.n + a->micro - 1) / a->micro, e = clip->cfg.embed_dim;
     enum mode_status st = MODE_OK;
-    MODE_ASSERT(n <= clip->accumulate); /* lists are planned for so many */
+    MODE_ASSERT(n <= clip->accumulate); /* the number of lists */
     mode_zero(clip->be, &grads);
     for (int64_t i = 0; i < n && !st; i++) {
         struct clip_pairs p = piece_of(clip, &a->step, i);
@@ -321,10 +322,10 @@ enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_err
         struct clip_pairs p = piece_of(clip, &a->step, i);
         if (i < n - 1) begin(clip, &p, true);
         if (i < n - 1) st = forward(clip, false, err);
-        clip->is_last_way = i == 0;
-        mode__clip_made(clip, clip->logit_scale, 1); /* by the loss */
-        back(clip);
-        clip->is_last_way = false;
+        clip->is_final_backward = i == 0;
+        mode__clip_made(clip, clip->logit_scale, 1); /* the loss completed it */
+        backward(clip);
+        clip->is_final_backward = false;
     }
     return st;
 }
@@ -338,21 +339,21 @@ enum mode_status mode_clip_train_step(struct mode_clip *clip, double *loss, cons
     return st;
 }
 
-/* One wait for both, and for the step. */
+/* One wait for both values and for the step. */
 double mode_clip_train_loss(struct mode_clip *clip)
 {
     struct clip_acts *a = clip->train;
-    const struct clip_told *told = a->told->host;
-    mode_results_take(a->told, offsetof(struct clip_told, loss), a->loss, sizeof told->loss);
-    mode_results_take(a->told, offsetof(struct clip_told, logit_scale), clip->logit_scale->value.data,
-                      sizeof told->logit_scale);
+    const struct clip_step_result *r = a->result->host;
+    mode_results_take(a->result, offsetof(struct clip_step_result, loss), a->loss, sizeof r->loss);
+    mode_results_take(a->result, offsetof(struct clip_step_result, logit_scale), clip->logit_scale->value.data,
+                      sizeof r->logit_scale);
     mode_backend_sync(clip->be);
-    mode_results_wait(a->told);
-    return told->loss;
+    mode_results_wait(a->result);
+    return r->loss;
 }
 
 float mode_clip_train_logit_scale(const struct mode_clip *clip)
 {
-    const struct clip_told *told = clip->train->told->host;
-    return expf(told->logit_scale);
+    const struct clip_step_result *r = clip->train->result->host;
+    return expf(r->logit_scale);
 }

@@ -12,8 +12,8 @@
 #include <string.h>
 
 struct check {
-    struct mode_clip *clip, *exact; /* exact: the same parameters in the host's memory */
-    struct mode_backend *host;      /* its backend, where it is another model */
+    struct mode_clip *clip, *exact; /* exact: the same parameters in host memory; clip itself on a CPU */
+    struct mode_backend *host;      /* exact's backend if it is a copy, else NULL */
     struct mode_mirror mirror;
     mode_verify_fn *each;
     void *ctx;
@@ -35,7 +35,7 @@ static const float *seen(struct mode_mirror *m, const struct mode_tensor *t)
     return mode_mirror_read(m, t->data, mode_tensor_bytes(t));
 }
 
-/* n rows of `cols`, in the backend's memory; rows of exact are given by place (NULL: the same) */
+/* Compare t [n, cols] (backend memory) with rows place[i] of exact (NULL: row i). */
 static void compare(struct check *c, const char *tensor, const struct mode_tensor *t, const double *exact, int64_t n,
                     int64_t cols, const int32_t *place, double tolerance)
 {
@@ -54,11 +54,11 @@ static void compare(struct check *c, const char *tensor, const struct mode_tenso
         }
     }
     row.error = sqrt(diff) / fmax(sqrt(size), 1e-30);
-    if (!isfinite(row.error)) row.error = INFINITY; /* nothing that is not a number passes */
+    if (!isfinite(row.error)) row.error = INFINITY; /* NaN must not pass */
     c->each(c->ctx, &row);
 }
 
-/* Where the rows of our (packed, pooled) tensors lie among all rows. */
+/* The dense row of each of our packed rows; sequences of the dense tensor have `rows` rows. The caller frees. */
 static int32_t *places(const struct clip_tower_acts *a, int64_t rows)
 {
     int32_t *p = mode_xmalloc((size_t)a->rows * sizeof *p);
@@ -68,7 +68,7 @@ static int32_t *places(const struct clip_tower_acts *a, int64_t rows)
     return p;
 }
 
-struct stages { /* of a tower, for all rows; NULL: nothing to compare with */
+struct stages { /* the reference's outputs of a tower, dense; rows: per sequence; ln NULL: not compared */
     int64_t rows;
     const double *x, **block, *ln, *emb, *unit;
 };
@@ -109,7 +109,7 @@ static void check_exact(struct check *c, const struct clip_tower_acts *a, const 
     free(block);
 }
 
-/* An error of the features is an error of the logits times their scale, and that of the softmax's shares. */
+/* The scale multiplies rounding errors of the logits, and with them those of the softmax: tolerances grow with it. */
 static void check_loss(struct check *c)
 {
     struct clip_acts *a = c->clip->train;
@@ -155,7 +155,7 @@ static void on_gradient(void *ctx, const struct mode_param *p, const double *gra
     check_gradient(c, &c->clip->params[p - c->exact->params], grad);
 }
 
-/* The model with its parameters where clip_exact.c can read them: itself, or of a device's a copy. */
+/* clip_exact.c reads parameters from host memory: the model itself, or a copy of a device's. */
 static enum mode_status open_exact(struct check *c, struct mode_error *err)
 {
     c->exact = c->clip;
@@ -199,11 +199,11 @@ enum mode_status mode_clip_verify(struct mode_clip *clip, const float *pixels, c
     struct clip_exact image = {0}, text = {0};
     enum mode_status st = check_f32(clip, err);
     if (!st) st = mode__clip_check_texts(clip, ids, n_ids, b, err);
-    if (!st) mode_clip_set_padding(clip, false); /* every text is looked at */
+    if (!st) mode_clip_set_padding(clip, false); /* every text is compared */
     if (!st) st = mode_clip_train_begin(clip, b, err);
     if (!st) st = open_exact(&c, err);
     if (st) goto out;
-    openblas_set_num_threads(1); /* the pool's threads are the only ones */
+    openblas_set_num_threads(1); /* the thread pool calls BLAS in parallel */
     forward(clip, pixels, ids, n_ids, b);
     mode__clip_exact_image(&image, c.exact, pixels, b);
     check_exact(&c, &clip->train->image, &image);
@@ -224,12 +224,12 @@ out:
     return st;
 }
 
-/* ---- against stored vectors ------------------------------------------------------------------------------------ */
+/* ---- against stored tensors ------------------------------------------------------------------------------------ */
 
 struct stored {
     const struct mode_safetensors *f;
     const char *prefix;
-    double *values[512]; /* widened, freed at the end */
+    double *values[512]; /* as f64; freed at the end */
     size_t n;
     enum mode_status st;
 };
@@ -279,7 +279,7 @@ enum mode_status mode_clip_verify_stored(struct mode_clip *clip, const struct mo
     struct stored s = {.f = f, .prefix = prefix};
     double loss = 0;
     enum mode_status st = check_f32(clip, err);
-    if (!st) mode_clip_set_padding(clip, false); /* every text is looked at */
+    if (!st) mode_clip_set_padding(clip, false); /* every text is compared */
     if (!st) st = mode_clip_train_begin(clip, b, err);
     if (!st) st = mode_clip_train_step(clip, &loss, pixels, ids, n_ids, b, err);
     mode_backend_sync(clip->be);

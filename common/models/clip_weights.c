@@ -7,16 +7,16 @@
 #include <string.h>
 
 enum { MAX_NAME = 256 };
-enum shape { SAME, TURNED, CUT }; /* how Hugging Face keeps a tensor: as it is, transposed, in three pieces of rows */
+enum layout { SAME, TRANSPOSED, SPLIT }; /* how Hugging Face stores a tensor; SPLIT: by rows into query, key, value */
 
 static const struct {
-    const char *ours, *theirs; /* without "visual." and the like; of a block without its number */
-    enum shape shape;
+    const char *ours, *theirs; /* inner: relative to the block */
+    enum layout layout;
 } outer[] = {{"token_embedding.weight", "text_model.embeddings.token_embedding.weight", SAME},
              {"positional_embedding", "text_model.embeddings.position_embedding.weight", SAME},
              {"ln_final.weight", "text_model.final_layer_norm.weight", SAME},
              {"ln_final.bias", "text_model.final_layer_norm.bias", SAME},
-             {"text_projection", "text_projection.weight", TURNED},
+             {"text_projection", "text_projection.weight", TRANSPOSED},
              {"visual.class_embedding", "vision_model.embeddings.class_embedding", SAME},
              {"visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight", SAME},
              {"visual.positional_embedding", "vision_model.embeddings.position_embedding.weight", SAME},
@@ -24,12 +24,12 @@ static const struct {
              {"visual.ln_pre.bias", "vision_model.pre_layrnorm.bias", SAME},
              {"visual.ln_post.weight", "vision_model.post_layernorm.weight", SAME},
              {"visual.ln_post.bias", "vision_model.post_layernorm.bias", SAME},
-             {"visual.proj", "visual_projection.weight", TURNED},
+             {"visual.proj", "visual_projection.weight", TRANSPOSED},
              {"logit_scale", "logit_scale", SAME}},
   inner[] = {{"ln_1.weight", "layer_norm1.weight", SAME},
              {"ln_1.bias", "layer_norm1.bias", SAME},
-             {"attn.in_proj_weight", "self_attn.%c_proj.weight", CUT},
-             {"attn.in_proj_bias", "self_attn.%c_proj.bias", CUT},
+             {"attn.in_proj_weight", "self_attn.%c_proj.weight", SPLIT},
+             {"attn.in_proj_bias", "self_attn.%c_proj.bias", SPLIT},
              {"attn.out_proj.weight", "self_attn.out_proj.weight", SAME},
              {"attn.out_proj.bias", "self_attn.out_proj.bias", SAME},
              {"ln_2.weight", "layer_norm2.weight", SAME},
@@ -45,14 +45,14 @@ static const char *without(const char *name, const char *prefix)
     return strncmp(name, prefix, n) == 0 ? name + n : name;
 }
 
-/* open_clip's classes differ in whether the text tower's names begin with "text."; the rest is the same. */
+/* open_clip's CustomTextCLIP prefixes the text tower's names with "text."; otherwise its names are CLIP's. */
 static const char *plain(const char *name)
 {
     return without(mode_weights_bare_name(name), "text.");
 }
 
-/* Hugging Face's names of one of our parameters: 1 or, CUT, 3; 0: it has none. */
-static int their_names(char names[3][MAX_NAME], enum shape *shape, const char *ours)
+/* Hugging Face's names of one of our parameters. Returns their number: 1, or 3 if SPLIT, or 0 if it has none. */
+static int their_names(char names[3][MAX_NAME], enum layout *layout, const char *ours)
 {
     static const char blocks[] = "transformer.resblocks.";
     const char *name = plain(ours), *tower = "text_model", *in_block = without(name, "visual.");
@@ -61,7 +61,7 @@ static int their_names(char names[3][MAX_NAME], enum shape *shape, const char *o
         for (size_t i = 0; i < sizeof outer / sizeof *outer; i++)
             if (strcmp(outer[i].ours, name) == 0) {
                 snprintf(names[0], MAX_NAME, "%s", outer[i].theirs);
-                *shape = outer[i].shape;
+                *layout = outer[i].layout;
                 return 1;
             }
         return 0;
@@ -70,8 +70,8 @@ static int their_names(char names[3][MAX_NAME], enum shape *shape, const char *o
     long layer = strtol(in_block + sizeof blocks - 1, &end, 10);
     for (size_t i = 0; *end == '.' && i < sizeof inner / sizeof *inner; i++) {
         if (strcmp(inner[i].ours, end + 1) != 0) continue;
-        *shape = inner[i].shape;
-        int n = *shape == CUT ? 3 : 1;
+        *layout = inner[i].layout;
+        int n = *layout == SPLIT ? 3 : 1;
         for (int k = 0; k < n; k++) {
             const char *theirs = inner[i].theirs, *letter = strstr(theirs, "%c");
             if (letter)
@@ -85,7 +85,7 @@ static int their_names(char names[3][MAX_NAME], enum shape *shape, const char *o
     return 0;
 }
 
-/* Buffers and sizes which some versions store beside the parameters; they follow from the config. */
+/* Buffers and sizes which some versions store beside the parameters; the config implies them. */
 static bool is_constant(const char *name)
 {
     static const char *const names[] = {"attn_mask",
@@ -131,7 +131,7 @@ static enum mode_status check_shape(const struct finder *f, const struct mode_te
 {
     char got[160], want[160];
     struct mode_tensor w = mode_tensor_make(NULL, MODE_DTYPE_F32, n_dims, dim);
-    bool same = t->n_dims == n_dims || (n_dims <= 1 && t->n_dims <= 1); /* [] and [1] */
+    bool same = t->n_dims == n_dims || (n_dims <= 1 && t->n_dims <= 1); /* [] equals [1] */
     for (int i = 0; i < MODE_MAX_DIMS; i++) same = same && t->dim[i] == w.dim[i];
     if (!same)
         return MODE_FAIL(f->err, MODE_E_SHAPE, "%s: tensor %s is %s, the config makes it %s", f->what, t->name,
@@ -147,14 +147,14 @@ static enum mode_status check_shape(const struct finder *f, const struct mode_te
     }
 }
 
-/* Hugging Face's pieces of one parameter, put together. */
+/* One parameter from Hugging Face's tensors: transposed, or query, key and value concatenated. */
 static enum mode_status take_theirs(struct finder *f, struct mode_tensor *to, void **memory,
-                                    const struct mode_tensor *want, char names[3][MAX_NAME], int n, enum shape shape)
+                                    const struct mode_tensor *want, char names[3][MAX_NAME], int n, enum layout layout)
 {
     bool twice = false;
     int64_t dim[MODE_MAX_DIMS];
     memcpy(dim, want->dim, sizeof dim);
-    if (shape == TURNED) dim[0] = want->dim[1], dim[1] = want->dim[0];
+    if (layout == TRANSPOSED) dim[0] = want->dim[1], dim[1] = want->dim[0];
     dim[0] /= n;
     for (int k = 0; k < n; k++) {
         const struct mode_tensor *t = find(f, names[k], &twice);
@@ -163,7 +163,7 @@ static enum mode_status take_theirs(struct finder *f, struct mode_tensor *to, vo
                              t ? "there twice" : "missing");
         enum mode_status st = check_shape(f, t, want->n_dims, dim);
         if (st) return st;
-        if (shape == SAME) {
+        if (layout == SAME) {
             to->data = t->data;
             to->dtype = t->dtype;
             return MODE_OK;
@@ -175,7 +175,7 @@ static enum mode_status take_theirs(struct finder *f, struct mode_tensor *to, vo
                              mode_dtype_name(t->dtype), mode_dtype_name(to->dtype));
         to->dtype = t->dtype;
         to->data = *memory;
-        if (shape == TURNED)
+        if (layout == TRANSPOSED)
             transpose(*memory, t->data, t->dim[0], t->dim[1], mode_dtype_size(t->dtype));
         else
             memcpy((char *)*memory + (size_t)k * bytes, t->data, bytes);
@@ -186,7 +186,7 @@ static enum mode_status take_theirs(struct finder *f, struct mode_tensor *to, vo
 static enum mode_status take(struct finder *f, struct mode__clip_tensors *to, size_t i, const struct mode_param *p)
 {
     char names[3][MAX_NAME];
-    enum shape shape = SAME;
+    enum layout layout = SAME;
     bool twice = false;
     const struct mode_tensor *want = &p->value;
     struct mode_tensor *t = &to->list[i];
@@ -195,11 +195,11 @@ static enum mode_status take(struct finder *f, struct mode__clip_tensors *to, si
     t->name = mode_xstrdup(p->name);
     to->n = i + 1;
     if (to->from_hf) {
-        int n = their_names(names, &shape, p->name);
+        int n = their_names(names, &layout, p->name);
         if (n == 0)
             return MODE_FAIL(f->err, MODE_E_FORMAT, "%s: Hugging Face's CLIP has no %s, which the config asks for",
                              f->what, p->name);
-        return take_theirs(f, t, &to->memory[i], want, names, n, shape);
+        return take_theirs(f, t, &to->memory[i], want, names, n, layout);
     }
     const struct mode_tensor *from = find(f, plain(p->name), &twice);
     if (!from || twice)
@@ -224,16 +224,16 @@ enum mode_status mode__clip_tensors_read(struct mode__clip_tensors *to, const st
         to->from_hf |= !is_constant(w->tensors[i].name) &&
                        (strncmp(plain(w->tensors[i].name), "vision_model.", 13) == 0 ||
                         strncmp(plain(w->tensors[i].name), "text_model.", 11) == 0);
-    /* a tensor too many is said before one that is missing: it tells better what model this is */
+    /* an unknown tensor is reported rather than a missing one: it tells more about what model this is */
     for (size_t i = 0; !st && i < n; i++) st = take(&f, to, i, &params[i]);
     for (size_t i = 0; (!st || st == MODE_E_FORMAT) && i < w->n_tensors; i++) {
         const char *name = w->tensors[i].name;
         if (f.used[i] || is_constant(name)) continue;
-        bool later = false; /* not used only because the search ended early */
+        bool later = false; /* unused only because reading stopped early */
         for (size_t k = to->n; st && k < n; k++) {
             char names[3][MAX_NAME];
-            enum shape shape;
-            int n_names = to->from_hf ? their_names(names, &shape, params[k].name) : 0;
+            enum layout layout;
+            int n_names = to->from_hf ? their_names(names, &layout, params[k].name) : 0;
             later |= !to->from_hf && strcmp(plain(params[k].name), plain(name)) == 0;
             for (int j = 0; j < n_names; j++) later |= strcmp(names[j], plain(name)) == 0;
         }
@@ -258,8 +258,8 @@ enum mode_status mode__clip_tensors_to_hf(struct mode__clip_tensors *to, const s
     for (size_t i = 0; i < from->n; i++) {
         const struct mode_tensor *t = &from->list[i];
         char names[3][MAX_NAME];
-        enum shape shape = SAME;
-        int n = their_names(names, &shape, t->name);
+        enum layout layout = SAME;
+        int n = their_names(names, &layout, t->name);
         if (n == 0) {
             enum mode_status st = MODE_FAIL(err, MODE_E_VALUE, "%s: %s has no place in Hugging Face's CLIP", what,
                                             t->name);
@@ -272,7 +272,7 @@ enum mode_status mode__clip_tensors_to_hf(struct mode__clip_tensors *to, const s
             out->name = mode_xstrdup(names[k]);
             out->dim[0] = t->dim[0] / n;
             if (n > 1) out->data = (char *)t->data + (size_t)k * mode_tensor_bytes(out);
-            if (shape == TURNED) {
+            if (layout == TRANSPOSED) {
                 out->dim[0] = t->dim[1];
                 out->dim[1] = t->dim[0];
                 out->data = to->memory[to->n] = mode_xmalloc(mode_tensor_bytes(t));

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE = 1 << 15, MOST_TRIES = 30 };
+enum { PIECE = 1 << 15, MOST_TRIES = 30 /* evaluations of a line search */ };
 static const double DECREASE = 1e-4, CURVATURE = 0.9; /* c1 and c2 of the Wolfe conditions */
 
-/* ---- long vectors, by pieces ---- */
+/* ---- long vectors, in pieces: reductions have a fixed order ---- */
 
 struct vectors {
     double *to, *part;
@@ -56,15 +56,15 @@ struct search {
     void *ctx;
     int64_t n;
     struct mode_lbfgs_result *r;
-    double *x, *g;       /* where it is; x is the caller's */
-    double *at, *at_g;   /* a point that is looked at */
+    double *x, *g;       /* the iterate and its gradient; x is the caller's */
+    double *at, *at_g;   /* the trial point of the line search and its gradient */
     double *p;           /* the direction */
-    double *s, *y;       /* [history, n]: steps, and what they changed of the gradient */
+    double *s, *y;       /* [history, n] ring: steps, and differences of gradients */
     double *rho, *alpha; /* [history] */
-    double *part;        /* of a sum's pieces */
-    double scale;        /* of the metric */
-    double noise;        /* of the value where it is */
-    int kept, next;      /* how many steps are remembered; where the next one goes */
+    double *part;        /* partial sums of a reduction */
+    double scale;        /* of H0 */
+    double noise;        /* of the value at x */
+    int kept, next;      /* pairs stored; slot of the next one */
 };
 
 static double dot(const struct search *l, const double *a, const double *b)
@@ -104,8 +104,9 @@ static void direction(struct search *l)
     for (int64_t i = 0; i < l->n; i++) l->p[i] = -l->p[i];
 }
 
-/* The step from x to `at` is remembered where the function is curved upwards along it: then the metric stays positive. */
-static void remember(struct search *l)
+/* Store the pair of the step from x to `at`, if its curvature is positive: that keeps the inverse Hessian positive
+ * definite. */
+static void store_pair(struct search *l)
 {
     double *s = l->s + l->next * l->n, *y = l->y + l->next * l->n;
     add(l, s, l->at, -1, l->x);
@@ -125,15 +126,15 @@ static void remember(struct search *l)
     l->scale = sy / dot(l, y, t);
 }
 
-/* ---- the step ---- */
+/* ---- the line search ---- */
 
-struct place {
-    double step, value, slope, noise;
+struct trial {
+    double step, value, slope, noise; /* slope: along the direction */
 };
 
-static struct place look(struct search *l, double step)
+static struct trial evaluate(struct search *l, double step)
 {
-    struct place a = {.step = step};
+    struct trial a = {.step = step};
     add(l, l->at, l->x, step, l->p);
     a.value = l->value(l->ctx, l->at, l->at_g, &a.noise);
     a.slope = dot(l, l->at_g, l->p);
@@ -141,9 +142,9 @@ static struct place look(struct search *l, double step)
     return a;
 }
 
-/* The minimum of the cubic through both places' values and slopes, kept away from them; by their slopes alone where the
- * values differ by no more than noise. */
-static double between(struct place a, struct place b, double noise)
+/* The minimum of the cubic through both values and slopes, at least a tenth of the interval from its ends; where the
+ * values differ by no more than noise, the zero of the slopes' secant. */
+static double interpolate(struct trial a, struct trial b, double noise)
 {
     const double width = b.step - a.step, d = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step),
                  square = d * d - a.slope * b.slope;
@@ -158,16 +159,17 @@ static double between(struct place a, struct place b, double noise)
     return a.step + (t < 0.1 ? 0.1 : t > 0.9 ? 0.9 : t) * width;
 }
 
-/* From x along p to a place that fulfils the conditions, which is then in `at`. */
-static bool step_along(struct search *l, struct place *found)
+/* From x along p to a point that fulfils the Wolfe conditions: it is in `at`, its gradient in at_g. False: p is not a
+ * descent direction, or none was found. */
+static bool line_search(struct search *l, struct trial *found)
 {
-    const struct place begin = {0, l->r->value, dot(l, l->g, l->p), l->noise};
-    struct place low = begin, high = begin;
+    const struct trial begin = {0, l->r->value, dot(l, l->g, l->p), l->noise};
+    struct trial low = begin, high = begin;
     bool bounded = false;
     double step = 1;
     if (!(begin.slope < 0)) return false;
     for (int i = 0; i < MOST_TRIES; i++) {
-        struct place a = look(l, step);
+        struct trial a = evaluate(l, step);
         const double noise = a.noise + begin.noise;
         const bool finite = isfinite(a.value) && isfinite(a.slope),
                    alike = finite && fabs(a.value - begin.value) <= noise,
@@ -188,12 +190,12 @@ static bool step_along(struct search *l, struct place *found)
             }
             low = a;
         }
-        step = bounded ? between(low, high, noise) : 4 * step;
+        step = bounded ? interpolate(low, high, noise) : 4 * step;
     }
     return false;
 }
 
-static void forget(struct search *l)
+static void drop_history(struct search *l)
 {
     l->kept = l->next = 0;
     l->scale = l->o->first_step;
@@ -211,21 +213,21 @@ static void minimise(struct search *l)
     struct mode_lbfgs_result *r = l->r;
     r->end = MODE_LBFGS_CONVERGED;
     while (r->gradient = sqrt(dot(l, l->g, l->g)), r->gradient > l->o->enough) {
-        struct place found;
+        struct trial found;
         if (r->iterations == l->o->max_iterations) {
             r->end = MODE_LBFGS_MOST_ITERATIONS;
             return;
         }
         direction(l);
-        while (!step_along(l, &found)) {
+        while (!line_search(l, &found)) {
             if (!l->kept) {
                 r->end = MODE_LBFGS_NO_PROGRESS;
                 return;
             }
-            forget(l);
+            drop_history(l);
             direction(l);
         }
-        remember(l);
+        store_pair(l);
         memcpy(l->x, l->at, (size_t)l->n * sizeof *l->x);
         swap(&l->g, &l->at_g);
         r->value = found.value;
@@ -263,7 +265,7 @@ enum mode_status mode_lbfgs_minimise(const struct mode_lbfgs *o, double *x, int6
     l.rho = l.y + m * n;
     l.alpha = l.rho + m;
     l.part = l.alpha + m;
-    forget(&l);
+    drop_history(&l);
     *result = (struct mode_lbfgs_result){.evaluations = 1};
     result->value = value(ctx, x, l.g, &l.noise);
     const double length = dot(&l, l.g, l.g);

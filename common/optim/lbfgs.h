@@ -1,16 +1,19 @@
-/* lbfgs.h - the minimum of a smooth function of many numbers, from its value and gradient: L-BFGS.
+/* lbfgs.h - L-BFGS: minimises a smooth function of many variables from its value and gradient.
  *
  *     struct mode_lbfgs o = MODE_LBFGS_DEFAULT;
  *     st = mode_lbfgs_minimise(&o, x, n, value_of, &problem, &result, &err);
  *
- * A step goes along the direction of the two-loop recursion to a point of the strong Wolfe conditions. Close to the
- * minimum a value's own rounding hides what a step gains; there the slope alone decides (Hager and Zhang's approximate
- * Wolfe conditions), so the gradient can be made as small as it is exact. A direction that leads nowhere costs what is
- * remembered, and the steepest descent is tried before the search gives up.
+ * The direction is that of the two-loop recursion; the line search looks for a point that fulfils the strong Wolfe
+ * conditions. Close to the minimum the decrease of a step is below the rounding error of the values. There the slope
+ * alone decides (Hager and Zhang's approximate Wolfe conditions), so the gradient's norm can fall to its own rounding
+ * error. If a line search fails, the history is dropped and steepest descent is tried before giving up.
+ *
+ * All values are f64.
  *
  * Source:  Nocedal and Wright, "Numerical Optimization", 2nd edition, algorithms 7.4, 3.5 and 3.6; Hager and Zhang,
- * "A new conjugate gradient method with guaranteed descent and an efficient line search" (2005), for the end of it.
- * Threads: sums over long vectors use the pool, in pieces whose number does not depend on it: the same bytes always. */
+ *          "A new conjugate gradient method with guaranteed descent and an efficient line search" (2005).
+ * Threads: uses the pool for long vectors; reductions have a fixed order, so results are bit-identical for any number
+ *          of threads. */
 #ifndef MODE_OPTIM_LBFGS_H
 #define MODE_OPTIM_LBFGS_H
 
@@ -19,17 +22,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The function at x [n]; its gradient overwrites g [n]. *noise, 0 before: what rounding may have done to the value. */
+/* The function's value at x [n]; its gradient overwrites g [n]. *noise is 0 on entry: set it to a bound on the value's
+ * rounding error. */
 typedef double mode_lbfgs_value_fn(void *ctx, const double *x, double *g, double *noise);
-/* v [n] becomes a rough inverse of the second derivatives times v, symmetric and positive: the metric to begin with. */
+/* The preconditioner, in place: v [n] becomes H0 v, H0 being symmetric positive definite, about the inverse Hessian. */
 typedef void mode_lbfgs_metric_fn(void *ctx, double *v);
 
 struct mode_lbfgs {
-    int history;                  /* steps that are remembered */
-    int max_iterations;           /* steps at most */
-    double enough;                /* the length of a gradient that is small enough */
-    double first_step;            /* the first step is the gradient, through the metric, times this */
-    mode_lbfgs_metric_fn *metric; /* NULL: the identity */
+    int history;                  /* pairs (s, y) that are stored, >= 1 */
+    int max_iterations;           /* >= 0 */
+    double enough;                /* converged when the gradient's L2 norm is at most this */
+    double first_step;            /* scale of H0 before the first pair is stored */
+    mode_lbfgs_metric_fn *metric; /* NULL: H0 is the identity */
 };
 #define MODE_LBFGS_DEFAULT                                                                                             \
     {                                                                                                                  \
@@ -37,16 +41,16 @@ struct mode_lbfgs {
     }
 
 struct mode_lbfgs_result {
-    double value, gradient; /* at the end; gradient: its length */
+    double value, gradient; /* at the end; gradient: its L2 norm */
     int iterations, evaluations;
     enum { MODE_LBFGS_CONVERGED, MODE_LBFGS_MOST_ITERATIONS, MODE_LBFGS_NO_PROGRESS } end;
 };
 
-/* x [n]: where to begin, and the best point that was found. MODE_E_MEMORY; MODE_E_VALUE: the function has no finite
- * value where it begins. */
+/* x [n]: the starting point, replaced by the last iterate. result->end says how the search ended. MODE_E_MEMORY;
+ * MODE_E_VALUE: value or gradient at the starting point is not finite. */
 enum mode_status mode_lbfgs_minimise(const struct mode_lbfgs *o, double *x, int64_t n, mode_lbfgs_value_fn *value,
                                      void *ctx, struct mode_lbfgs_result *result, struct mode_error *err);
-/* Bytes that it takes beside x. */
+/* Bytes that it allocates. */
 size_t mode_lbfgs_bytes(const struct mode_lbfgs *o, int64_t n);
 
 #endif

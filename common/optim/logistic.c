@@ -10,10 +10,10 @@
 #include <string.h>
 
 enum { ITEM = 32, MOST_ROWS = 4096, LEAST_ROWS = 64, HISTORY = 10, MEAN_ROWS = 256, MEAN_ITEMS = 64 };
-static const double LEAST_CURVE = 1e-3; /* of a column, as a share of the mean: what is nearly constant has no say */
-static const int64_t SCORES = (int64_t)1 << 22; /* numbers of scores at a time */
+static const double LEAST_CURVE = 1e-3; /* floor of a column's curvature, relative to the mean: for constant columns */
+static const int64_t SCORES = (int64_t)1 << 22; /* scores of a batch at most */
 
-/* Rows whose scores are held at a time. The order of f32 sums shows in a result, and so does this; it depends on c alone. */
+/* Rows of a batch. It affects the rounding of f32 sums, so it depends on c alone. */
 static int64_t rows_at_a_time(int64_t c)
 {
     const int64_t rows = SCORES / c / ITEM * ITEM;
@@ -21,17 +21,17 @@ static int64_t rows_at_a_time(int64_t c)
 }
 
 struct mode_logistic_room {
-    int64_t rows;
-    double strength;      /* of the fit */
-    double *curve;        /* [d] about the second derivatives along a column, but for what is held */
-    float *w32, *b32;     /* [c, d], [c]: what products see */
-    float *dw32;          /* [c, d] of some rows; 0 between */
-    double *g;            /* [c, d] of all */
-    float *score;         /* [rows, c]: scores, then softmax less the label */
-    double *loss, *size;  /* [rows / ITEM] of items; size: of the scores that a loss is the difference of */
-    double *column;       /* [rows / ITEM, c]: sums of the same by columns */
-    const int32_t *label; /* [rows] of them */
-    int64_t some, c;
+    int64_t rows;         /* of a batch at most */
+    double strength;      /* C of the fit */
+    double *curve;        /* [d]: estimate of the Hessian's diagonal by column, without the penalty */
+    float *w32, *b32;     /* [c, d], [c]: GEMM operands */
+    float *dw32;          /* [c, d]: gradient of a batch; 0 between batches */
+    double *g;            /* [c, d]: accumulated gradient */
+    float *score;         /* [rows, c]: scores, then softmax - onehot(label) */
+    double *loss, *size;  /* [rows / ITEM]; size: magnitude of the scores whose difference the loss is */
+    double *column;       /* [rows / ITEM, c]: column sums of softmax - onehot, for the bias's gradient */
+    const int32_t *label; /* [rows] of the batch */
+    int64_t some, c;      /* rows of the batch, classes */
 };
 
 static int64_t numbers(int64_t d, int64_t c)
@@ -39,19 +39,20 @@ static int64_t numbers(int64_t d, int64_t c)
     return c * (d + 1);
 }
 
-/* What |w|^2 / 2 counts. */
-static double held(const struct mode_logistic *m, double strength)
+/* The factor of |w|^2 / 2. */
+static double penalty_of(const struct mode_logistic *m, double strength)
 {
     return (m->c == 2 ? 2 : 1) / (strength * (double)m->n);
 }
 
-/* Weights are curved by what their column spreads and by what is held, biases by neither. */
+/* Diagonal preconditioner: the Hessian's diagonal of a weight is about its column's curvature plus the penalty, that of
+ * a bias about 1 / c. */
 static void metric(void *ctx, double *v)
 {
     const struct mode_logistic *m = ctx;
     const int64_t w_numbers = m->c * m->d;
-    const double hold = held(m, m->room->strength);
-    for (int64_t i = 0; i < w_numbers; i++) v[i] /= m->room->curve[i % m->d] + hold;
+    const double penalty = penalty_of(m, m->room->strength);
+    for (int64_t i = 0; i < w_numbers; i++) v[i] /= m->room->curve[i % m->d] + penalty;
     for (int64_t k = 0; k < m->c; k++) v[w_numbers + k] *= (double)m->c;
 }
 
@@ -80,7 +81,7 @@ struct shift {
     int64_t n, d, first; /* first: row of item 0 */
     double *part;        /* [MEAN_ITEMS, d] */
     const double *mean;
-    bool squares; /* are added up, in the place of numbers */
+    bool squares; /* sum x^2 instead of x */
 };
 
 static void sum_item(void *ctx, int64_t item, int thread)
@@ -134,7 +135,7 @@ void mode_rows_less(float *x, int64_t n, int64_t d, const double *mean)
 
 /* ---- the objective ---- */
 
-/* ITEM rows of scores become softmax less the label; their loss. */
+/* ITEM rows of scores become softmax - onehot(label); sums up their loss. */
 static void softmax_item(void *ctx, int64_t item, int thread)
 {
     struct mode_logistic_room *room = ctx;
@@ -166,7 +167,7 @@ static void softmax_item(void *ctx, int64_t item, int thread)
     room->size[item] = size;
 }
 
-/* The weights as products see them. */
+/* w and b as f32 GEMM operands. */
 static void round_weights(struct mode_logistic *m, const double *theta)
 {
     struct mode_logistic_room *room = m->room;
@@ -174,7 +175,7 @@ static void round_weights(struct mode_logistic *m, const double *theta)
     for (int64_t k = 0; k < m->c; k++) room->b32[k] = (float)theta[m->c * m->d + k];
 }
 
-/* Of a class: the gradient of some rows is added to that of all, and is 0 for the next. */
+/* Accumulate a class's gradient over the batch in f64, and zero it for the next batch. */
 static void gather_item(void *ctx, int64_t k, int thread)
 {
     struct mode_logistic *m = ctx;
@@ -185,7 +186,7 @@ static void gather_item(void *ctx, int64_t k, int thread)
     memset(some, 0, (size_t)m->d * sizeof *some);
 }
 
-/* theta [c * (d + 1)]: weights, biases; g likewise. */
+/* The objective; theta [c * (d + 1)]: weights, then biases; g likewise. */
 static double value_of(void *ctx, const double *theta, double *g, double *noise)
 {
     struct mode_logistic *m = ctx;
@@ -214,14 +215,14 @@ static double value_of(void *ctx, const double *theta, double *g, double *noise)
             for (int64_t k = 0; k < c; k++) db[k] += room->column[i * c + k];
         }
     }
-    const double n = (double)m->n, hold = held(m, room->strength);
+    const double n = (double)m->n, penalty = penalty_of(m, room->strength);
     for (int64_t i = 0; i < w_numbers; i++) {
-        g[i] = g[i] / n + hold * theta[i];
+        g[i] = g[i] / n + penalty * theta[i];
         squares += theta[i] * theta[i];
     }
     for (int64_t k = 0; k < c; k++) db[k] /= n;
     *noise = FLT_EPSILON * size / n;
-    return loss / n + hold / 2 * squares;
+    return loss / n + penalty / 2 * squares;
 }
 
 double mode_logistic_value(struct mode_logistic *m, double strength, double *dw, double *db)
@@ -250,12 +251,12 @@ enum mode_status mode_logistic_fit(struct mode_logistic *m, const struct mode_lo
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory for the weights of %lld classes of %lld numbers",
                          (long long)m->c, (long long)m->d);
     room->strength = o->strength;
-    (void)value_of(m, zero, g,
-                   &noise); /* the scale of what is small: free of n, of how long rows are and of where it begins */
+    /* the reference for the tolerance: independent of n, of the scale of x and of the starting point */
+    (void)value_of(m, zero, g, &noise);
     for (int64_t i = 0; i < n_numbers; i++) length += g[i] * g[i];
     length = sqrt(length);
     free(zero);
-    /* what is left of rows that are all alike is the rounding of sums, of which no share is small enough */
+    /* if all rows are equal this gradient is only rounding error, and no fraction of it can be reached */
     const bool nothing = length <= DBL_EPSILON;
     l.enough = nothing ? DBL_EPSILON : o->tolerance * length;
     enum mode_status st = mode_lbfgs_minimise(&l, m->w, n_numbers, value_of, m, &r, err);

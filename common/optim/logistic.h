@@ -1,30 +1,30 @@
-/* logistic.h - multinomial logistic regression: which of c classes a row of d numbers is, by a linear map.
+/* logistic.h - multinomial logistic regression with L2 regularisation: linear probes of frozen features.
  *
- * The map minimises, over weights w [c, d] and biases b [c],
+ * It minimises, over weights w [c, d] and biases b [c], the mean cross-entropy with an L2 penalty:
  *
  *     (1 / n) sum of -log softmax(x w^T + b)[label]  +  |w|^2 / (2 C n)
  *
- * which has the minimum of scikit-learn's LogisticRegression(C=C): biases cost nothing, and C is not divided by how many
- * rows there are. Of two classes it has the difference of their weights alone, and holds that down: |w|^2 counts twice
- * here, which is the same minimum.
+ * The minimum is that of scikit-learn's LogisticRegression(C=C): biases are not penalised, and C is not divided by the
+ * number of rows. For two classes scikit-learn has one weight vector, the difference of ours, and penalises that. Its
+ * minimum is ours with the penalty doubled, |w|^2 / (C n), which is what is used for c = 2.
  *
  *     struct mode_logistic m;
  *     mode_rows_mean(mean, x, n, d);
- *     mode_rows_less(x, n, d, mean);                                // other rows as well, before they are scored
+ *     mode_rows_less(x, n, d, mean);                                // and all rows that will be scored
  *     st = mode_logistic_open(&m, be, x, label, n, d, c, &err);     // x and label are borrowed
- *     st = mode_logistic_fit(&m, &options, &fit, &err);             // m.w, m.b; again with another C: from there on
+ *     st = mode_logistic_fit(&m, &options, &fit, &err);             // m.w, m.b; a second fit is warm-started
  *     mode_logistic_scores(&m, scores, other, n_other);
  *     mode_logistic_close(&m);
  *
- * Products are the backend's, in f32; softmax and loss of a row are made from them in double, and sums over rows, the
- * gradient, weights and all of L-BFGS are double. Rows are taken a few thousand at a time, so beside x nothing grows
- * with n.
+ * Precision: GEMMs (scores, gradient of w over a batch) and exp are f32; the loss, sums over rows, gradients, weights
+ * and L-BFGS are f64. Rows are processed in batches of at most 4096, so no memory beside x grows with n.
  *
- * Take the mean off the rows first (mode_rows_less): biases cost nothing, so the minimum is the same, b taking up what w
- * makes of the mean. Features of a CLIP all lie in one narrow cone, and their mean is by far the longest direction: without
- * it the search is far shorter, and scores, which are f32, are small numbers that keep their digits.
+ * Centre the rows first (mode_rows_less). Biases are not penalised, so the minimum is the same up to b. CLIP features
+ * lie in a narrow cone, so their mean dominates them: without it L-BFGS needs far fewer iterations, and scores are
+ * small and lose less to f32 rounding.
  *
- * Threads: one caller; the bytes of a result do not depend on how many threads there are. */
+ * Source:  scikit-learn's LogisticRegression(solver="lbfgs") is the reference; tests/golden compares the minima.
+ * Threads: one caller; bit-identical for any number of threads. */
 #ifndef MODE_OPTIM_LOGISTIC_H
 #define MODE_OPTIM_LOGISTIC_H
 
@@ -42,13 +42,13 @@ struct mode_logistic {
     const float *x;       /* [n, d] */
     const int32_t *label; /* [n] in [0, c) */
     int64_t n, d, c;
-    double *w, *b; /* [c, d], [c]: 0 to begin with */
-    struct mode_logistic_room *room;
+    double *w, *b;                   /* [c, d], [c], owned; zero after open */
+    struct mode_logistic_room *room; /* scratch */
 };
 
 struct mode_logistic_options {
-    double strength;  /* C: the larger, the less the weights are held down */
-    double tolerance; /* the gradient's length at the end, as a share of its length where all weights are 0 */
+    double strength;  /* scikit-learn's C, > 0: inverse regularisation strength */
+    double tolerance; /* converged when the gradient's norm is at most this fraction of that at w = 0, b = 0 */
     int max_iterations;
 };
 #define MODE_LOGISTIC_DEFAULT                                                                                          \
@@ -57,30 +57,31 @@ struct mode_logistic_options {
     }
 
 struct mode_logistic_fit {
-    double objective; /* as above */
-    double gradient;  /* its length, as a share: at most the tolerance where it converged */
+    double objective; /* the minimised function, in nats */
+    double gradient;  /* norm of its gradient, relative to that at w = 0, b = 0 */
     int iterations, evaluations;
     bool converged;
 };
 
-/* mean [d] of x [n, d], n >= 1; and x less mean, in place. */
+/* mean [d] of the rows of x [n, d], n >= 1; and x - mean, in place. */
 void mode_rows_mean(double *mean, const float *x, int64_t n, int64_t d);
 void mode_rows_less(float *x, int64_t n, int64_t d, const double *mean);
 
-/* Of the processor ("cpu", "ref"): memory of the host. MODE_E_VALUE: fewer than two classes, no row, a label out of
- * range, a class without a row, whose bias would have no minimum, or a number of x that is none. MODE_E_MEMORY. Close
- * also after a failure. */
+/* x [n, d] f32, host memory; be must be a CPU backend ("cpu", "ref"). MODE_E_VALUE: fewer than two classes, no row, a
+ * label out of range, a class without rows (its bias would diverge), or x is not finite. MODE_E_MEMORY. Close also
+ * after a failure. */
 enum mode_status mode_logistic_open(struct mode_logistic *m, struct mode_backend *be, const float *x,
                                     const int32_t *label, int64_t n, int64_t d, int64_t c, struct mode_error *err);
 void mode_logistic_close(struct mode_logistic *m);
-/* Bytes that open and fit take, x and label apart: as many for any number of rows. */
+/* Bytes that open and fit allocate; independent of n. */
 size_t mode_logistic_bytes(int64_t d, int64_t c);
-/* From the weights that are there. */
+/* Minimises from the current w and b on (warm start). MODE_OK also without convergence: see fit. MODE_E_MEMORY;
+ * MODE_E_VALUE: the objective is not finite at the start. */
 enum mode_status mode_logistic_fit(struct mode_logistic *m, const struct mode_logistic_options *o,
                                    struct mode_logistic_fit *fit, struct mode_error *err);
-/* The objective at m's weights, and its gradient dw [c, d], db [c] there. */
+/* The objective at m's w and b, and its gradients dw [c, d], db [c]. */
 double mode_logistic_value(struct mode_logistic *m, double strength, double *dw, double *db);
-/* scores [n, c] = x [n, d] w^T + b */
+/* scores [n, c] f32 = x [n, d] w^T + b, w and b rounded to f32. */
 void mode_logistic_scores(struct mode_logistic *m, float *scores, const float *x, int64_t n);
 
 #endif

@@ -12,29 +12,29 @@ struct mode_sharded {
     struct mode_ranks *group;
     struct mode_flat flat;
     size_t bucket;           /* floats of every bucket but the last; a multiple of ALIGN * size */
-    size_t n_buckets, n_own; /* own: floats of all own pieces */
+    size_t n_buckets, n_own; /* n_own: floats of all own pieces */
     float *m, *v;            /* [n_own] */
     const struct mode_param *params;
     size_t n_params;
     struct bucket *buckets;
-    struct mode_param *parts;   /* what of each parameter lies in own pieces, bucket by bucket */
-    struct rounding *roundings; /* what of each parameter that has a rounded copy lies in a bucket */
+    struct mode_param *parts;   /* by bucket: the parts of parameters that lie in its own piece */
+    struct rounding *roundings; /* by bucket: the parts of parameters with a bf16 copy that lie in it */
     int parcel;                 /* the group's, of bucket 0 */
-    size_t unsent;              /* buckets from this one on have been exchanged in this step */
-    enum mode_status failed;    /* in an exchange of mode_sharded_made */
+    size_t unsent;              /* buckets from this one on have been reduced in this step */
+    enum mode_status failed;    /* of a collective in mode_sharded_made */
     struct mode_error why;
 };
 
 struct bucket {
-    size_t params, left;                           /* that have a part of it; whose gradients are not final yet */
-    size_t parts, n_parts, roundings, n_roundings; /* of it: the first one, and how many */
+    size_t params, left;                           /* parameters that overlap it; those with incomplete gradients */
+    size_t parts, n_parts, roundings, n_roundings; /* first index and number */
 };
 
 struct rounding {
     struct mode_tensor value, copy;
 };
 
-struct piece { /* of bucket b: its place in the blocks, floats of one piece, place of the own one's moments */
+struct piece { /* of a bucket: its offset in the blocks, floats of one piece, offset of the own one's moments */
     size_t at, n, own;
 };
 
@@ -49,7 +49,7 @@ static struct piece piece_of(const struct mode_sharded *s, size_t b)
     return (struct piece){at, (left < s->bucket ? left : s->bucket) / size, b * (s->bucket / size)};
 }
 
-struct span { /* of floats in the blocks */
+struct span { /* [from, to), floats in the blocks */
     size_t from, to;
 };
 
@@ -72,7 +72,7 @@ static struct span bucket_span(const struct mode_sharded *s, size_t b)
     return (struct span){x.at, x.at + x.n * (size_t)s->group->size};
 }
 
-/* What of p is the own piece of bucket b: false, nothing. */
+/* The part of p in the own piece of bucket b; false: none. */
 static bool cut(struct mode_param *part, const struct mode_sharded *s, const struct mode_param *p, size_t b)
 {
     struct piece x = piece_of(s, b);
@@ -84,11 +84,11 @@ static bool cut(struct mode_param *part, const struct mode_sharded *s, const str
     struct mode_tensor *t[] = {&part->value, &part->grad, &part->m, &part->v};
     *part = (struct mode_param){.name = p->name, .decay = p->decay, .frozen = p->frozen};
     for (int k = 0; k < 4; k++) *t[k] = mode_tensor_1d(data[k], MODE_DTYPE_F32, (int64_t)(c.to - c.from));
-    part->operand = part->value; /* rounded copies are made when all of a bucket's weights are here */
+    part->operand = part->value; /* bf16 copies are updated after the bucket's all-gather */
     return true;
 }
 
-/* Of p, in bucket b: its value and its rounded copy; false: it has none, or is not there. */
+/* The part of p in bucket b and its bf16 copy; false: p has no copy, or is not in the bucket. */
 static bool cut_copy(struct rounding *r, const struct mode_sharded *s, const struct mode_param *p, size_t b)
 {
     struct span whole = span_of(s, p), c = overlap(whole, bucket_span(s, b));
@@ -175,8 +175,8 @@ enum mode_status mode_sharded_broadcast(struct mode_sharded *s, struct mode_erro
     return mode_ranks_broadcast(s->group, s->flat.values, s->flat.n, MODE_DTYPE_F32, err);
 }
 
-/* The last bucket that was not exchanged yet. Backwards, in all processes: blocks' ends are what the way back of a
- * model has finished first. */
+/* Reduce-scatter the last bucket that was not reduced yet. From the end on, in all processes: the backward pass
+ * completes the gradients at the end of the block first. */
 static enum mode_status send_one(struct mode_sharded *s, struct mode_error *err)
 {
     size_t b = --s->unsent;
@@ -210,7 +210,7 @@ enum mode_status mode_sharded_reduce(struct mode_sharded *s, struct mode_error *
     enum mode_status st = s->failed;
     if (st && err) *err = s->why;
     while (s->unsent > 0 && !st) {
-        mode_ranks_made(s->group, s->parcel + (int)s->unsent - 1); /* of whatever parameter nobody said so */
+        mode_ranks_made(s->group, s->parcel + (int)s->unsent - 1); /* whatever mode_sharded_made was not called for */
         st = send_one(s, err);
     }
     for (size_t b = 0; b < s->n_buckets; b++) s->buckets[b].left = s->buckets[b].params;
@@ -218,7 +218,7 @@ enum mode_status mode_sharded_reduce(struct mode_sharded *s, struct mode_error *
     return st;
 }
 
-/* Every process's piece of bucket b of a block to all. */
+/* All-gather bucket b of a block. */
 static enum mode_status share_bucket(struct mode_sharded *s, float *block, size_t b, struct mode_error *err)
 {
     struct piece x = piece_of(s, b);
@@ -233,7 +233,7 @@ static enum mode_status share(struct mode_sharded *s, float *block, struct mode_
     return st;
 }
 
-/* Own weights of bucket b; then, beside the ops, everyone's to all, and their rounded copies. */
+/* Update the own piece of bucket b; then, overlapping with later ops, all-gather its weights and update bf16 copies. */
 static enum mode_status update_bucket(struct mode_sharded *s, size_t b, const struct mode_adamw_step *now,
                                       struct mode_error *err)
 {

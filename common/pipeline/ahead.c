@@ -18,14 +18,14 @@ struct mode_ahead {
     struct mode_stream *stream;
     struct mode_backend *be;
     struct slot *ring;
-    int n;        /* of the ring: one in use, the others ahead of it */
-    bool resizes; /* the device does, out of windows */
+    int n;        /* of the ring: one in use, the others prefetched */
+    bool resizes; /* the device does, from windows */
     struct mode_batch *in_use;
     const struct mode_pictures *pictures; /* of the batch in use */
     uint64_t first, end;
     pthread_t thread;
     bool threaded;
-    pthread_mutex_t lock; /* of all below */
+    pthread_mutex_t lock; /* protects all below */
     pthread_cond_t changed;
     uint64_t filled, taken; /* steps ready or failed; steps handed out */
     bool closing;
@@ -37,7 +37,7 @@ static void fill(struct mode_ahead *a, uint64_t step)
     s->status = mode_stream_fill(a->stream, &s->batch, step, &s->err);
 }
 
-/* The slot of the step that was handed out last stays untouched: with n slots, at most n - 1 are ahead of it. */
+/* The slot of the step in use must not be overwritten: with n slots, at most n - 1 are filled ahead of it. */
 static void *reader(void *ctx)
 {
     struct mode_ahead *a = ctx;
@@ -53,13 +53,13 @@ static void *reader(void *ctx)
         pthread_mutex_lock(&a->lock);
         a->filled++;
         pthread_cond_broadcast(&a->changed);
-        if (a->ring[(step - a->first) % (uint64_t)a->n].status) break; /* nothing after a failure is wanted */
+        if (a->ring[(step - a->first) % (uint64_t)a->n].status) break; /* no step after a failure is used */
     }
     pthread_mutex_unlock(&a->lock);
     return NULL;
 }
 
-/* What a device needs to resize the pictures. */
+/* Buffers of all slots for a device that resizes the pictures. */
 static enum mode_status open_windows(struct mode_ahead *a, int64_t size, struct mode_error *err)
 {
     const struct mode_preprocess *p = mode_stream_preprocess(a->stream);

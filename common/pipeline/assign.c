@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* As mode_nearest, among the fine centres of coarse group `only`; counts the rows that lie nearer to another group. */
+/* mode_nearest among the fine centres of coarse group `only`; counts the rows that are nearer to another group. */
 static enum mode_status nearest_in_group(struct mode_backend *be, int32_t *id, float *distance, uint64_t *elsewhere,
                                          const float *x, int64_t n, const struct mode_centres *c, int32_t only,
                                          struct mode_error *err)
@@ -46,7 +46,7 @@ static enum mode_status open_centres(struct mode_centres *c, char digest[MODE_DI
     return st;
 }
 
-/* x [n, c->d]: what errors call `what` */
+/* x [n, c->d]; what: names it in errors */
 static enum mode_status assign(struct mode_assign_result *result, struct mode_backend *be, const char *out_path,
                                const float *x, int64_t n, const char *what, const struct mode_centres *c,
                                char digest[MODE_DIGEST_HEX], int32_t only, struct mode_error *err)

@@ -16,16 +16,16 @@
 #include <unistd.h>
 
 #define PREFIX "events.out.tfevents."
-#define ASIDE  ".new-" /* of a file that is being made: TensorBoard reads whatever has "tfevents" in its name */
+#define ASIDE  ".new-" /* prefix of temporary files: TensorBoard reads every file with "tfevents" in its name */
 
 static const char train_kind[] = "train", val_kind[] = "val";
 
 struct mode_board {
     struct mode_board_place place;
     char *dir;
-    struct series { /* a file that grows */
+    struct series { /* a file that is appended to */
         char *path;
-        int fd; /* -1: there is none yet */
+        int fd; /* -1: none yet */
     } train, val;
     struct mode_str record;
 };
@@ -92,7 +92,7 @@ static void listing_clear(struct listing *l)
     free(l->val.file);
 }
 
-/* A name that sorts behind all that are there, whatever the clocks of other machines say. */
+/* A name that sorts after all existing ones, even if the clocks of other machines are ahead. */
 static char *new_name(const struct listing *l, const struct mode_board_place *place, const char *kind)
 {
     char host[64] = "";
@@ -104,8 +104,8 @@ static char *new_name(const struct listing *l, const struct mode_board_place *pl
     return mode_xasprintf(PREFIX "%010" PRId64 ".%s.%016" PRIx64 ".%s", now, host, place->fence, kind);
 }
 
-/* A reader that is in the file goes on to the next one only when it finds this name again. An attempt that is over
- * writes on into the file that had it, which nobody sees. */
+/* Replaces the file by an empty one: a reader moves on to the next file only while it finds this name. A superseded
+ * attempt that still writes does so into the old inode, which nobody reads. */
 static void make_empty(const char *dir, const char *path)
 {
     char *aside = mode_path_join(dir, ASIDE "empty");
@@ -115,7 +115,7 @@ static void make_empty(const char *dir, const char *path)
     free(aside);
 }
 
-/* Every file of these kinds but that one becomes empty, or goes when it is; what cannot be changed stays. */
+/* Empties every other file of these kinds, or removes it if it is empty already. Failures are ignored. */
 static void retire_others(const char *dir, const char *keep, bool train)
 {
     DIR *d = mode_fresh_opendir(dir);
@@ -146,7 +146,7 @@ static double wall_s(void)
     return (double)mode_clock_wall_ms() / 1000;
 }
 
-/* What a row of steps.jsonl says; how many, 0: it is none. */
+/* The scalars of a row of steps.jsonl; returns their number, 0: not a row. */
 static size_t row_scalars(struct mode_scalar s[SCALARS], uint64_t *step, const char *row, size_t size)
 {
     static const struct {
@@ -164,7 +164,7 @@ static size_t row_scalars(struct mode_scalar s[SCALARS], uint64_t *step, const c
     return *step ? n : 0;
 }
 
-/* The file of these rows: of `old`, the bytes of an earlier one, what says the same. */
+/* The records of these rows; those that `old`, the bytes of an earlier file, already has are copied. */
 static void add_rows(struct mode_str *out, const char *rows, const char *old, size_t n_old)
 {
     struct mode_tfevent e = {0};
@@ -185,7 +185,7 @@ static void add_rows(struct mode_str *out, const char *rows, const char *old, si
 
 /* ---- results ---- */
 
-/* Accuracies have open_clip's names ("imagenet-zeroshot-val-top1"), other metrics their own. */
+/* acc1 and acc5 have open_clip's tags ("imagenet-zeroshot-val-top1"), other metrics their own names. */
 void mode_board_metrics(struct mode_board_scalars *all, const json_t *result)
 {
     const char *task = json_string_value(json_object_get(result, "dataset")), *key;
@@ -208,8 +208,8 @@ void mode_board_scalars_clear(struct mode_board_scalars *all)
     *all = (struct mode_board_scalars){0};
 }
 
-/* The records of lines of validation.jsonl, one for a step; where `old`, the bytes of an earlier file, says the same,
- * its own. */
+/* The records of lines of validation.jsonl, one per step; those that `old`, the bytes of an earlier file, already has
+ * are copied. */
 static void add_results(struct mode_str *out, const char *lines, const char *old, size_t n_old)
 {
     struct mode_tfevent e = {0};
@@ -250,7 +250,7 @@ static enum mode_status read_old(char **data, size_t *size, const char *dir, con
     return st == MODE_E_NOINPUT ? MODE_OK : st;
 }
 
-/* The new file, whole, and what the older ones held is gone. */
+/* Creates the new file atomically and retires the older ones. */
 static enum mode_status put_file(char **path, const struct mode_board_place *place, const struct listing *l,
                                  const char *kind, const struct mode_str *data, struct mode_error *err)
 {
@@ -273,7 +273,7 @@ static enum mode_status begin(struct listing *l, const struct mode_board_place *
     return st;
 }
 
-/* *path: the new file of those steps, alone in its folder; or, where `keep` and it would be no other one, NULL. */
+/* *path: the new file of those steps, the only one that is not empty; NULL, if `keep`: the existing file is equal. */
 static enum mode_status make_file(char **path, const struct mode_board_place *place, uint64_t start, const char *rows,
                                   bool keep, struct mode_error *err)
 {
@@ -306,7 +306,7 @@ static enum mode_status open_series(struct series *s, struct mode_error *err)
     return s->fd < 0 ? mode_output_fail(err, errno, s->path, "be opened") : MODE_OK;
 }
 
-/* b's record, and what b writes of it reaches a reader whole. */
+/* Append b's record with one write(2), so that a reader sees it whole. */
 static enum mode_status write_record(const struct mode_board *b, const struct series *s, struct mode_error *err)
 {
     const ssize_t w = write(s->fd, b->record.data, b->record.len);
@@ -314,7 +314,7 @@ static enum mode_status write_record(const struct mode_board *b, const struct se
     return MODE_FAIL(err, MODE_E_IO, "%s: writing failed: %s", s->path, w < 0 ? strerror(errno) : "no room");
 }
 
-/* The bytes of the results that are there. */
+/* The bytes of the existing file of results. */
 static enum mode_status read_results(char **old, size_t *n_old, const struct mode_board_place *place,
                                      struct mode_error *err)
 {
@@ -327,7 +327,7 @@ static enum mode_status read_results(char **old, size_t *n_old, const struct mod
     return st;
 }
 
-/* A file of results, to be gone on with. */
+/* Create a file of results and open it for appending. */
 static enum mode_status make_results(struct mode_board *b, const char *results, const char *old, size_t n_old,
                                      struct mode_error *err)
 {
@@ -351,7 +351,7 @@ enum mode_status mode_board_open(struct mode_board **b, const struct mode_board_
     *b = mode_xmalloc(sizeof **b);
     **b = (struct mode_board){.dir = mode_xstrdup(place->dir), .train.fd = -1, .val.fd = -1};
     (*b)->place = (struct mode_board_place){(*b)->dir, place->fence};
-    enum mode_status st = read_results(&old, &n_old, place, err); /* before they are retired */
+    enum mode_status st = read_results(&old, &n_old, place, err); /* before make_file retires them */
     if (!st) st = make_file(&(*b)->train.path, place, start, rows, false, err);
     if (!st) st = open_series(&(*b)->train, err);
     if (!st && results && *results) st = make_results(*b, results, old, n_old, err);
@@ -366,7 +366,7 @@ enum mode_status mode_board_add(struct mode_board *b, const char *row, const str
     struct mode_scalar s[SCALARS];
     uint64_t step;
     size_t n = row_scalars(s, &step, row, strcspn(row, "\n"));
-    if (n == 0) /* a logit scale that is no number; the next loss will be none either, and ends the training */
+    if (n == 0) /* logit_scale is NaN; so is the next loss, which ends the training */
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: the row of a step is no JSON: %.200s", b->train.path, row);
     MODE_ASSERT(n + 4 <= SCALARS);
     s[n++] = (struct mode_scalar){"train/samples_per_second", pace->samples_per_second};
@@ -409,10 +409,10 @@ enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_pla
     struct mode_scalar s[SCALARS];
     const size_t size = strlen(rows), head = strcspn(rows, "\n");
     uint64_t first;
-    const char *tail = rows + (size ? size - 1 : 0); /* the line before the last newline */
+    const char *tail = rows + (size ? size - 1 : 0); /* the last line */
     while (tail > rows && tail[-1] != '\n') tail--;
     *last = 0;
-    if (!size) return MODE_OK; /* a model that was given, and not trained */
+    if (!size) return MODE_OK; /* a pretrained model that was not trained */
     if (!row_scalars(s, &first, rows, head) || !row_scalars(s, last, tail, strcspn(tail, "\n")))
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: the model's rows are no steps", place->dir);
     char *path;
@@ -421,8 +421,8 @@ enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_pla
     return st;
 }
 
-/* What the file of results has of steps before that one; *is_next: nothing else, so that the next record may follow.
- * Returns whether all that follows there is a record that says s, and is as long as n_record. */
+/* before: the old file's records of earlier steps. *is_next: it has no others, so that a record can be appended.
+ * Returns whether it has exactly one more record, of n_record bytes, which says s. */
 static bool says_already(struct mode_str *before, bool *is_next, const char *old, size_t n_old, uint64_t step,
                          const struct mode_scalar *s, size_t n, size_t n_record)
 {
@@ -437,7 +437,7 @@ static bool says_already(struct mode_str *before, bool *is_next, const char *old
     return is_last && n_old == before->len + n_record;
 }
 
-/* A reader that is in the file sees one point more. */
+/* Append: a reader of the file sees one more point. */
 static enum mode_status add_to_file(const char *dir, const struct name *name, const struct mode_str *record,
                                     struct mode_error *err)
 {

@@ -29,7 +29,7 @@ static bool is_part(const char *p, size_t n)
     return n > 0 && n <= MAX_PART && p[0] != '.' && strspn(p, known) >= n;
 }
 
-/* Names with slashes, such as refs/pr/1, but nothing that could lead out of a folder. */
+/* May contain slashes (refs/pr/1), but no component that could escape the folder. */
 static bool is_revision(const char *p)
 {
     if (strlen(p) > MAX_PART || p[0] == '-') return false;
@@ -71,7 +71,7 @@ char *mode_cache_hub(enum mode_hub_kind kind, const char *text)
     if (strcmp(id.revision, "main") != 0) {
         mode_str_add_char(&path, '@');
         for (const char *c = id.revision; *c; c++)
-            if (*c == '/') /* one folder, whatever the name */
+            if (*c == '/') /* one folder per revision */
                 mode_str_add_cstr(&path, "%2F");
             else
                 mode_str_add_char(&path, *c);

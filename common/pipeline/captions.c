@@ -12,12 +12,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { BLOCK_SAMPLES = 64 }; /* between two reports of progress */
+enum { BLOCK_SAMPLES = 64 }; /* between two calls of progress */
 
 struct verdict {
     struct mode_sample sample; /* without caption */
     struct mode_text_choice text;
-    enum mode_status failed; /* not the sample's fault: no memory */
+    enum mode_status failed; /* an error that is not the sample's fault, such as no memory */
     struct mode_error err;
 };
 
@@ -29,7 +29,7 @@ struct work {
     size_t first;             /* of the block */
 };
 
-/* What captions.bin will hold, in tar order; keys, captions and boxes are owned. */
+/* The samples of captions.bin, in tar order; keys, captions and boxes are owned. */
 struct made {
     struct mode_sample *samples;
     size_t n, room;
@@ -57,7 +57,7 @@ static void add_sample(struct made *made, const struct mode_sample *base, const 
         s->boxes = NULL;
 }
 
-/* One sample, or one for each of its captions. */
+/* Adds one sample, or one for each of its captions. */
 static void add_verdict(struct made *made, struct verdict *v)
 {
     const struct mode_sample *base = &v->sample;
@@ -79,8 +79,8 @@ static void verdict_clear(struct verdict *v)
     mode_text_choice_clear(&v->text);
 }
 
-/* A picture that a decoder fails at is one to look at: where it lies. */
-static void add_place(struct mode_error *e, const struct mode_sample *s)
+/* Adds the picture's offset to the error: one that makes a decoder crash should be inspected. */
+static void add_offset(struct mode_error *e, const struct mode_sample *s)
 {
     char why[sizeof e->text];
     memcpy(why, e->text, sizeof why);
@@ -88,7 +88,7 @@ static void add_place(struct mode_error *e, const struct mode_sample *s)
                    (unsigned long long)s->image_size, (unsigned long long)s->image_offset);
 }
 
-/* Does the picture decode? On failure why is set and the fate returned. */
+/* Decodes the picture. On failure v->err is set. */
 static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, struct verdict *v,
                                   const struct mode_image_limits *limits)
 {
@@ -102,13 +102,12 @@ static enum mode_fate check_image(struct mode_sample *s, const uint8_t *data, st
     s->width = (uint32_t)width;
     s->height = (uint32_t)height;
     if (st == MODE_E_VALUE) return MODE_FATE_IMAGE_TOO_LARGE;
-    if (st && mode_decoder_failed(v->err.text)) add_place(&v->err, s);
+    if (st && mode_decoder_failed(v->err.text)) add_offset(&v->err, s);
     if (st && st != MODE_E_FORMAT) v->failed = st; /* the machine's fault, not the picture's */
     return st ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT;
 }
 
-/* The boxes to blur. A field that is there and no list of boxes costs the sample: it must not be trained on as it is.
- */
+/* The boxes to blur. A field that is not a list of boxes rejects the sample: it must not be trained on unblurred. */
 static enum mode_fate find_boxes(struct verdict *v, const struct work *w, const struct mode_group *g)
 {
     const struct mode_text_key *k = &w->o->blur;
@@ -128,9 +127,9 @@ static enum mode_fate find_boxes(struct verdict *v, const struct work *w, const 
     return fate;
 }
 
-/* A sample at the very end of a cut tar may have lost members without a trace of them. */
-static bool is_broken(const struct work *w, const struct mode_group *g, const struct mode_member *image,
-                      const struct mode_text_choice *text)
+/* The last sample of a truncated tar may have lost whole members. */
+static bool is_truncated(const struct work *w, const struct mode_group *g, const struct mode_member *image,
+                         const struct mode_text_choice *text)
 {
     if (g->cut) return true;
     return w->list->cut && g == &w->list->groups[w->list->n_groups - 1] &&
@@ -157,7 +156,7 @@ static void one_sample(void *ctx, int64_t item, int thread)
     s->caption_count = v->text.count;
 
     enum mode_fate fate;
-    if (is_broken(w, g, image, &v->text)) {
+    if (is_truncated(w, g, image, &v->text)) {
         fate = MODE_FATE_TRUNCATED;
         mode_error_set(&v->err, MODE_E_FORMAT, __FILE__, __LINE__, "the tar ends inside this sample, at byte %llu",
                        (unsigned long long)w->list->cut_at);
@@ -179,7 +178,7 @@ static void one_sample(void *ctx, int64_t item, int thread)
 static enum mode_status check_unchanged(const struct mode_captions_options *o, const char *path, struct mode_error *err)
 {
     struct stat sb;
-    if (stat(path, &sb) != 0) return MODE_OK; /* opening it says why */
+    if (stat(path, &sb) != 0) return MODE_OK; /* opening it gives the error */
     const uint64_t mtime = (uint64_t)sb.st_mtim.tv_sec * 1000000000u + (uint64_t)sb.st_mtim.tv_nsec;
     if (o->shard_size && (uint64_t)sb.st_size != o->shard_size)
         return MODE_FAIL(err, MODE_E_VALUE,
@@ -251,7 +250,7 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
             goto out;
         }
     }
-    if ((st = check_unchanged(o, shard.path, err))) goto out; /* nor while we read it */
+    if ((st = check_unchanged(o, shard.path, err))) goto out; /* it may have changed while it was read */
 
     char *name = mode_utf8_cleaned(o->shard_name ? o->shard_name : mode_path_base(o->shard_path),
                                    strlen(o->shard_name ? o->shard_name : mode_path_base(o->shard_path)));

@@ -1,15 +1,14 @@
-/* captions.h - one shard in, captions.bin out.
+/* captions.h - caption extraction: one shard in, captions.bin out.
  *
- * Walks the tar, groups members into samples, draws one caption for each (or takes them all: then a picture with
- * three captions is three samples of captions.bin), and decodes every picture once, so that what cannot be trained
- * on is known here and counted, not met in the middle of training. Every sample ends in exactly one fate. Same shard,
- * options and seed: same bytes, whatever the number of threads.
+ * Reads the tar, groups members into samples, draws one caption of each at random (or takes all: then a picture with
+ * three captions is three samples of captions.bin), and decodes every picture once, so that unusable samples are found
+ * and counted here and not during training. Every sample has exactly one fate. Same shard, options and seed: same
+ * bytes, for any number of threads.
  *
- * An empty tar and a tar without pictures are no errors: they give no rows. A tar that ends too early keeps
- * its complete samples; the broken one is `truncated`. A file that is no tar, or whose headers are damaged,
- * is an error.
+ * An empty tar and a tar without pictures are not errors: they give no rows. A truncated tar keeps its complete
+ * samples; the incomplete one is `truncated`. A file that is not a tar, or with damaged headers, is an error.
  *
- * Source:  the caption step of MoDE (candidate captions, one drawn at random), made deterministic.
+ * Source:  the caption step of MoDE (candidate captions, one drawn at random), made deterministic; docs/FORMATS.md.
  * Threads: uses the pool of base/parallel.h. */
 #ifndef MODE_PIPELINE_CAPTIONS_H
 #define MODE_PIPELINE_CAPTIONS_H
@@ -20,30 +19,29 @@
 
 struct mode_captions_options {
     const char *shard_path;  /* or its pinned address (remote/shards.h) */
-    const char *shard_name;  /* as people call it; NULL: the path's last component */
-    uint64_t shard_size;     /* bytes when planned, or 0: not checked              */
-    uint64_t shard_mtime_ns; /* modification time when planned, or 0: not checked  */
+    const char *shard_name;  /* for people; NULL: the path's last component       */
+    uint64_t shard_size;     /* bytes when planned, or 0: not checked             */
+    uint64_t shard_mtime_ns; /* modification time when planned, or 0: not checked */
     struct mode_text_keys keys;
-    struct mode_text_key
-        blur; /* where the boxes of faces to blur are (face_boxes.h); ext "": nowhere, nothing is blurred */
+    struct mode_text_key blur; /* where the boxes of faces to blur are (face_boxes.h); ext "": no blurring */
     struct mode_image_limits limits;
     uint64_t seed;
-    uint32_t shard_index; /* position of the shard in the run: the draw depends on it */
-    bool all;             /* every candidate caption makes a pair of its own, instead of one that is drawn */
-    bool strict;          /* repeated extensions and returning keys are errors        */
+    uint32_t shard_index; /* index of the shard in the run: the draw depends on it */
+    bool all;             /* every candidate caption becomes a pair, instead of a drawn one */
+    bool strict;          /* duplicate members of a sample and non-contiguous samples are errors */
     /* May be NULL. progress: after each block of samples; false stops with MODE_E_STOPPED. reject: once per
      * sample that is not kept, in tar order, with a sentence for people. */
     bool (*progress)(void *ctx, uint64_t done, uint64_t total);
     void (*reject)(void *ctx, uint32_t sample, enum mode_fate fate, const char *why);
-    /* While a shard of another machine is fetched, with bytes; may be NULL. false stops with MODE_E_STOPPED. */
+    /* While a remote shard is fetched, in bytes; may be NULL. False stops with MODE_E_STOPPED. */
     bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
 };
 
 /* Write the captions of a shard to out_path and load them into c (the caller clears it).
- * Errors: MODE_E_NOINPUT no such file, MODE_E_FORMAT no tar or a damaged one, MODE_E_VALUE changed since
- * planned, over a limit, or not strict enough for `strict`, MODE_E_STOPPED, MODE_E_MEMORY, MODE_E_IO; of a shard of
- * another machine also those of mode_shard_hold. */
+ * Errors: MODE_E_NOINPUT no such file, MODE_E_FORMAT not a tar or a damaged one, MODE_E_VALUE changed since
+ * planned, over a limit, or refused by `strict`, MODE_E_STOPPED, MODE_E_MEMORY, MODE_E_IO; for a remote shard also
+ * those of mode_shard_hold. */
 enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_path,
                                        const struct mode_captions_options *o, struct mode_error *err);
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A file of vectors [rows, width]; -1: any. */
+/* Opens a file of vectors [rows, width]; -1: any. */
 static enum mode_status open_input(struct mode_safetensors *f, const struct mode_tensor **feat, int64_t rows,
                                    int64_t width, const char *path, struct mode_error *err)
 {
@@ -20,10 +20,9 @@ static enum mode_status open_input(struct mode_safetensors *f, const struct mode
     return st;
 }
 
-/* Looks at every file and closes it again: of many shards together there are more than a process may map. n_rows [n].
- */
-static enum mode_status look_at_inputs(int64_t *n_rows, uint64_t *rows, int64_t *width, char **encoder_id,
-                                       const char *const *path, size_t n, struct mode_error *err)
+/* Checks every file and closes it again, as there may be more shards than a process can map. n_rows [n]. */
+static enum mode_status check_inputs(int64_t *n_rows, uint64_t *rows, int64_t *width, char **encoder_id,
+                                     const char *const *path, size_t n, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     *rows = 0;
@@ -65,8 +64,8 @@ static int by_row(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Every row draws a number from its own generator; the `want` smallest are the sample. So whether a row is in
- * it depends on no order, no file boundary and no process. t [want] comes out in row order. */
+/* Every row draws a number from a generator of its own; the `want` smallest are the sample. So membership does not
+ * depend on the order of rows, on file boundaries or on processes. t [want]: the sample, in row order. */
 static void draw_sample(struct ticket *t, uint64_t want, uint64_t rows, uint64_t seed)
 {
     for (uint64_t i = 0; i < rows; i++) {
@@ -90,7 +89,7 @@ static void draw_sample(struct ticket *t, uint64_t want, uint64_t rows, uint64_t
     qsort(t, want, sizeof *t, by_row);
 }
 
-/* Rows of the sample, each file's checked by itself so that errors name it. */
+/* Reads the rows of the sample; they are checked file by file, so that errors name the file. */
 static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, const int64_t *n_rows, size_t n_files,
                                int64_t d, const char *const *path, struct mode_error *err)
 {
@@ -117,10 +116,10 @@ static enum mode_status gather(float *x, const struct ticket *t, uint64_t n, con
     return st;
 }
 
-/* Leaves out what would only make centres at one place: copies of rows that are too frequent. step->fine becomes the
- * number of rows that differ where those are fewer. */
-static enum mode_status thin_out(struct mode_equal_rows *equal, struct mode_two_step_params *step, float *x,
-                                 uint64_t rows, int64_t d, struct mode_error *err)
+/* Drops excess copies of frequent rows, which would become identical centres (equal_rows.h). step->fine is lowered to
+ * the number of distinct rows. */
+static enum mode_status deduplicate(struct mode_equal_rows *equal, struct mode_two_step_params *step, float *x,
+                                    uint64_t rows, int64_t d, struct mode_error *err)
 {
     enum mode_status st = mode_equal_rows_cap(equal, x, (int64_t)rows, (int)d, step->fine, err);
     if (st || rows == 0) return st;
@@ -133,8 +132,8 @@ static enum mode_status thin_out(struct mode_equal_rows *equal, struct mode_two_
     return MODE_OK;
 }
 
-/* What was left out belongs to the certificate: balance holds for what was counted. */
-static void note_thinning(struct mode_centres *c, const struct mode_equal_rows *equal, uint64_t drawn, int asked)
+/* Records dropped copies in the certificate: balance holds for the rows that were kept. */
+static void note_deduplication(struct mode_centres *c, const struct mode_equal_rows *equal, uint64_t drawn, int asked)
 {
     if (!equal->most && c->m == asked) return;
     char *with = mode_xasprintf("%.*s, \"sample\": {\"rows\": %llu, \"different\": %lld, \"most_copies\": %lld, "
@@ -160,7 +159,7 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     char digest[MODE_DIGEST_HEX];
     *result = (struct mode_cluster_result){0};
     int64_t *n_rows = mode_xcalloc(n_feats + 1, sizeof *n_rows);
-    if ((st = look_at_inputs(n_rows, &rows, &d, &encoder_id, feat, n_feats, err))) goto out;
+    if ((st = check_inputs(n_rows, &rows, &d, &encoder_id, feat, n_feats, err))) goto out;
     if (p->grow &&
         ((st = mode_digest_file(p->grow, digest, NULL, err)) || (st = mode_centres_load(&grown, p->grow, err)) ||
          (st = mode_centres_check_encoder(&grown, encoder_id, "the added data", err))))
@@ -179,9 +178,9 @@ enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char
     }
     draw_sample(t, want, rows, p->step.seed);
     if ((st = gather(x, t, want, n_rows, n_feats, d, feat, err))) goto out;
-    if ((st = thin_out(&equal, &step, x, want, d, err))) goto out;
+    if ((st = deduplicate(&equal, &step, x, want, d, err))) goto out;
     if ((st = mode_two_step_train(&centres, x, equal.rows, (int)d, &step, err))) goto out;
-    note_thinning(&centres, &equal, want, p->step.fine);
+    note_deduplication(&centres, &equal, want, p->step.fine);
     centres.encoder_id = mode_xstrdup(encoder_id);
     *result = (struct mode_cluster_result){rows, want, (uint64_t)equal.rows, step.fine,
                                            mode_xstrdup(centres.certificate)};

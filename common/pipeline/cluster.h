@@ -1,4 +1,7 @@
-/* pipeline/cluster.h - text vectors of all shards to centres.safetensors. */
+/* pipeline/cluster.h - the clustering step: text vectors of all shards to centres.safetensors.
+ *
+ * Source:  MoDE (arXiv:2404.16030) section 3.1.
+ * Threads: one caller per backend; uses the pool. */
 #ifndef MODE_PIPELINE_CLUSTER_H
 #define MODE_PIPELINE_CLUSTER_H
 
@@ -7,24 +10,24 @@
 struct mode_cluster_params {
     struct mode_two_step_params step;
     int sample_per_centre;  /* rows sampled per fine centre; 0 = all rows */
-    const char *encoder_id; /* inputs of another encoder are an error; NULL: that of the first file */
-    const char *grow;       /* centres.safetensors to which the inputs are added as one more coarse group (step.coarse
-                               must be 1): nothing in it moves or is renumbered; NULL: new centres */
+    const char *encoder_id; /* that all inputs must have; NULL: that of the first file */
+    const char *grow;       /* centres.safetensors that the inputs are added to as one more coarse group (step.coarse
+                               must be 1), without moving or renumbering its centres; NULL: new centres */
 };
 
 struct mode_cluster_result {
     uint64_t rows;     /* of all inputs */
     uint64_t drawn;    /* into the sample */
-    uint64_t sample;   /* of those clustered: without copies of captions that are too frequent (equal_rows.h) */
-    int fine;          /* centres made: those asked for, or as many as captions differ */
+    uint64_t sample;   /* of those clustered: without excess copies of frequent captions (equal_rows.h) */
+    int fine;          /* fine centres: as requested, or the number of distinct captions if that is less */
     char *certificate; /* JSON; owned */
 };
 
-/* feat [n_feats]: feat.safetensors files in shard order ("feat" [N, d] f32 unit rows). The sample is a
- * function of the seed and the rows' numbers over all files alone. The caller clears result, also after a
- * failure. Where fewer captions of the sample differ than params->step.fine, each is a fine centre. Errors:
- * MODE_E_FORMAT, MODE_E_VALUE (encoders differ; a row not finite or not unit; no row; fewer captions that differ than
- * coarse groups). */
+/* feat [n_feats]: feat.safetensors files in shard order ("feat" [N, d] f32 unit rows). The sample depends only on the
+ * seed and the row numbers over all files. The caller clears result, also after a failure. If the sample has fewer
+ * distinct captions than params->step.fine, each is a fine centre. Errors: MODE_E_FORMAT, MODE_E_VALUE (encoders
+ * differ; a row not finite or not unit; no row; fewer distinct captions than coarse groups), MODE_E_MEMORY,
+ * MODE_E_STOPPED. */
 enum mode_status mode_cluster_run(struct mode_cluster_result *result, const char *out_path, const char *const *feat,
                                   size_t n_feats, const struct mode_cluster_params *params, struct mode_error *err);
 void mode_cluster_result_clear(struct mode_cluster_result *result);

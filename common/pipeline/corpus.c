@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A row that may be shown: the smallest draws of each expert are, at most one per fine centre. */
+/* A row whose picture may be shown: at most one per fine centre; each expert shows its smallest draws. */
 struct candidate {
     uint64_t draw;
     int32_t fine;
     int shard;
-    uint64_t offset, size, tar_size; /* in bytes of the tar, and of all of it */
+    uint64_t offset, size, tar_size; /* bytes: of the picture in the tar; of the whole tar */
     char *caption;
 };
 
@@ -109,10 +109,10 @@ static bool is_inside(const struct candidate *s, uint64_t size)
     return size == s->tar_size && s->offset <= size && s->size <= size - s->offset;
 }
 
-/* *data: its bytes, the caller frees. Of a plain tar on another machine they alone are fetched. */
+/* *data: its bytes, the caller frees. From a remote plain tar only these are fetched. */
 static enum mode_status read_picture(uint8_t **data, const struct candidate *s, const char *tar, struct mode_error *err)
 {
-    struct mode_tar_data t = {0}; /* one at a time: a compressed one is unpacked to memory */
+    struct mode_tar_data t = {0}; /* one at a time: a compressed tar is decompressed to memory */
     struct mode_shard_file file;
     *data = NULL;
     if (mode_remote_is(tar) && is_inside(s, mode_remote_bytes(tar))) {
@@ -135,8 +135,8 @@ static enum mode_status read_picture(uint8_t **data, const struct candidate *s, 
     return st;
 }
 
-/* The pictures are an illustration: one that cannot be read is counted and the next is taken. But one that could be read
- * a little later is waited for, or the report's bytes would tell of a network. */
+/* Pictures are only illustrations: one that cannot be read is counted and replaced by the next. But a temporary failure
+ * is an error, so that the caller retries: the report must not depend on the state of the network. */
 static enum mode_status take_pictures(struct reading *r, const struct mode_corpus_shard *shard, struct mode_error *err)
 {
     struct mode_corpus *c = r->c;

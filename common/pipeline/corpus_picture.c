@@ -1,4 +1,4 @@
-/* A picture of a shard as a small JPEG for the report. */
+/* Thumbnails: a picture of a shard as a small JPEG for the report. */
 #include "data/image.h"
 #include "pipeline/corpus.h"
 

@@ -1,4 +1,4 @@
-/* Which words set one expert's captions apart from the others'. */
+/* The most distinctive words of each expert's captions. */
 #include "pipeline/corpus_words.h"
 #include "base/str.h"
 #include "pipeline/corpus.h"
@@ -9,13 +9,12 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* Words that say nothing of a caption's subject, whatever their odds. */
-static bool is_filler(const char *word)
+static bool is_stop_word(const char *word)
 {
-    static const char *const filler[] = {"an", "and", "are", "as", "at", "by",  "for",  "from", "in",  "is",
-                                         "it", "its", "of",  "on", "or", "the", "this", "to",   "with"};
-    for (size_t i = 0; i < sizeof filler / sizeof *filler; i++)
-        if (strcmp(word, filler[i]) == 0) return true;
+    static const char *const stop[] = {"an", "and", "are", "as", "at", "by",  "for",  "from", "in",  "is",
+                                       "it", "its", "of",  "on", "or", "the", "this", "to",   "with"};
+    for (size_t i = 0; i < sizeof stop / sizeof *stop; i++)
+        if (strcmp(word, stop[i]) == 0) return true;
     return false;
 }
 
@@ -66,9 +65,8 @@ static int64_t captions_of(const struct mode_word_entry *e, int n)
     return sum;
 }
 
-/* The number of different words grows with the captions for ever, most of them in one caption only, and none of those
- * is ever shown: words in at most `least` captions so far are forgotten, and counted from nothing when they come again.
- */
+/* The vocabulary grows without bound, but most words occur in one caption only and are never shown. So the rarest words
+ * (in at most `least` captions so far) are dropped; if they occur again they are counted from zero. */
 static void prune(struct mode_word_table *t)
 {
     struct mode_word_entry *old = t->entry;
@@ -80,7 +78,7 @@ static void prune(struct mode_word_table *t)
             old[i].text = NULL;
             t->used--;
         }
-    t->entry = mode_xcalloc(t->cap, sizeof *t->entry); /* those that are left have other places now */
+    t->entry = mode_xcalloc(t->cap, sizeof *t->entry); /* removal breaks probe sequences, so rebuild the table */
     rehash(t, old, t->cap);
     free(old);
 }
@@ -136,9 +134,9 @@ void mode_word_table_clear(struct mode_word_table *t)
     *t = (struct mode_word_table){0};
 }
 
-/* Log odds of the word in this expert against all others, with a prior proportional to its overall frequency,
- * in standard errors (Monroe, Colaresi and Quinn 2008): frequent words that are everywhere score 0, rare
- * words low. */
+/* Log odds ratio of the word in this expert against all others, with an informative Dirichlet prior (proportional to
+ * its overall frequency), divided by its standard error (Monroe, Colaresi and Quinn 2008): words that are equally
+ * frequent everywhere score 0, rare words low. */
 static double log_odds(double mine, double my_total, double all, double all_total, double prior)
 {
     double other = all - mine, other_total = all_total - my_total, a = prior * all / all_total;
@@ -152,7 +150,7 @@ void mode_word_table_top(const struct mode_word_table *t, int expert, struct mod
     for (int c = 0; c < t->n; c++) all_total += (double)t->total[c];
     for (size_t i = 0; i < t->cap; i++) {
         const struct mode_word_entry *e = &t->entry[i];
-        if (!e->text || e->count[expert] < 2 || is_filler(e->text)) continue;
+        if (!e->text || e->count[expert] < 2 || is_stop_word(e->text)) continue;
         double all = (double)captions_of(e, t->n), score = (double)e->count[expert];
         if (t->n > 1) score = log_odds((double)e->count[expert], (double)t->total[expert], all, all_total, 500);
         if (score <= 0) continue;

@@ -1,4 +1,4 @@
-/* curves.h - what training left behind of one model: steps.jsonl and train.json, for the report. */
+/* curves.h - a model's training curve, from steps.jsonl and train.json, for the report. */
 #ifndef MODE_PIPELINE_CURVES_H
 #define MODE_PIPELINE_CURVES_H
 
@@ -7,19 +7,19 @@
 #include <jansson.h>
 #include <stdint.h>
 
-struct mode_curve {
+struct mode_curve { /* owns its members */
     char *model;
     int n;
-    double *step, *loss; /* [n] in file order */
-    json_t *train;       /* train.json as it is, or NULL */
+    double *step, *loss; /* [n] in file order; loss in nats */
+    json_t *train;       /* train.json, or NULL */
 };
 
 /* train_path may be NULL. MODE_E_FORMAT: a line that is not an object with a number "step" and a number
- * "loss" (the sentence names file and line). Clear also after a failure. */
+ * "loss" (the error names file and line). Clear also after a failure. */
 enum mode_status mode_curve_load(struct mode_curve *c, const char *model, const char *steps_path,
                                  const char *train_path, struct mode_error *err);
 void mode_curve_clear(struct mode_curve *c);
-/* A number of train.json; 0 when absent. */
+/* A number of train.json; 0 if it is absent. */
 double mode_curve_number(const struct mode_curve *c, const char *key);
 
 #endif

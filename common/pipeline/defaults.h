@@ -1,8 +1,8 @@
-/* defaults.h - values that a run's spec and the verb for the same step both start with, as the text of a table.
+/* defaults.h - default values shared by a run's spec and the verb of the same step, as text.
  *
- * `mode cluster` without options does what a run does whose spec says nothing: spec_keys.h and the verbs' tables of
- * options take the value from here, and docs/RUN.md gives it, which a test checks. Where captions are looked for is
- * MODE_TEXT_KEYS_DEFAULT of data/caption_text.h. */
+ * `mode cluster` without options does what a run does by default: spec_keys.h and the verbs' option tables take the
+ * value from here, and a test compares docs/RUN.md with it. The default of captions.text_keys is MODE_TEXT_KEYS_DEFAULT
+ * of data/caption_text.h. */
 #ifndef MODE_PIPELINE_DEFAULTS_H
 #define MODE_PIPELINE_DEFAULTS_H
 
@@ -26,7 +26,7 @@
 #define MODE_DEFAULT_WEIGHT_DECAY     "0.2"
 #define MODE_DEFAULT_GRAD_CLIP_NORM   "0"
 #define MODE_DEFAULT_ACCUMULATE       "1"
-#define MODE_DEFAULT_WARMUP_STEPS     "2000" /* where nobody says it: at most a tenth of the schedule */
+#define MODE_DEFAULT_WARMUP_STEPS     "2000" /* as a default it is at most a tenth of the schedule */
 #define MODE_DEFAULT_OUT_RATIO        "0.02"
 #define MODE_DEFAULT_CHECKPOINT_STEPS "200"
 #define MODE_DEFAULT_SCALE_MIN        "0.9"

@@ -42,7 +42,7 @@ static enum mode_status save(const char *out_path, const float *x, size_t n, con
     return st;
 }
 
-/* Room for n rows; NULL with an error when there is none. */
+/* Allocates n rows; NULL with an error if there is no memory. */
 static float *rows_alloc(size_t n, const struct mode_text_encoder *enc, const char *what, struct mode_error *err)
 {
     size_t bytes;
@@ -120,7 +120,7 @@ enum mode_status mode_embed_texts(uint64_t *rows, const char *out_path, struct m
 
 /* ---- tasks ----------------------------------------------------------------------------------------------- */
 
-/* Progress over all prompts, of which one call of the encoder sees a part. */
+/* Progress over all prompts, as one call of the encoder sees a part of them. */
 struct part {
     mode_encode_tick_fn *tick;
     void *ctx;
@@ -134,7 +134,7 @@ static enum mode_status tick_part(void *ctx, size_t done, size_t total)
     return p->tick ? p->tick(p->ctx, p->before + done, p->total) : MODE_OK;
 }
 
-/* out [d] = mean of the t unit rows of x, unit length. */
+/* out [d] = normalised mean of the t unit rows of x. */
 static void unit_mean(float *out, const float *x, int t, int d)
 {
     double squares = 0;
@@ -148,7 +148,7 @@ static void unit_mean(float *out, const float *x, int t, int d)
     for (int k = 0; k < d; k++) out[k] = (float)(out[k] / (norm > 1e-12 ? norm : 1e-12));
 }
 
-/* out [classes, d]; a group of classes at a time, so that a thousand classes with eighty templates stay small. */
+/* out [classes, d]; in groups of classes, which bounds memory for a thousand classes with eighty templates. */
 static enum mode_status encode_classes(float *out, struct mode_text_encoder *enc, const struct mode_evalset *e,
                                        mode_encode_tick_fn *tick, void *ctx, struct mode_error *err)
 {

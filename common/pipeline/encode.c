@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_BATCHES = 16 }; /* of picture files that are mapped at a time */
+enum { FILE_BATCHES = 16 }; /* batches of picture files mapped at a time */
 
 static enum mode_status tell(const struct mode_encode_hook *hook, int64_t done, int64_t total, const char *unit,
                              struct mode_error *err)
@@ -52,13 +52,13 @@ out:
     return st;
 }
 
-/* A batch of pictures being decoded, or decoded. */
+/* A batch of pictures, being decoded or decoded. */
 struct slot {
     const struct mode_preprocess *preprocess;
     const struct mode_encode_picture *pictures;
     int64_t n;
-    float *pixels;                /* resized by the host, or */
-    struct mode_windows *windows; /* to be resized by the device */
+    float *pixels;                /* resized by the host; or NULL */
+    struct mode_windows *windows; /* to be resized by the device; or NULL */
     pthread_t thread;
     bool threaded;
     pthread_mutex_t lock;
@@ -70,7 +70,7 @@ enum { MOST_SLOTS = 2, LOOKED_AT = 64 };
 struct pictures {
     struct mode_clip *clip;
     struct slot slot[MOST_SLOTS];
-    int n; /* slots: while a device computes, the next batch is decoded */
+    int n; /* slots; with two the next batch is decoded while a device computes */
 };
 
 static void decode_item(void *ctx, int64_t i, int thread)
@@ -104,7 +104,7 @@ static void *decode(void *ctx)
     return NULL;
 }
 
-/* Decode these n pictures: from now on where there is a device, else when they are asked for. */
+/* Decode these n pictures: in the background with two slots, else in finish. */
 static void begin(struct pictures *x, struct slot *s, const struct mode_encode_picture *pictures, int64_t n)
 {
     s->pictures = pictures;
@@ -136,7 +136,7 @@ static void close_slots(struct pictures *x)
     }
 }
 
-/* Of the part that the evaluation transform reads, by a few of the headers; a little too much where it is cropped. */
+/* Mean decoded size of a picture, estimated from some headers; slightly too large, as crops are ignored. */
 static double average_bytes(const struct mode_encode_picture *pictures, int64_t n)
 {
     const int64_t step = n / LOOKED_AT + 1;

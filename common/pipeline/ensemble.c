@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One task's scores of all models, mapped. */
+/* One task's scores of all models, as mapped files. */
 struct scores {
     int n_models;
     struct mode_safetensors *file;
@@ -75,7 +75,7 @@ static enum mode_status scores_open(struct scores *s, const struct mode_ensemble
     return MODE_OK;
 }
 
-/* by_query: scores that rank images for texts; by_task: all others. */
+/* by_query: scores for text-to-image ranking; by_task: all others. */
 static enum mode_status metrics_of(json_t **out, enum mode_task_kind kind, const float *by_query, const float *by_task,
                                    const struct scores *s, struct mode_error *err)
 {

@@ -7,15 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a model, by its place: 0 for seed and dense, 1 for experts, 2 for those of words. */
+/* Drawing layer of a model's curve: 0 for seed and dense, 1 for experts, 2 for task-specific models. */
 static int layer_of(const struct mode_ensemble_run *run, int i)
 {
     if (i >= run->n_models - run->n_selected) return 2;
     return strncmp(run->model[i], "expert-", 7) == 0;
 }
 
-/* Curves in the order of the legend, which is also that of drawing: seed, dense, then the experts, which lie on top, then
- * those of words. */
+/* Curves in the order of the legend and of drawing: seed, dense, then the experts on top, then task-specific models. */
 static enum mode_status load_curves(struct mode_curve *curve, int *n, const struct mode_ensemble_run *run,
                                     struct mode_error *err)
 {
@@ -30,7 +29,7 @@ static enum mode_status load_curves(struct mode_curve *curve, int *n, const stru
     return st;
 }
 
-/* What the words chose, and how many pairs that are. */
+/* The selected fine centres of task-specific models, and their pairs. */
 static enum mode_status load_selected(struct mode_report_selected *out, const struct mode_ensemble_run *run,
                                       const struct mode_ensemble *e, const struct mode_corpus *corpus,
                                       struct mode_error *err)

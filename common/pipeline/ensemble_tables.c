@@ -59,7 +59,7 @@ enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const ch
         mode_str_printf(&s, ",%s\n", mode_measure_name(row->measure));
         free(value);
     }
-    for (int k = MODE_FAMILY_COUNT - 1, line = e->n_rows; k >= 0; k--) { /* the reference's readers look at the last */
+    for (int k = MODE_FAMILY_COUNT - 1, line = e->n_rows; k >= 0; k--) { /* classification last, as in the reference */
         const int n_rows = mode_ensemble_rows(e, (enum mode_family)k);
         const double *sum = sums + k * (n_values + 1);
         if (!n_rows) continue;
@@ -81,7 +81,7 @@ static json_t *numbers(const double *v, int n)
     return a;
 }
 
-/* Text that may hold bytes which are not UTF-8: those become "?". */
+/* A JSON string; if s is not UTF-8, its bytes >= 0x80 become "?". */
 static json_t *text(const char *s)
 {
     json_t *j = json_string(s);
@@ -223,7 +223,7 @@ double mode_ensemble_router_average(const struct mode_ensemble *e, enum mode_fam
 double mode_ensemble_entropy(const struct mode_ensemble *e, enum mode_family family, enum mode_router router)
 {
     double s = 0;
-    for (int r = 0; r < e->n_rows; r++) /* a task's rows are as many as every other's of its family */
+    for (int r = 0; r < e->n_rows; r++) /* every task of a family has the same number of rows */
         if (e->row[r].family == family) s += e->task[e->row[r].task].entropy[router];
     return s / mode_ensemble_rows(e, family);
 }

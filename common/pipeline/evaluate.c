@@ -14,8 +14,8 @@ int64_t mode_evaluate_columns(const struct mode_evalset *e)
     return e->kind == MODE_TASK_RETRIEVAL ? e->n_texts : e->n_classes;
 }
 
-/* out [C, E]: classes are taken a few at a time, so that 1000 classes with 80 templates need little memory, and somebody
- * can stop a slow processor; a GPU wants many texts */
+/* out [C, E]; in groups of classes, which bounds memory for 1000 classes with 80 templates and lets a slow CPU stop
+ * soon; on a GPU groups are larger. */
 static enum mode_status class_vectors(float *out, struct mode_clip *clip, const struct mode_tokenizer *tokenizer,
                                       const struct mode_evalset *set, int64_t batch,
                                       const struct mode_encode_hook *hook, struct mode_error *err)

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* What of a damaged model is seen without reading all of it. */
+/* Detects damage that shows in config and headers, without reading the weights. */
 static enum mode_status check_headers(const struct mode_clip_files *f, struct mode_error *err)
 {
     static const char kind[] = ".safetensors";
@@ -42,7 +42,8 @@ enum mode_status mode_given_find_folder(struct mode_given *g, const char *dir, b
     return MODE_OK;
 }
 
-/* What a run names has become a path by then: open_clip's tags are told by how they begin. */
+/* Could the path have been meant as an open_clip tag? In a run it has been made absolute, so tags are recognised by
+ * their prefix. */
 static bool may_be_tag(const char *path)
 {
     static const char *const known[] = {"openai", "laion",   "datacomp", "commonpool", "metaclip",
@@ -104,7 +105,7 @@ static const char *yes(bool b)
     return b ? "true" : "false";
 }
 
-/* All that makes one network another one, by open_clip's keys. Names of tensors and first values do not. */
+/* Everything that defines the architecture, by open_clip's keys; tensor names and initial values do not. */
 static int traits_of(struct trait *t, const struct mode_clip_config *c)
 {
     static const char *const pools[] = {"argmax", "eos", "first", "last"}, *const projections[] = {
@@ -138,7 +139,7 @@ static int traits_of(struct trait *t, const struct mode_clip_config *c)
     add(t, &n, "vision_cfg.pos_embed_type", "%s", c->image_sincos ? "sin_cos_2d" : "learnable");
     add(t, &n, "text_cfg.no_causal_mask", "%s", yes(!c->text_causal));
     add(t, &n, "text_cfg.proj_type", "%s", projections[c->text_proj]);
-    /* Hugging Face looks for the end token by its id, open_clip for the highest id: CLIP's end token is both */
+    /* Hugging Face pools at the end token's id, open_clip at the highest id: CLIP's end token is both */
     const bool highest = c->text_pool == MODE_CLIP_POOL_EOS && c->text_eos_id == c->vocab_size - 1;
     if (c->text_pool == MODE_CLIP_POOL_EOS && !highest)
         add(t, &n, "text_cfg.pool_type", "eos with eos_id %lld", (long long)c->text_eos_id);
@@ -205,7 +206,7 @@ enum mode_status mode_given_agree(struct mode_given *g, const char *model_config
     return MODE_OK;
 }
 
-/* ---- identity, and taking it over ------------------------------------------------------------------------------ */
+/* ---- digest, and outputs --------------------------------------------------------------------------------------- */
 
 static enum mode_status add_file(struct mode_str *lines, const char *path, struct mode_error *err)
 {
@@ -215,7 +216,7 @@ static enum mode_status add_file(struct mode_str *lines, const char *path, struc
     return st;
 }
 
-/* A Hugging Face folder's file that says how pictures are prepared. */
+/* Path of a Hugging Face folder's preprocessor_config.json, or NULL. The caller frees. */
 static char *preprocessor_of(const char *config)
 {
     char *dir = mode_path_folder(config), *path = mode_path_join(dir, "preprocessor_config.json");
@@ -242,7 +243,7 @@ enum mode_status mode_given_digest(const struct mode_given *g, char hex[MODE_DIG
     return st;
 }
 
-/* Nothing in it says where the model lay: every later task's key depends on these bytes. */
+/* It must not contain the model's path: keys of later tasks depend on these bytes. */
 static enum mode_status write_summary(const struct mode_given *g, const struct mode_train_outputs *out,
                                       struct mode_error *err)
 {

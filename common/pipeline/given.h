@@ -1,4 +1,4 @@
-/* given.h - a model that a training begins with in the place of random weights: `train.init` of a run, --init of
+/* given.h - a pretrained model that training starts from instead of random weights: `train.init` of a run, --init of
  * `mode train`.
  *
  *     st = mode_given_find(&g, path, &err);
@@ -6,11 +6,11 @@
  *     if (!st) st = mode_given_take(&g, &outputs, &note, &err);
  *     mode_given_clear(&g);
  *
- * A folder (open_clip's or Hugging Face's, models/clip_folder.h) or a file of weights alone (data/weights.h), which
- * does not say what model it is. A folder that `mode train` left has optimizer.safetensors too, and with it AdamW's
- * moments and the step of the schedule that they belong to; every other model begins at step 0 with moments of zero.
+ * A folder (open_clip's or Hugging Face's, models/clip_folder.h) or a weights file (data/weights.h), which does not
+ * contain its config. A folder written by `mode train` also has optimizer.safetensors: AdamW's moments and their step
+ * of the schedule. Any other model begins at step 0 with zero moments.
  *
- * Threads: pure. */
+ * Threads: reentrant. */
 #ifndef MODE_PIPELINE_GIVEN_H
 #define MODE_PIPELINE_GIVEN_H
 
@@ -23,27 +23,27 @@
 
 struct mode_given {
     bool folder;
-    struct mode_clip_files files; /* of a file of weights: that alone, until mode_given_agree */
-    char *optimizer;              /* its path, or NULL */
-    uint64_t step;                /* steps of the schedule behind it; 0 without an optimizer */
+    struct mode_clip_files files; /* for a weights file only `weights`, until mode_given_agree */
+    char *optimizer;              /* path of optimizer.safetensors, or NULL */
+    uint64_t step;                /* steps of the schedule already done; 0 without an optimizer */
 };
 
-/* The sentence for a path that stat refused with errno why; a name that is no path may be a tag of open_clip. */
+/* The error for a path on which stat failed with errno why; a name that is not a path may be an open_clip tag. */
 enum mode_status mode_given_fail(int why, const char *path, struct mode_error *err);
-/* Opens no more than configs and headers. Clear also after a failure. */
+/* Reads only configs and headers. Clear also after a failure. MODE_E_NOINPUT, MODE_E_FORMAT, MODE_E_VALUE. */
 enum mode_status mode_given_find(struct mode_given *g, const char *path, struct mode_error *err);
-/* Only a folder will do. weights_alone: an optimizer that is there is not looked at. */
+/* The same for a folder only. weights_alone: ignore optimizer.safetensors. */
 enum mode_status mode_given_find_folder(struct mode_given *g, const char *dir, bool weights_alone,
                                         struct mode_error *err);
 void mode_given_clear(struct mode_given *g);
-/* That it is this model; E_CONFIG names the file, what was expected and what is there. Afterwards its configs are these
- * texts. What a folder says of pictures must be the same, too, since the model has learned from such pictures. */
+/* Check that it is the configured model; E_CONFIG names the file, what was expected and what was found. Afterwards its
+ * configs are these texts. A folder's preprocessing must agree, too, since the model was trained with it. */
 enum mode_status mode_given_agree(struct mode_given *g, const char *model_config, const char *preprocess_config,
                                   struct mode_error *err);
-/* Of every file that is read, names and contents; where they lie does not matter. */
+/* A digest of the names and contents of all its files, independent of their folder. */
 enum mode_status mode_given_digest(const struct mode_given *g, char hex[MODE_DIGEST_HEX], struct mode_error *err);
-/* The outputs of a seed that is this model as it is: its numbers in our folder's form, the optimizer if its step is not
- * 0, no steps. note: "" or what was left aside of the weights; the caller frees. */
+/* Write the outputs of a training of zero steps: the model in our folder format, the optimizer if its step is not 0, no
+ * rows of steps. note: parts of the weights file that were not used, or ""; the caller frees. */
 enum mode_status mode_given_take(const struct mode_given *g, const struct mode_train_outputs *out, char **note,
                                  struct mode_error *err);
 

@@ -22,7 +22,7 @@ static void add_one(json_t *o, const char *key)
     set(o, key, (uint64_t)json_integer_value(json_object_get(o, key)) + 1);
 }
 
-/* ---- captions.bin, and what a shard gives ---- */
+/* ---- captions.bin, also of a shard ---- */
 
 static json_t *captions_json(const struct mode_captions *c, uint32_t first)
 {
@@ -81,7 +81,7 @@ static enum mode_status inspect_captions(json_t **out, const char *path, uint32_
 
 enum { JSON_MEMBERS = 1000, JSON_FIELDS = 64, EXAMPLE_BYTES = 80 };
 
-/* Control characters would move the cursor of whoever looks. */
+/* Control characters would corrupt a terminal's output. */
 static char *in_a_line(char *text)
 {
     for (char *p = text; *p; p++)
@@ -89,7 +89,7 @@ static char *in_a_line(char *text)
     return text;
 }
 
-/* A value in a line for people; NULL: it says nothing (null, "", []). The caller frees. */
+/* A value (or NULL) as one line for people; NULL for null, "" and NULL. The caller frees. */
 static char *example_of(const json_t *v)
 {
     char *text = json_is_real(v)     ? mode_xasprintf("%.15g", json_real_value(v))
@@ -102,7 +102,7 @@ static char *example_of(const json_t *v)
         return NULL;
     }
     if (n > EXAMPLE_BYTES) {
-        for (n = EXAMPLE_BYTES; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--; /* no half of a character */
+        for (n = EXAMPLE_BYTES; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--; /* do not split a character */
         memcpy(text + n, "...", 4);
     }
     return in_a_line(text);
@@ -179,7 +179,7 @@ static enum mode_status add_members(json_t *o, const char *path, struct mode_err
     return MODE_OK;
 }
 
-/* The captions step itself is the best judge of a shard; its file is thrown away. */
+/* Runs the captions step on the shard; its output file is discarded. */
 static enum mode_status inspect_shard(json_t **out, const char *path, const struct mode_text_keys *keys, uint32_t first,
                                       struct mode_error *err)
 {

@@ -12,7 +12,7 @@
 
 #define MAX_DEPTH 16
 
-/* YAML's core schema: plain scalars that look like numbers, booleans or null are those; quoted ones are texts. */
+/* YAML's core schema: plain scalars may be numbers, booleans or null; quoted ones are strings. */
 static json_t *json_scalar(const yaml_node_t *node)
 {
     const char *text = (const char *)node->data.scalar.value;
@@ -83,7 +83,7 @@ static enum mode_status check_config(json_t *config, const char *what, struct mo
     return MODE_OK;
 }
 
-/* What a model would not be made of is found here, before a run has begun. */
+/* Finds invalid values before a run starts. */
 static enum mode_status check_values(json_t *config, json_t *pre, const char *what, struct mode_error *err)
 {
     struct mode_clip_config c;
@@ -115,7 +115,7 @@ static json_t *default_preprocess(void)
     return p;
 }
 
-/* *given: what a name, or a file whose name ends in .json, stands for. */
+/* *given: the config of a model name, or of a file whose name ends in .json. *where: names the source in errors. */
 static enum mode_status config_of_text(json_t **given, char **where, const char *text, const char *folder,
                                        struct mode_error *err)
 {
@@ -157,7 +157,7 @@ static enum mode_status config_of_text(json_t **given, char **where, const char 
     return st;
 }
 
-/* given: taken over; where: what it is, for sentences. */
+/* given: ownership is taken; where: names it in errors. */
 static enum mode_status take_config(char **model, char **preprocess, json_t *given, const char *where,
                                     struct mode_error *err)
 {

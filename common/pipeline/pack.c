@@ -44,7 +44,7 @@ static char *shard_path(const char *dir, uint64_t shard, bool of_task)
     return mode_xasprintf(of_task ? "%s/%llu.tar" : "%s/%05llu.tar", dir, (unsigned long long)shard);
 }
 
-/* The tar that the next pair goes into is open, and the pair has a key. */
+/* Open the tar of the next pair, unless it is open, and choose the pair's key. */
 static enum mode_status begin_pair(struct mode__packer *p, char key[32], struct mode_error *err)
 {
     const uint64_t shard = p->n->packed / p->per_shard, row = p->n->packed % p->per_shard;
@@ -127,7 +127,7 @@ static uint64_t bad_pictures(const struct mode_pack_counts *n)
     return n->no_file + n->not_an_image + n->cut_image;
 }
 
-/* Where the list names the picture that err is about, and what it may have meant by it. */
+/* Add to err the line of the list, and a guess at the cause of a missing file. */
 static void say_where(const struct mode__packer *p, const struct mode_pairs *l, const struct mode_pair *pair,
                       bool is_lost, enum mode_status st, struct mode_error *err)
 {
@@ -281,8 +281,8 @@ enum mode_status mode__pack_finish(struct mode__packer *p, enum mode_status st, 
     return st;
 }
 
-/* The finished shards get their places; if one cannot, none keeps its own. */
-static enum mode_status take_their_places(const struct mode__packer *p, const char *out, struct mode_error *err)
+/* Move the finished shards to their folder; if one fails, remove all. */
+static enum mode_status publish(const struct mode__packer *p, const char *out, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     uint64_t n = 0;
@@ -320,7 +320,7 @@ enum mode_status mode_pack(struct mode_pack_counts *n, const char *pairs, const 
                                  : pack_list(&p, pairs, &o->list, err);
         st = mode__pack_finish(&p, st, pairs, err);
     }
-    if (!st) st = take_their_places(&p, out, err);
+    if (!st) st = publish(&p, out, err);
     if (st) mode_error_rename(err, p.out, out);
     mode_dir_remove(p.out, NULL);
     mode_output_folder_close(&folder, st != MODE_OK);

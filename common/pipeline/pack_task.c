@@ -1,4 +1,4 @@
-/* Pictures in class folders, COCO's captions or a list of pairs to a task as CLIP_benchmark lays it out. */
+/* Pictures in class folders, COCO's captions or a list of pairs to a task in CLIP_benchmark's layout. */
 #include "base/file.h"
 #include "base/fresh.h"
 #include "base/index.h"
@@ -20,7 +20,7 @@
 
 static const size_t MAX_JSON = (size_t)1 << 27; /* COCO's captions of all training pictures are 92 MB */
 
-/* The files of a task, in the order in which they take their places: with test/ it is one. */
+/* The files of a task, in the order of publication: test/ completes it. */
 static const char *const parts[] = {"dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt",
                                     "test"};
 enum { TYPE, NAMES, TEMPLATES, TEST, PARTS };
@@ -40,8 +40,8 @@ static enum mode_status write_lines(const char *dir, const char *name, char *con
 /* ----------------------------------------------------------------------------------------------- class folders */
 
 struct classes {
-    char **folder; /* [n] names, sorted */
-    char **name;   /* [n] as a model is asked for them */
+    char **folder; /* [n] names of folders, sorted */
+    char **name;   /* [n] class names */
     int n;
     char **template;
     int n_templates;
@@ -52,7 +52,7 @@ static bool is_number(const char *s)
     return *s && strspn(s, "0123456789") == strlen(s);
 }
 
-/* ImageNet's numbers of words: n01440764 */
+/* An ImageNet (WordNet) id: n01440764 */
 static bool is_synset(const char *s)
 {
     return strlen(s) == 9 && *s == 'n' && is_number(s + 1);
@@ -180,13 +180,13 @@ out:
 /* ---------------------------------------------------------------------------------------------- COCO's captions */
 
 struct coco {
-    const char *path; /* for sentences */
+    const char *path; /* for errors */
     size_t n;
     struct coco_image {
         json_int_t id;
         size_t at; /* in `images` */
     } * image;     /* [n] by id */
-    size_t *first; /* [n + 1] of image number i its captions are caption[first[i]] .. */
+    size_t *first; /* [n + 1] captions of image i are caption[first[i]] .. caption[first[i + 1] - 1] */
     const char **caption;
 };
 
@@ -196,7 +196,7 @@ static int by_id(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* The list `name`, and that every item of it has an integer and a text under these keys. */
+/* The list `name`; checks that every item has an integer `number` and a string `text`. */
 static enum mode_status need_list(const json_t **list, const char *path, const json_t *root, const char *name,
                                   const char *number, const char *text, struct mode_error *err)
 {
@@ -243,14 +243,13 @@ static enum mode_status read_coco(struct coco *c, const json_t *images, const js
             c->first[(of[k] = hit->at) + 2]++;
     }
     for (size_t i = 2; i < c->n + 2; i++) c->first[i] += c->first[i - 1];
-    for (size_t k = 0; !st && k < n_notes; k++) /* first[i + 1] moves to where image i ends, and i + 1 begins */
+    for (size_t k = 0; !st && k < n_notes; k++) /* first[i + 1] advances to the end of image i: a counting sort */
         c->caption[c->first[of[k] + 1]++] = json_string_value(json_object_get(json_array_get(notes, k), "caption"));
     free(of);
     return st;
 }
 
-/* A caption as a line: without blanks around it, a line end within it as the characters \n. False: it is blank, and no
- * line. */
+/* Add a caption as a line: trimmed, with inner line ends escaped as \n. False, and nothing added: it is blank. */
 static bool add_line(struct mode_str *s, const char *text)
 {
     static const char blank[] = " \t\r\n\v\f";
@@ -338,11 +337,11 @@ out:
 
 struct listed {
     struct listed_picture {
-        struct mode_pair first; /* the line that names it first; of its texts the path alone, a copy */
+        struct mode_pair first; /* its first line in the list; of the strings only the path is copied */
         struct mode_str captions;
     } * picture; /* [n] */
     size_t n, cap;
-    struct mode_index at; /* in picture, of a path */
+    struct mode_index at; /* path to index in picture */
 };
 
 static struct listed_picture *picture_of(struct listed *l, const struct mode_pair *pair)
@@ -405,7 +404,7 @@ static enum mode_status pack_pairs(struct mode__packer *p, const struct mode_pac
 
 /* ---------------------------------------------------------------------------------------------------- the task */
 
-/* What is no regular file is read once, so its first byte cannot be looked at. */
+/* A file that is not regular can be read only once, so it is taken for JSON without looking at its first byte. */
 static enum mode_status is_json(bool *is, const char *path, bool regular, struct mode_error *err)
 {
     const size_t n = strlen(path);
@@ -445,7 +444,8 @@ static enum mode_status check_no_task(const char *out, struct mode_error *err)
     return st;
 }
 
-static enum mode_status take_their_places(const char *from_dir, const char *out, struct mode_error *err)
+/* Move the finished files to their folder; if one fails, remove all. */
+static enum mode_status publish(const char *from_dir, const char *out, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     int n = 0;
@@ -456,7 +456,7 @@ static enum mode_status take_their_places(const char *from_dir, const char *out,
         free(to);
     }
     if (!st) return mode_file_sync(out, err);
-    for (n--; n-- > 0;) { /* those before the one that failed, which are files: test/ is the last */
+    for (n--; n-- > 0;) { /* those before the one that failed are files: test/ is the last */
         char *to = mode_path_join(out, parts[n]);
         unlink(to);
         free(to);
@@ -494,7 +494,7 @@ enum mode_status mode_pack_task(struct mode_pack_counts *n, const struct mode_pa
         .n = n, .out = mode_path_join(dir, parts[TEST]), .per_shard = per_shard, .skip_bad = skip_bad, .of_task = true};
     if (!(st = check_no_task(out, err)) && !(st = mode_dir_remove(dir, err)) && !(st = mode_dir_make(p.out, err)) &&
         !(st = pack_into(&p, task, dir, err)))
-        st = take_their_places(dir, out, err);
+        st = publish(dir, out, err);
     if (st) mode_error_rename(err, dir, out);
     mode_dir_remove(dir, NULL);
     mode_output_folder_close(&folder, st != MODE_OK);

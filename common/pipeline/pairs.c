@@ -16,7 +16,7 @@ static bool is_blank(const char *s)
     return s[strspn(s, blanks)] == '\0';
 }
 
-/* at: the first line that is neither empty nor a comment. */
+/* Move at to the first line that is neither empty nor a comment, past a byte order mark. */
 static void skip_comments(struct mode_pairs *l)
 {
     static const char mark[] = "\xef\xbb\xbf";
@@ -29,7 +29,7 @@ static void skip_comments(struct mode_pairs *l)
     }
 }
 
-/* The column of that name; n_fields: there is none. */
+/* Index of the column with that name; n_fields: none. */
 static enum mode_status find_column(size_t *column, const struct mode_csv *c, const char *key, struct mode_error *err)
 {
     *column = c->n_fields;
@@ -43,7 +43,7 @@ static enum mode_status find_column(size_t *column, const struct mode_csv *c, co
     return MODE_OK;
 }
 
-/* What there is in the place of a header with the two columns. */
+/* The error for a first record that is not a header with the two columns; shows its fields. */
 static enum mode_status fail_header(const struct mode_pairs *l, const struct mode_csv *c, const char *hint,
                                     struct mode_error *err)
 {
@@ -60,7 +60,8 @@ static enum mode_status fail_header(const struct mode_pairs *l, const struct mod
     return st;
 }
 
-/* The columns of the first record, if separated so; none of it when it is no CSV. text [n] is not touched. */
+/* Parse the first record with this separator and look up the two columns. c->n_fields is 0 if it is not CSV. The parser
+ * writes into its input, so it gets a copy of text [n], which the caller frees with c. */
 static enum mode_status read_header(struct mode_csv *c, char **copy, size_t *picture, size_t *caption,
                                     const struct mode_pairs *l, const char *text, size_t n, char separator,
                                     struct mode_error *err)
@@ -76,7 +77,7 @@ static enum mode_status read_header(struct mode_csv *c, char **copy, size_t *pic
     return st;
 }
 
-/* c: the first record as it is separated; with another separator it would be a header. */
+/* Fails if the first record would be a header with another separator. c: the record, with the separator given. */
 static enum mode_status refuse_other_header(const struct mode_pairs *l, const struct mode_csv *c, size_t n,
                                             struct mode_error *err)
 {
@@ -115,7 +116,7 @@ static enum mode_status choose_format(struct mode_pairs *l, struct mode_error *e
         if (err) *err = why;
         goto out;
     }
-    st = MODE_OK; /* a quote in a plain list is a letter */
+    st = MODE_OK; /* a plain list has no quoting: a quote is an ordinary character */
     if (found == 2) {
         l->is_csv = l->has_header = true;
         l->picture = picture;

@@ -1,12 +1,13 @@
-/* pairs.h - a list of pictures and captions, pair by pair.
+/* pairs.h - reads a list of pictures and captions, pair by pair.
  *
- * Plain: one pair a line, "picture<TAB>caption[<TAB>caption...]", every letter as it stands; "#" begins a comment line.
- * CSV (data/csv.h): the first line that is no comment is a header that has the picture's and the caption's column, or
- * the separator is not a tab and there are two columns; other columns are left aside. A byte order mark is skipped.
+ * Plain: one pair per line, "picture<TAB>caption[<TAB>caption...]", without quoting; "#" begins a comment line.
+ * CSV (data/csv.h), if the first line that is not a comment is a header with the columns of picture and caption, or if
+ * the separator is not a tab and there are two columns; other columns are ignored. A byte order mark is skipped.
  *
- * A list that cannot be understood is MODE_E_FORMAT with its name and line: a header with one of the two columns or
- * both twice, options that its first line does not fit, and what csv.h refuses.
+ * An invalid list is MODE_E_FORMAT with its name and line: a header with only one of the two columns or one of them
+ * twice, options that do not match the first line, and whatever csv.h refuses.
  *
+ * Source:  open_clip's --train-data CSV.
  * Threads: one list belongs to one caller. */
 #ifndef MODE_PIPELINE_PAIRS_H
 #define MODE_PIPELINE_PAIRS_H
@@ -16,8 +17,8 @@
 #define MODE_PAIRS_IMG_KEY     "filepath"
 #define MODE_PAIRS_CAPTION_KEY "title"
 
-/* open_clip's --csv-img-key, --csv-caption-key, --csv-separator; NULL, NULL and 0 are its defaults, the tab among them.
- */
+/* open_clip's --csv-img-key, --csv-caption-key, --csv-separator; NULL, NULL and 0: its defaults (the separator is a
+ * tab). */
 struct mode_pairs_options {
     const char *img_key, *caption_key;
     char separator;
@@ -27,9 +28,9 @@ enum mode_pair_fault { MODE_PAIR_WELL, MODE_PAIR_NO_CAPTION, MODE_PAIR_BAD_TEXT 
 
 struct mode_pair {
     uint64_t line;
-    enum mode_pair_fault fault; /* the rest is not to be used then */
-    const char *picture;        /* as the list has it */
-    char *captions;             /* one; with many several, tabs between them */
+    enum mode_pair_fault fault; /* unless WELL, the following fields are undefined */
+    const char *picture;        /* path as in the list */
+    char *captions;             /* one; if `many`, several, separated by tabs */
     bool many;
 };
 
@@ -45,8 +46,8 @@ struct mode_pairs {
 
 enum mode_status mode_pairs_open(struct mode_pairs *l, const char *list, const struct mode_pairs_options *o,
                                  struct mode_error *err);
-/* *got false: that was all. A pair with a fault is MODE_OK, and err says what is wrong with it. What pair points to
- * lives until the next call. */
+/* *got false: end of the list. A pair with a fault is MODE_OK, and err describes the fault. Strings of pair are valid
+ * until the next call. */
 enum mode_status mode_pairs_next(struct mode_pairs *l, struct mode_pair *pair, bool *got, struct mode_error *err);
 void mode_pairs_close(struct mode_pairs *l);
 

@@ -28,7 +28,7 @@ enum mode_status mode_pool_init(struct mode_pool *pool, uint64_t n_rows, const i
     size = (uint64_t)pool->n_in + pool->n_out;
     pool->in = malloc(n_in * sizeof *pool->in);
     pool->outside = malloc((pool->n_outside ? pool->n_outside : 1) * sizeof *pool->outside);
-    /* room for the draw: the rows outside are shuffled in place behind the rows inside */
+    /* to draw, all rows outside are copied behind the rows inside and shuffled in place */
     pool->order = malloc((pool->n_out ? n_rows : size) * sizeof *pool->order);
     if (!pool->in || !pool->outside || !pool->order)
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory for the order of %llu pairs", (unsigned long long)n_rows);
@@ -75,7 +75,7 @@ static void build_epoch(struct mode_pool *pool, uint64_t epoch)
         uint32_t *out = pool->order + pool->n_in;
         struct mode_rng r = mode_rng_for(pool->seed, MODE_RNG_OUT, epoch, 0);
         memcpy(out, pool->outside, (size_t)pool->n_outside * sizeof *out);
-        for (uint32_t i = 0; i < pool->n_out; i++) { /* the first n_out steps of a shuffle */
+        for (uint32_t i = 0; i < pool->n_out; i++) { /* the first n_out steps of a Fisher-Yates shuffle */
             uint32_t j = i + (uint32_t)mode_rng_below(&r, pool->n_outside - i), t = out[i];
             out[i] = out[j];
             out[j] = t;

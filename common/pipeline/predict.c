@@ -15,13 +15,13 @@ static bool is_queries(const struct mode_predict_spec *s)
     return s->words->kind == MODE_TASK_RETRIEVAL;
 }
 
-/* The rows of the weights: one for all classes, one for each query. */
+/* Rows of the weights: 1 for a classification, 1 per query for retrieval. */
 static int64_t tasks_of(const struct mode_predict_spec *s)
 {
     return is_queries(s) ? mode_evaluate_columns(s->words) : 1;
 }
 
-/* Of expert c for a column, in weights of n experts. */
+/* Weight of expert c for a column. weight [tasks, n] */
 static double weight_of(const double *weight, int n, const struct mode_predict_spec *s, int64_t column, int c)
 {
     return weight[(is_queries(s) ? column * n : 0) + c];
@@ -34,7 +34,7 @@ static bool is_wanted(const double *weight, int n, const struct mode_predict_spe
     return false;
 }
 
-/* *n experts; without words no weights: *weight stays NULL. */
+/* weight [tasks, n]: the router's weights of the n experts; *weight stays NULL without words. The caller frees it. */
 static enum mode_status weigh(double **weight, int *n, const struct mode_predict_spec *s, struct mode_error *err)
 {
     struct mode_centres c = {0};
@@ -66,7 +66,7 @@ out:
     return st;
 }
 
-/* What one expert makes of the pictures and the words. */
+/* Features of the pictures and the words by one expert. */
 struct features {
     int64_t e;
     float *pictures, *words; /* [n_pictures, e], [columns, e]; unit rows */
@@ -156,8 +156,7 @@ void mode_prediction_clear(struct mode_prediction *p)
     *p = (struct mode_prediction){0};
 }
 
-/* A row's part of one expert. */
-static void put(float *to, const float *from, int64_t e, double times)
+static void scale_row(float *to, const float *from, int64_t e, double times)
 {
     for (int64_t i = 0; i < e; i++) to[i] = (float)(times * from[i]);
 }
@@ -171,7 +170,7 @@ static enum mode_status make_rows(float **to, int64_t rows, int64_t width, const
                            (long long)width, what);
 }
 
-/* The first expert that is opened says how wide all are. */
+/* Write the features of expert c into its columns. The first expert sets the width of all. */
 static enum mode_status place(struct mode_ensemble_vectors *v, const struct features *f,
                               const struct mode_predict_spec *s, int c, struct mode_error *err)
 {
@@ -186,9 +185,9 @@ static enum mode_status place(struct mode_ensemble_vectors *v, const struct feat
         return MODE_FAIL(err, MODE_E_SHAPE, "%s/expert-%d has vectors of %lld numbers, those before it of %lld",
                          s->experts, c, (long long)f->e, (long long)(v->width / v->n));
     for (int64_t i = 0; i < s->n_pictures; i++)
-        put(v->pictures + i * v->width + c * f->e, f->pictures + i * f->e, f->e, 1);
+        scale_row(v->pictures + i * v->width + c * f->e, f->pictures + i * f->e, f->e, 1);
     for (int64_t q = 0; q < v->columns; q++)
-        put(v->words + q * v->width + c * f->e, f->words + q * f->e, f->e, weight_of(v->weight, v->n, s, q, c));
+        scale_row(v->words + q * v->width + c * f->e, f->words + q * f->e, f->e, weight_of(v->weight, v->n, s, q, c));
     return MODE_OK;
 }
 
@@ -202,7 +201,7 @@ enum mode_status mode_predict_vectors(struct mode_ensemble_vectors *v, const str
     if (!st) st = open_tokenizer(&tokenizer, s, err);
     for (int c = 0; !st && c < v->n; c++) {
         struct features f = {0};
-        if (!s->n_pictures && !is_wanted(v->weight, v->n, s, c)) continue; /* its numbers are 0 */
+        if (!s->n_pictures && !is_wanted(v->weight, v->n, s, c)) continue; /* its columns are 0 */
         st = features_of(&f, s, c, tokenizer, err);
         if (!st) st = place(v, &f, s, c, err);
         features_clear(&f);

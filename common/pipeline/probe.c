@@ -11,17 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Strengths are 10^(k / 8). */
+/* The search for C is over 10^(k / 8), |k| <= MOST_K, as in CLIP's appendix A.3 (10^-6 to 10^6, 8 per decade). */
 enum { MOST_K = 48, FIRST_STEP = 16, PIECE_BATCHES = 16, SCORED = 4096 };
 
 struct probe {
     const struct mode_probe_spec *s;
     const struct mode_evalset *train, *test;
     struct mode_probe *p;
-    int32_t *class_of; /* [n_classes] the place of a class among those with training pictures, or -1 */
-    int64_t *order;    /* [n_train] pictures: those learnt from, then those held back, each in the tars' order */
-    int32_t *label;    /* [n_train] in that order */
-    float *x, *x_test; /* [n_train, width], [n_test, width] */
+    int32_t *class_of; /* [n_classes] index of a class among those with training pictures, or -1 */
+    int64_t *order;    /* [n_train] pictures: the training split, then the validation split, each in the tars' order */
+    int32_t *label;    /* [n_train] index of the class of each, in that order */
+    float *x, *x_test; /* [n_train, width], [n_test, width] features */
 };
 
 /* ---- classes ---- */
@@ -53,7 +53,7 @@ static enum mode_status check_tasks(const struct mode_evalset *train, const stru
     return MODE_OK;
 }
 
-/* Classes that neither side has pictures of are left out: they would have no bias, and nobody asks for them. */
+/* Drop classes without any picture: their bias would have no finite optimum, and they are never the target. */
 static enum mode_status number_classes(struct probe *b, struct mode_error *err)
 {
     const int n = b->train->n_classes;
@@ -80,9 +80,9 @@ static enum mode_status number_classes(struct probe *b, struct mode_error *err)
     return st;
 }
 
-/* ---- what is held back ---- */
+/* ---- the validation split ---- */
 
-/* Of a class of n pictures; one at least is learnt from. */
+/* Its size for a class of n pictures; at least one stays in the training split. */
 static uint64_t held_back_of(double share, uint64_t n)
 {
     const uint64_t some = (uint64_t)(share * (double)n + 0.5);
@@ -90,7 +90,7 @@ static uint64_t held_back_of(double share, uint64_t n)
     return some < 1 ? 1 : some > n - 1 ? n - 1 : some;
 }
 
-/* The pictures of each class are drawn by a generator of its own, so no other class shows in what is held back of it. */
+/* Each class has its own random stream, so its split does not depend on other classes. */
 static void draw_held_back(bool *held, const struct probe *b)
 {
     const int64_t n = b->p->n_train, c = b->p->c;
@@ -136,7 +136,7 @@ static enum mode_status put_in_order(struct probe *b, struct mode_error *err)
 
 /* ---- features ---- */
 
-/* Pictures are encoded a piece at a time; the caller is told how far all are. */
+/* Pictures are encoded in pieces; the caller gets the progress over all of them. */
 struct piece_hook {
     const struct mode_encode_hook *to;
     int64_t before, total;
@@ -155,7 +155,7 @@ static void notice(void *ctx, const char *text)
     if (h->to->notice) h->to->notice(h->to->ctx, text);
 }
 
-/* Columns at .. at + e of x [n, width]. order: NULL, as they are. */
+/* Encode set into the columns at .. at + e - 1 of x [n, width]. order [n]: the picture of each row; NULL: the set's. */
 static enum mode_status encode(float *x, int64_t width, int64_t at, struct mode_clip *clip,
                                const struct mode_evalset *set, const int64_t *order, const struct probe *b,
                                struct mode_error *err)
@@ -190,7 +190,7 @@ static enum mode_status encode(float *x, int64_t width, int64_t at, struct mode_
     return st ? mode_error_prefix(err, st, "task %s", set->name) : MODE_OK;
 }
 
-/* All that is taken at once, models apart. */
+/* Allocate the features, after a check of the whole peak memory except for the models. */
 static enum mode_status make_room(struct probe *b, struct mode_error *err)
 {
     const struct mode_probe *p = b->p;
@@ -236,7 +236,7 @@ static enum mode_status by_model(struct probe *b, int i, struct mode_error *err)
 
 /* ---- the regressions ---- */
 
-/* The share of rows whose own class has the highest score. */
+/* Top-1 accuracy. */
 static enum mode_status accuracy_of(double *accuracy, struct mode_logistic *m, const float *x, const int32_t *label,
                                     int64_t n, struct mode_error *err)
 {
@@ -254,15 +254,15 @@ static enum mode_status accuracy_of(double *accuracy, struct mode_logistic *m, c
     return MODE_OK;
 }
 
-/* The search for C: what was best so far, and its weights. */
+/* The search for C. */
 struct sweep {
     struct probe *b;
-    struct mode_logistic m; /* of the pictures that are learnt from */
-    int best;               /* its k */
-    double *weights;        /* [c * (width + 1)], where there is a best */
+    struct mode_logistic m; /* on the training split */
+    int best;               /* k with the best accuracy so far */
+    double *weights;        /* [c * (width + 1)] its weights */
 };
 
-/* From the weights that are there. */
+/* Fit with C = 10^(k / 8), warm-started from the weights in w->m. */
 static enum mode_status try_one(struct sweep *w, int k, struct mode_error *err)
 {
     struct mode_probe *p = w->b->p;
@@ -302,7 +302,7 @@ static enum mode_status try_all(struct sweep *w, struct mode_error *err)
     return st;
 }
 
-/* C by what is held back; the weights to begin the last fit with. */
+/* Choose C on the validation split. weights: those of the best C, to warm-start the final fit. */
 static enum mode_status choose(struct probe *b, struct mode_backend *be, double *weights, struct mode_error *err)
 {
     const struct mode_probe *p = b->p;
@@ -342,7 +342,7 @@ static enum mode_status regress(struct probe *b, struct mode_error *err)
     enum mode_status st = weights
                               ? mode_backend_open(&be, "cpu", err)
                               : MODE_FAIL(err, MODE_E_MEMORY, "no memory for weights of %lld classes", (long long)p->c);
-    /* of those held back too: what is taken off all rows alike leaves every minimum where it is */
+    /* over the validation split too: centring does not change the optimum, as the bias is not penalised */
     mode_rows_mean(mean, b->x, p->n_train, p->width);
     mode_rows_less(b->x, p->n_train, p->width, mean);
     mode_rows_less(b->x_test, p->n_test, p->width, mean);

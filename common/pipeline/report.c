@@ -56,7 +56,7 @@ static void tile(struct mode_str *s, const char *name, const char *value, const 
     mode_str_printf(s, "<div class=tile><b>%s</b><span>%s</span><small>%s</small></div>\n", value, name, note);
 }
 
-/* Above chance by more than two standard errors: on how many rows. */
+/* Number of rows on which the model is above chance by more than two standard errors. */
 static int above_chance(const struct mode_ensemble *e, enum mode_family family, int model)
 {
     int n = 0;

@@ -1,11 +1,11 @@
-/* Lines over the steps of the schedule, one for each model. */
+/* Line charts over the optimizer steps, one line per model. */
 #include "pipeline/report_parts.h"
 
 #include <math.h>
 
 enum { LEFT = 46, MARGIN = 10, TOP = 12, FOOT = 40 };
 
-/* The least and greatest value, on ticks. */
+/* The range of the y axis: minimum and maximum rounded outwards to ticks. Returns the distance of ticks. */
 static double find_range(double *bottom, double *top, const struct mode_report_line *line, int n_lines, int ticks)
 {
     double lo = INFINITY, hi = -INFINITY;

@@ -1,4 +1,4 @@
-/* What a run took: put into a page and a summary that were written without it. */
+/* Time and memory of a run, inserted into a finished page and summary. */
 #include "base/file.h"
 #include "pipeline/report_parts.h"
 
@@ -43,7 +43,7 @@ static void section(struct mode_str *s, const struct mode_report_cost *c)
     mode_str_add_cstr(s, "</section>\n");
 }
 
-/* What comes before the mark goes into s; what comes after it is returned. */
+/* Append text up to the mark to s; returns what follows the mark, or NULL: no mark. */
 static const char *up_to(struct mode_str *s, const char *text, const char *mark)
 {
     const char *at = strstr(text, mark);
@@ -60,7 +60,7 @@ static enum mode_status complete_page(const char *path, const struct mode_report
     size_t size;
     enum mode_status st = mode_file_read(path, 0, &text, &size, err);
     if (st) return st;
-    /* a page without curves, or one that an earlier version wrote, has no place for results on the way */
+    /* a page without curves, or from an earlier version, has no mark for validation results */
     const char *curves = up_to(&s, text, MODE_REPORT_VALIDATION_MARK), *rest;
     if (curves) mode_report_validation(&s, validation_dir, summary);
     if (!(rest = up_to(&s, curves ? curves : text, MODE_REPORT_COST_MARK))) {

@@ -1,4 +1,4 @@
-/* What every expert was trained on: its share, its words, a few of its pictures. */
+/* What every expert was trained on: its share of the pairs, its frequent words, a few of its pictures. */
 #include "pipeline/report_parts.h"
 
 static void pictures(struct mode_str *s, const struct mode_corpus_expert *x)

@@ -1,4 +1,4 @@
-/* Models that were trained for the words of tasks: on how much, and how they do on these. */
+/* Task-specific models: how much data they were trained on, and their scores on their tasks. */
 #include "pipeline/report_parts.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Where every sample went. */
+/* The ledger: how many samples were kept, and how many dropped for which reason. */
 #include "pipeline/report_parts.h"
 
 #include <stdbool.h>

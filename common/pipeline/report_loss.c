@@ -1,4 +1,4 @@
-/* Training losses of every model over the steps of the schedule. */
+/* Training losses of every model over the optimizer steps. */
 #include "pipeline/report_parts.h"
 
 #include <math.h>
@@ -15,8 +15,8 @@ static int model_index(const struct mode_ensemble *e, const char *name)
     return -1;
 }
 
-/* Means over groups of neighbouring steps, the same for all curves: POINTS of them over `last` steps. Returns
- * how many. */
+/* Means over groups of consecutive steps, of the same size for all curves: POINTS groups over `last` steps. Returns how
+ * many this curve has. */
 static int smooth(const struct mode_curve *c, double last, double *x, double *y)
 {
     int group = last > POINTS ? (int)ceil(last / POINTS) : 1, n = 0;
@@ -100,7 +100,7 @@ void mode_report_loss(struct mode_str *s, const struct mode_report *r)
     for (int i = 0; i < r->n_curves; i++) {
         const int m = model_index(r->ensemble, r->curve[i].model);
         char buf[16];
-        line[i] = (struct mode_report_line){.name = r->curve[i].model, /* without points: a seed that was not trained */
+        line[i] = (struct mode_report_line){.name = r->curve[i].model, /* a seed that was not trained has no points */
                                             .n = smooth(&r->curve[i], last, point[i][0], point[i][1]),
                                             .x = point[i][0],
                                             .y = point[i][1]};

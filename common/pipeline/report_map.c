@@ -1,4 +1,4 @@
-/* The fine centres in two dimensions: their first two principal components, by power iteration. */
+/* A map of the fine centres: PCA to two dimensions, by power iteration. */
 #include "pipeline/report_parts.h"
 
 #include <math.h>
@@ -7,11 +7,11 @@
 
 enum { WIDTH = 1010, HEIGHT = 560, MARGIN = 46, MOST_NAMES = 16, ROUNDS = 400 };
 
-/* Leading principal direction of the rows of x [m, d] (mean 0), orthogonal to `not_this` when given. */
+/* First principal component v [d] of the rows of x [m, d] (mean 0); orthogonal to `not_this` unless it is NULL. */
 static void principal(double *v, const double *x, int m, int d, const double *not_this)
 {
     double *next = mode_xcalloc((size_t)d, sizeof *next);
-    for (int j = 0; j < d; j++) v[j] = 1 + 0.37 * sin(1.7 * j + (not_this ? 1 : 0)); /* any start that is not special */
+    for (int j = 0; j < d; j++) v[j] = 1 + 0.37 * sin(1.7 * j + (not_this ? 1 : 0)); /* an arbitrary start */
     for (int round = 0; round < ROUNDS; round++) {
         if (not_this) {
             double dot = 0;
@@ -27,10 +27,10 @@ static void principal(double *v, const double *x, int m, int d, const double *no
         double len = 0;
         for (int j = 0; j < d; j++) len += next[j] * next[j];
         len = sqrt(len);
-        if (!(len > 0)) break; /* all centres alike in the remaining directions */
+        if (!(len > 0)) break; /* no variance left */
         for (int j = 0; j < d; j++) v[j] = next[j] / len;
     }
-    int top = 0; /* the sign is free: fix it */
+    int top = 0; /* the sign is arbitrary: make the largest component positive */
     for (int j = 1; j < d; j++) top = fabs(v[j]) > fabs(v[top]) ? j : top;
     if (v[top] < 0)
         for (int j = 0; j < d; j++) v[j] = -v[j];
@@ -101,11 +101,11 @@ void mode_report_map(struct mode_str *s, const struct mode_report *r)
         l[1] += xy[2 * i + 1];
         l[2] += 1;
     }
-    const bool names = c->n <= MOST_NAMES; /* words of more would only cover the map and each other */
+    const bool names = c->n <= MOST_NAMES; /* the words of more experts would cover the map and each other */
     const double high = names ? 18 : 15, wide = names ? 240 : 22;
     for (int k = 0; k < c->n; k++) {
         double x = label[3 * k] / label[3 * k + 2], y = label[3 * k + 1] / label[3 * k + 2];
-        for (int o = 0; o < k; o++) /* labels of neighbours must not lie on each other */
+        for (int o = 0; o < k; o++) /* avoid overlapping labels */
             if (fabs(label[3 * o + 1] - y) < high && fabs(label[3 * o] - x) < wide) y = label[3 * o + 1] + high;
         label[3 * k] = x;
         label[3 * k + 1] = y;

@@ -1,4 +1,4 @@
-/* How the experts are weighted: every router's score, the weights of the one in use, and why. */
+/* The routers: the score of each, and the weights of the one in use with the words behind them. */
 #include "pipeline/report_parts.h"
 
 #include <math.h>
@@ -44,7 +44,7 @@ static void heat(struct mode_str *s, const struct mode_ensemble *e, enum mode_ro
     mode_str_add_cstr(s, "</table>\n");
 }
 
-/* Which words point to which expert: the reason behind the weights. */
+/* Which words have which expert as the nearest: explains the weights. */
 static void why(struct mode_str *s, const struct mode_report *r, const struct mode_ensemble_task *t)
 {
     enum { SHOWN = 14 };

@@ -1,4 +1,4 @@
-/* The look of report.html: one column, system type, light and dark. */
+/* The stylesheet of report.html: one column, system fonts, light and dark. */
 #include "pipeline/report_parts.h"
 
 const char *const mode_report_css[] = {

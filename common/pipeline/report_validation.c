@@ -1,4 +1,4 @@
-/* What the models scored on the tasks while they trained: put into a page that was written without it. */
+/* Validation scores during training, inserted into a finished page. */
 #include "base/file.h"
 #include "pipeline/report_parts.h"
 
@@ -7,15 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct scores { /* lines of every row of the summary, row after row */
+struct scores { /* a chart line per row of the summary and model */
     const json_t *row;
     int n_rows, n_models;
     struct mode_report_line *line; /* [n_rows, n_models] */
-    double last;                   /* step of all */
-    bool any;                      /* a model was evaluated while it trained */
+    double last;                   /* the last step of any line */
+    bool any;                      /* some model has validation results */
 };
 
-/* The lines of a file; those that are no rows are left out, and where there is no file there are none. */
+/* The rows of <model>.jsonl as a JSON array. Malformed lines are skipped; a missing file gives an empty array. */
 static json_t *load(const char *dir, const char *model)
 {
     char *path = mode_xasprintf("%s/%s.jsonl", dir, model), *text = NULL, *rest = NULL;
@@ -44,7 +44,7 @@ static void add_point(struct mode_report_line *l, double x, const json_t *share)
     l->y[l->n++] = json_is_number(share) ? 100 * json_number_value(share) : NAN;
 }
 
-/* rows: what the model scored while it trained. Its last point is what it scores in the end. */
+/* rows: the model's validation results. The last point of the line is its final score. */
 static void fill(struct mode_report_line *l, const json_t *row, const json_t *rows, const json_t *train)
 {
     const char *task = text_of(row, "task"), *metric = text_of(row, "metric");
@@ -60,7 +60,7 @@ static void fill(struct mode_report_line *l, const json_t *row, const json_t *ro
     if (value && end) add_point(l, json_number_value(end), value);
 }
 
-/* Of the models for words, which one; -1: none. */
+/* Index of a task-specific model; -1: it is none. */
 static int selected_at(const json_t *summary, const char *model)
 {
     const json_t *x;
@@ -117,14 +117,14 @@ static bool is_retrieval(const json_t *row)
 
 static double value_at(const struct mode_report_line *l, double step, int near)
 {
-    if (near < l->n && l->x[near] == step) return l->y[near]; /* tasks are evaluated together */
+    if (near < l->n && l->x[near] == step) return l->y[near]; /* usually all tasks have the same steps */
     for (int j = 0; j < l->n; j++)
         if (l->x[j] == step) return l->y[j];
     return NAN;
 }
 
-/* Every model's means over the rows of a kind, which may be one; of how many in *n. Points that not all rows have are
- * left out. */
+/* Every model's mean over the rows of one kind, of which there are *n. Steps that some of these rows lack are skipped.
+ * name: the row's, if it is the only one. */
 static struct mode_report_line *average(const struct scores *x, bool retrieval, int *n, const char **name)
 {
     struct mode_report_line *mean = mode_xcalloc((size_t)x->n_models + 1, sizeof *mean);

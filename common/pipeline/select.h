@@ -1,4 +1,5 @@
-/* pipeline/select.h - the fine clusters that words choose, and the pairs in them: what an expert for tasks is trained on.
+/* pipeline/select.h - selects the fine clusters nearest to words, and counts their pairs: a task-specific expert's
+ * data.
  *
  *     st = mode_select_open(&s, "centres.safetensors", NULL, &err);
  *     if (!st) st = mode_select_words(&s, &chosen, "words.safetensors", 1, &err);    // once for every task
@@ -6,8 +7,8 @@
  *     if (!st) st = mode_selection_save(&s.selection, "selection.safetensors", &err);
  *     mode_select_close(&s);
  *
- * Pairs are counted for people and for the planner; the file says which clusters, and nothing of words or pairs, so
- * other words that choose the same clusters train nothing anew.
+ * Pairs are counted for people and for the planner. The file lists clusters only, no words or pairs, so other words
+ * that select the same clusters do not cause another training.
  *
  * Threads: one caller. */
 #ifndef MODE_PIPELINE_SELECT_H
@@ -18,25 +19,25 @@
 struct mode_select {
     struct mode_centres centres;
     struct mode_selection selection;
-    uint64_t words, rows; /* so far; rows: pairs of all shards that were counted */
-    uint64_t *pairs;      /* [m] of them in each fine cluster */
+    uint64_t words, rows; /* so far; rows: pairs of all counted shards */
+    uint64_t *pairs;      /* [m] those in each fine cluster */
 };
 
-/* encoder_id: what the caller expects of the centres; NULL: whatever they say. Close also after a failure. */
+/* encoder_id: that the centres must have; NULL: any. Close also after a failure. */
 enum mode_status mode_select_open(struct mode_select *s, const char *centres_path, const char *encoder_id,
                                   struct mode_error *err);
-/* chosen: NULL, or what every word chose, which the caller clears, also after a failure. Errors: those of
- * mode_selection_add; MODE_E_VALUE: vectors of another encoder. */
+/* feat_path: vectors of the words (embed.h). chosen: NULL, or every word's centres, which the caller clears, also after
+ * a failure. Errors: those of mode_selection_add; MODE_E_VALUE: vectors of another encoder. */
 enum mode_status mode_select_words(struct mode_select *s, struct mode_chosen *chosen, const char *feat_path,
                                    int nearest, struct mode_error *err);
-/* MODE_E_FORMAT: no assignment, or made with other centres. */
+/* Count the pairs of a shard. MODE_E_FORMAT: not an assignment, or an id out of range. */
 enum mode_status mode_select_count(struct mode_select *s, const char *assign_path, struct mode_error *err);
-/* Pairs in the chosen clusters, of those that were counted. */
+/* Counted pairs in the selected clusters. */
 uint64_t mode_select_pairs(const struct mode_select *s);
 void mode_select_close(struct mode_select *s);
 
-/* Names of a file, one a line, as lines of their own those of one class with tabs between: each chooses for itself.
- * Errors as mode_evalset_words_read; free with mode_evalset_words_free. */
+/* The names in a file: one class per line, its synonyms separated by tabs; every synonym is a word of its own. Errors
+ * as mode_evalset_words_read; free with mode_evalset_words_free. */
 enum mode_status mode_select_names_read(char ***names, int *n, const char *path, struct mode_error *err);
 
 #endif

@@ -16,23 +16,30 @@
 #include <unistd.h>
 
 enum {
-    FETCHERS = 4,           /* a server far away gives one connection less than the line has */
-    AHEAD_LOCAL = 2,        /* shards; more would push each other out of the system's memory before they are read */
-    READ_AHEAD = 128 << 10, /* bytes: Linux takes no more at a time on disks that say nothing else */
+    FETCHERS = 4,           /* on a long path one connection does not fill the bandwidth */
+    AHEAD_LOCAL = 2,        /* shards; more could evict each other from the page cache before they are read */
+    READ_AHEAD = 128 << 10, /* bytes: read_ahead_kb of Linux by default, its limit for one WILLNEED */
     WAIT_MS = 100,
-    PATIENCE_S = 5, /* without a byte, once it is known that others hold what the folder has */
+    PATIENCE_S = 5, /* without a byte, once other processes are known to pin the rest of the cache */
     OTHER_FILES = 256
 };
 
-enum state { AWAY, WANTED, COMING, HERE, BY_PICTURE, FAILED };
+enum state {
+    AWAY,
+    WANTED,     /* queued for a fetcher */
+    COMING,     /* a fetcher has it */
+    HERE,       /* pinned in the shard cache; for a local file: readahead is done */
+    BY_PICTURE, /* does not fit the cache: its pictures are fetched one by one */
+    FAILED
+};
 
 struct entry {
-    const char *path; /* NULL: nothing to be done */
-    uint64_t bytes;   /* 0: a file of this machine */
+    const char *path; /* NULL: skip it */
+    uint64_t bytes;   /* 0: a local file */
     enum state state;
-    uint64_t until; /* the turn after the last one known that it has */
-    uint64_t done;  /* bytes that have come */
-    bool tried;     /* again, after a failure */
+    uint64_t until; /* its last turn in the queue, + 1 */
+    uint64_t done;  /* bytes fetched */
+    bool tried;     /* retried already after a failure */
     struct mode_shard_file file;
     struct mode_error err;
 };
@@ -41,21 +48,21 @@ struct mode_shard_ahead {
     const struct mode_shard_order *order;
     struct entry *shard;
     size_t n_shards;
-    uint64_t room, taken;    /* bytes of the folder of shards; of them those for shards in WANTED, COMING and HERE */
+    uint64_t room, taken;    /* bytes: capacity of the shard cache; of them reserved by WANTED, COMING and HERE */
     uint64_t from, next, to; /* turns from .. to - 1 are in the queue; none before next is WANTED */
     uint32_t *queue;         /* [cap] shard of turn t at t % cap */
     uint64_t cap;
     uint32_t *turn; /* [order->n] of epoch */
     uint64_t epoch;
-    uint32_t ahead;       /* so many turns are fetched before they are needed */
-    bool closing, shared; /* shared: others have been found to hold what the folder has */
+    uint32_t ahead;       /* prefetch distance in turns */
+    bool closing, shared; /* shared: other processes pin the rest of the cache */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     pthread_t thread[FETCHERS];
     int n_threads;
 };
 
-/* What a shard takes of the folder, which counts blocks: a little more than it has. */
+/* Upper bound of what a shard takes of the cache, which counts disk blocks, not bytes. */
 static uint64_t on_disk(uint64_t bytes)
 {
     return (bytes + bytes / 64 + 4095) / 4096 * 4096;
@@ -81,7 +88,7 @@ struct fetch {
     struct mode_shard_ahead *ahead;
     struct entry *shard;
     double since; /* the last byte came */
-    bool in_vain;
+    bool in_vain; /* gave up: no byte for PATIENCE_S */
 };
 
 static bool is_wanted(void *ctx, uint64_t done, uint64_t total)
@@ -99,8 +106,8 @@ static bool is_wanted(void *ctx, uint64_t done, uint64_t total)
     return yes;
 }
 
-/* Bytes that are in memory already cost next to nothing. One that cannot be opened is told when it is read. */
-static void tell_system(struct fetch *f)
+/* For pages that are cached already this is almost free. A file that cannot be opened is reported when it is read. */
+static void advise_readahead(struct fetch *f)
 {
     const int fd = open(f->shard->path, O_RDONLY | O_CLOEXEC);
     const off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
@@ -118,10 +125,10 @@ static struct entry *take(struct mode_shard_ahead *a)
     return NULL;
 }
 
-/* Others hold the rest of the folder, which took long to find out: from here on what is here is all that this one may
- * have, and nothing that is still to come is waited for as long again. Some of it others may hold, too, so it can be
- * less still. */
-static void do_with_less(struct mode_shard_ahead *a)
+/* Other processes pin the rest of the cache, which took a long timeout to find out. From here on the capacity is what
+ * is HERE now, so that no other shard waits for as long again. Other processes may pin some of these too, so the real
+ * share can be smaller still. */
+static void shrink_room(struct mode_shard_ahead *a)
 {
     a->shared = true;
     a->room = 0;
@@ -134,8 +141,8 @@ static void do_with_less(struct mode_shard_ahead *a)
     }
 }
 
-static void came(struct mode_shard_ahead *a, struct entry *e, enum mode_status st, const struct mode_shard_file *file,
-                 const struct mode_error *err)
+static void finish(struct mode_shard_ahead *a, struct entry *e, enum mode_status st, const struct mode_shard_file *file,
+                   const struct mode_error *err)
 {
     const bool wanted = e->until > a->from, tried = e->tried;
     e->file = *file;
@@ -148,7 +155,7 @@ static void came(struct mode_shard_ahead *a, struct entry *e, enum mode_status s
     e->state = st == MODE_E_TEMP ? BY_PICTURE : FAILED;
     e->tried = tried;
     e->err = *err;
-    if (st == MODE_E_TEMP) do_with_less(a);
+    if (st == MODE_E_TEMP) shrink_room(a);
 }
 
 static void *fetcher(void *ctx)
@@ -170,17 +177,17 @@ static void *fetcher(void *ctx)
         if (f.shard->bytes)
             st = mode_shard_hold(&file, f.shard->path, &watch, &err);
         else
-            tell_system(&f);
+            advise_readahead(&f);
         pthread_mutex_lock(&a->lock);
         if (st == MODE_E_STOPPED && f.in_vain) st = MODE_E_TEMP;
-        came(a, f.shard, st, &file, &err);
+        finish(a, f.shard, st, &file, &err);
         pthread_cond_broadcast(&a->changed);
     }
     pthread_mutex_unlock(&a->lock);
     return NULL;
 }
 
-/* ---------------------------------------------------------------------------------------------- whose turn it is */
+/* ----------------------------------------------------------------------------------------- the queue of turns */
 
 static void grow(struct mode_shard_ahead *a)
 {
@@ -192,7 +199,8 @@ static void grow(struct mode_shard_ahead *a)
     a->cap = cap;
 }
 
-/* The next turn. needed: it is in a window that is read now. False: it is not, and there is no room for its shard. */
+/* Append the next turn to the queue. needed: it is in a window that is read now. False: it is only a prefetch, and the
+ * cache has no room for it. */
 static bool push(struct mode_shard_ahead *a, bool needed)
 {
     const uint64_t epoch = a->to / a->order->n;
@@ -212,12 +220,12 @@ static bool push(struct mode_shard_ahead *a, bool needed)
     return true;
 }
 
-/* Nothing of what was known is needed. */
+/* The reader has jumped out of the queue: empty it. */
 static void begin_at(struct mode_shard_ahead *a, uint64_t turn)
 {
     for (size_t i = 0; i < a->n_shards; i++) {
         a->shard[i].until = 0;
-        if (a->shard[i].state != COMING) away(a, &a->shard[i]); /* COMING: its fetcher sees to it */
+        if (a->shard[i].state != COMING) away(a, &a->shard[i]); /* COMING: its fetcher does it */
     }
     a->from = a->next = a->to = turn;
 }
@@ -235,7 +243,7 @@ static void move_on(struct mode_shard_ahead *a, uint64_t from, uint64_t to, uint
     while (a->to < end && push(a, false)) continue;
 }
 
-/* How many of the needed shards are on their way; *bad: one that will not come. */
+/* Number of needed shards that are not fetched yet; *bad: one that failed twice. */
 static int missing(struct mode_shard_ahead *a, uint64_t to, uint64_t *done, uint64_t *total, const struct entry **bad)
 {
     int n = 0;
@@ -262,7 +270,7 @@ static int missing(struct mode_shard_ahead *a, uint64_t to, uint64_t *done, uint
     return n;
 }
 
-static void wait_a_little(struct mode_shard_ahead *a)
+static void wait_for_change(struct mode_shard_ahead *a)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -282,7 +290,7 @@ enum mode_status mode_shard_ahead_need(struct mode_shard_ahead *a, uint64_t from
     move_on(a, from, to, end);
     while (!st && missing(a, to, &done, &total, &bad)) {
         pthread_cond_broadcast(&a->changed);
-        wait_a_little(a);
+        wait_for_change(a);
         pthread_mutex_unlock(&a->lock);
         if (!mode_remote_going(w, done, total))
             st = MODE_FAIL(err, MODE_E_STOPPED, "stopped while shards of other machines were fetched");
@@ -292,7 +300,7 @@ enum mode_status mode_shard_ahead_need(struct mode_shard_ahead *a, uint64_t from
         st = bad->err.status;
         if (err) *err = bad->err;
     }
-    pthread_cond_broadcast(&a->changed); /* what was pushed for later, too */
+    pthread_cond_broadcast(&a->changed); /* for the prefetches that were queued */
     pthread_mutex_unlock(&a->lock);
     return st;
 }
@@ -305,7 +313,7 @@ int mode_shard_ahead_file(const struct mode_shard_ahead *a, size_t shard)
 
 /* ---------------------------------------------------------------------------------------------- open and close */
 
-/* Every shard that is held is an open file. */
+/* Every pinned shard is an open file descriptor. */
 static enum mode_status allow_files(uint64_t n, struct mode_error *err)
 {
     struct rlimit limit;
@@ -343,7 +351,7 @@ enum mode_status mode_shard_ahead_open(struct mode_shard_ahead **ahead, const st
     a->cap = 2 * (uint64_t)order->window;
     a->queue = mode_xmalloc(a->cap * sizeof *a->queue);
     enum mode_status st = remote ? allow_files(2 * (uint64_t)order->window, err) : MODE_OK;
-    const int threads = remote ? FETCHERS : any; /* a disk is read from front to back by one */
+    const int threads = remote ? FETCHERS : any; /* one: several would make a disk seek */
     while (!st && a->n_threads < threads) {
         const int e = pthread_create(&a->thread[a->n_threads], NULL, fetcher, a);
         if (e)

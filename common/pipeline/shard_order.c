@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RNG_ITEM = 1 }; /* 0 is the permutation of a whole pool */
+enum { RNG_ITEM = 1 }; /* item 0 is the permutation of a whole pool (pool.c) */
 
 static uint32_t *numbers(size_t n)
 {
@@ -68,8 +68,8 @@ void mode_shard_order_turns(const struct mode_shard_order *o, uint64_t epoch, ui
     draw_turns(o, epoch, turn);
 }
 
-/* The first of n ascending numbers that is not less than x; n: none. */
-static uint32_t not_less(const uint32_t *v, uint32_t n, uint64_t x)
+/* Index of the first of n ascending numbers that is >= x; n: none. */
+static uint32_t lower_bound(const uint32_t *v, uint32_t n, uint64_t x)
 {
     uint32_t lo = 0;
     while (n) {
@@ -85,46 +85,46 @@ static uint32_t not_less(const uint32_t *v, uint32_t n, uint64_t x)
 
 uint32_t mode_shard_order_window(const struct mode_shard_order *o, uint32_t sample)
 {
-    return not_less(o->window_end, o->n_windows, (uint64_t)sample + 1);
+    return lower_bound(o->window_end, o->n_windows, (uint64_t)sample + 1);
 }
 
 static uint32_t place_of(const struct mode_shard_order *o, uint32_t row)
 {
-    return not_less(o->end, o->n, (uint64_t)row + 1);
+    return lower_bound(o->end, o->n, (uint64_t)row + 1);
 }
 
-/* Rows that were drawn, shard by shard. */
+/* Group the drawn rows by shard: a counting sort. */
 static void sort_drawn(struct mode_shard_order *o, const uint32_t *drawn, uint32_t n_drawn)
 {
     memset(o->first, 0, ((size_t)o->n + 1) * sizeof *o->first);
     for (uint32_t i = 0; i < n_drawn; i++) o->first[place_of(o, drawn[i]) + 1]++;
     for (uint32_t k = 0; k < o->n; k++) o->first[k + 1] += o->first[k];
     for (uint32_t i = 0; i < n_drawn; i++) o->drawn[o->first[place_of(o, drawn[i])]++] = drawn[i];
-    for (uint32_t k = o->n; k > 0; k--) o->first[k] = o->first[k - 1]; /* each has walked to the next one's */
+    for (uint32_t k = o->n; k > 0; k--) o->first[k] = o->first[k - 1]; /* undo: each was advanced to its end */
     o->first[0] = 0;
 }
 
-/* One shard in an epoch. */
+/* One shard's stay in the sliding window during an epoch. */
 struct stay {
-    uint32_t window, n_windows; /* the first one that it is in, and how many */
-    uint32_t in, n_in;          /* its rows among those of the pool's own */
-    uint32_t drawn, n_drawn;
+    uint32_t window, n_windows; /* first window that contains it, and how many do */
+    uint32_t in, n_in;          /* its range in the pool's own rows */
+    uint32_t drawn, n_drawn;    /* its range in o->drawn */
 };
 
 static struct stay stay_of(const struct mode_shard_order *o, uint32_t turn, const uint32_t *in, uint32_t n_in)
 {
     const uint32_t k = o->turn[turn], end = turn < o->n_windows ? turn + 1 : o->n_windows;
     struct stay s = {.window = turn < o->window ? 0 : turn - o->window + 1,
-                     .in = k ? not_less(in, n_in, o->end[k - 1]) : 0,
+                     .in = k ? lower_bound(in, n_in, o->end[k - 1]) : 0,
                      .drawn = o->first[k],
                      .n_drawn = o->first[k + 1] - o->first[k]};
-    s.n_in = not_less(in, n_in, o->end[k]) - s.in;
+    s.n_in = lower_bound(in, n_in, o->end[k]) - s.in;
     s.n_windows = end - s.window;
     return s;
 }
 
-/* How many of its rows are dealt to its first `windows` windows. */
-static uint32_t dealt(const struct stay *s, uint32_t windows)
+/* How many of its rows its first `windows` windows get together: equal shares, rounded. */
+static uint32_t share(const struct stay *s, uint32_t windows)
 {
     return (uint32_t)(((uint64_t)s->n_in + s->n_drawn) * windows / s->n_windows);
 }
@@ -137,9 +137,9 @@ void mode_shard_order_build(struct mode_shard_order *o, uint64_t epoch, const ui
     memset(o->window_end, 0, o->n_windows * sizeof *o->window_end);
     for (uint32_t t = 0; t < o->n; t++) {
         const struct stay s = stay_of(o, t, in, n_in);
-        for (uint32_t w = 0; w < s.n_windows; w++) o->window_end[s.window + w] += dealt(&s, w + 1) - dealt(&s, w);
+        for (uint32_t w = 0; w < s.n_windows; w++) o->window_end[s.window + w] += share(&s, w + 1) - share(&s, w);
     }
-    for (uint32_t w = 0, at = 0; w < o->n_windows; w++) { /* where each begins; it ends where dealing leaves it */
+    for (uint32_t w = 0, at = 0; w < o->n_windows; w++) { /* sizes to begins, which the copies advance to ends */
         const uint32_t size = o->window_end[w];
         o->window_end[w] = at;
         at += size;
@@ -150,7 +150,7 @@ void mode_shard_order_build(struct mode_shard_order *o, uint64_t epoch, const ui
         memcpy(o->rows + s.n_in, o->drawn + s.drawn, s.n_drawn * sizeof *o->rows);
         mode_rng_shuffle_u32(&r, o->rows, (uint64_t)s.n_in + s.n_drawn);
         for (uint32_t w = 0; w < s.n_windows; w++) {
-            const uint32_t from = dealt(&s, w), n = dealt(&s, w + 1) - from;
+            const uint32_t from = share(&s, w), n = share(&s, w + 1) - from;
             memcpy(to + o->window_end[s.window + w], o->rows + from, n * sizeof *to);
             o->window_end[s.window + w] += n;
         }

@@ -24,8 +24,8 @@
 struct expansion {
     struct mode_shards *out;
     size_t cap;
-    bool in_list;     /* a file of sources, which is nobody's business */
-    char *compressed; /* tars that a source's folder has and that are no shards of it, as a pattern */
+    bool in_list;     /* in a list file, which is private: there URLs may have queries with credentials */
+    char *compressed; /* pattern of compressed tars found in a folder, which takes .tar alone; for hints */
     struct mode_error *err;
 };
 
@@ -264,7 +264,7 @@ static int hex(char c)
                                   : -1;
 }
 
-/* *path: what a source's file: address means on this machine, the caller frees; NULL: it is none, but a plain path. */
+/* The local path of a file: URL, which the caller frees; *path NULL: source is not one. */
 static enum mode_status path_of_url(char **path, const char *source, struct mode_error *err)
 {
     enum { SCHEME = 5 };
@@ -305,7 +305,7 @@ static enum mode_status path_of_url(char **path, const char *source, struct mode
     return MODE_OK;
 }
 
-/* Addresses that nothing here reads, with the way that there is. */
+/* Fails for URLs that are not supported, with a hint for each. */
 static enum mode_status refuse_other(const char *source, const char *rest, struct mode_error *err)
 {
     const char *hint = "copy the shards to this machine, or mount the place where they are";
@@ -351,7 +351,7 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
     if (st) return st;
     if (!path && !list && mode_remote_is(rest)) {
         path = mode_xstrdup(rest);
-        for (char *c = path; *c != ':'; c++) *c |= 0x20; /* one way to write a scheme, so that names begin after it */
+        for (char *c = path; *c != ':'; c++) *c |= 0x20; /* lower-case the scheme: equal addresses are equal strings */
     }
     if (!path && (st = refuse_other(source, rest, x->err))) return st;
     if (!path) path = rest[0] == '/' || strcmp(folder, ".") == 0 ? mode_xstrdup(rest) : mode_path_join(folder, rest);
@@ -414,8 +414,8 @@ enum { ASK_AT_ONCE = 16 };
 struct looking {
     struct mode_shards *shards;
     atomic_size_t next;
-    pthread_mutex_t lock; /* over what follows */
-    size_t failed;        /* the first shard that has an error: which is told does not depend on timing */
+    pthread_mutex_t lock; /* of what follows */
+    size_t failed;        /* lowest shard that failed, so that the error reported does not depend on timing */
     struct mode_error err;
 };
 

@@ -62,8 +62,8 @@ static const char *scalar(const yaml_node_t *node)
     return (const char *)node->data.scalar.value;
 }
 
-/* The key for an option of open_clip_train, or of other trainers, whose letters do not tell. tail: behind the section.
- */
+/* The key for an option name of open_clip_train or another trainer, where the edit distance would not find it. tail:
+ * the name after the section. */
 static const char *key_of_open_clip(const char *tail)
 {
     static const char *const known[][2] = {{"train_data", "data.train"},
@@ -83,7 +83,7 @@ static const char *key_of_open_clip(const char *tail)
 
 static enum mode_status fail_unknown(struct reader *r, const char *path, int line)
 {
-    static const char *const others[] = {"model", "experts_for"}; /* which are not in the table */
+    static const char *const others[] = {"model", "experts_for"}; /* not in the table */
     char best[64] = "";
     size_t best_distance = SIZE_MAX;
     const char *tail = strrchr(path, '.');
@@ -96,7 +96,7 @@ static enum mode_status fail_unknown(struct reader *r, const char *path, int lin
     for (size_t i = 0; i < N_KEYS; i++) {
         size_t d = mode_str_distance(path, keys[i].path);
         const char *key_tail = strrchr(keys[i].path, '.');
-        /* the right key in the wrong section is the commonest mistake but one */
+        /* the right key in the wrong section is nearly as likely as a typing error */
         if (key_tail && strcmp(key_tail + 1, tail) == 0 && d > 1) d = 1;
         if (d < best_distance) {
             best_distance = d;
@@ -139,7 +139,7 @@ static enum mode_status set_value(struct reader *r, const struct spec_key *key, 
     case PATH:
         if (!*text && line > 0) return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s is empty", r->what, line, key->path);
         free(*(char **)field);
-        *(char **)field = *text ? absolute(r->spec, text) : mode_xstrdup(""); /* that of a default */
+        *(char **)field = *text ? absolute(r->spec, text) : mode_xstrdup(""); /* an empty default */
         return MODE_OK;
     case LIST:
     case PATHS:
@@ -212,7 +212,7 @@ static enum mode_status read_value(struct reader *r, const struct spec_key *key,
     return MODE_OK;
 }
 
-/* keys[i], which train.betas may have given before. */
+/* keys[i], unless train.betas has set it before. */
 static enum mode_status read_key(struct reader *r, size_t i, yaml_node_t *node)
 {
     if (r->given[i])
@@ -302,7 +302,8 @@ static enum mode_status read_for_key(struct reader *r, struct mode_spec_for *x, 
 
 static enum mode_status check_for(const struct reader *r, const struct mode_spec_for *x)
 {
-    const bool is_number = x->name && strspn(x->name, "0123456789") == strlen(x->name); /* of `mode pairs --expert` */
+    /* `mode pairs --expert` would take a number for the expert's index */
+    const bool is_number = x->name && strspn(x->name, "0123456789") == strlen(x->name);
     if (!x->name)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: an entry of experts_for has no name", r->what, x->line);
     if (!mode_spec_is_name(x->name) || mode_spec_is_taken(x->name) || is_number)
@@ -358,7 +359,7 @@ static enum mode_status read_experts_for(struct reader *r, yaml_node_t *node)
     return st;
 }
 
-/* [beta1, beta2], the way papers write it. */
+/* train.betas: [beta1, beta2], as in PyTorch. */
 static enum mode_status read_betas(struct reader *r, yaml_node_t *node)
 {
     enum mode_status st = MODE_OK;
@@ -473,7 +474,7 @@ static enum mode_status check_init_fetched(const struct mode_spec *s, struct mod
                : fail_cache("train.init", s->train.init_hub, s->train.init, err);
 }
 
-/* A model that is not named is that of the folder which the run begins with. */
+/* The default of `model` is the config of train.init's folder. */
 static enum mode_status take_model_of_init(struct reader *r)
 {
     struct mode_spec *s = r->spec;
@@ -491,8 +492,8 @@ static enum mode_status take_model_of_init(struct reader *r)
     return st;
 }
 
-/* The fork point. Only a model that is given may lie there untrained, and only where the spec says so: a key that was
- * forgotten is no 0. */
+/* The fork point must lie after the start. It may be 0 only with train.init and only if the key is given: a missing key
+ * does not mean 0. */
 static enum mode_status check_schedule(struct reader *r)
 {
     const struct mode_spec *s = r->spec;
@@ -526,7 +527,7 @@ static enum mode_status check_schedule(struct reader *r)
     return MODE_OK;
 }
 
-/* Where what is named on the hub lies, or will. */
+/* Replace Hub names by their folders in the cache, which may not exist yet. */
 static enum mode_status place_in_cache(struct reader *r)
 {
     struct mode_spec *s = r->spec;
@@ -740,7 +741,7 @@ static bool is_task(const char *dir)
     return yes;
 }
 
-/* The tasks at dir and below, in no order. A task holds no others. */
+/* The tasks at dir and below, unsorted. A task's folder is not searched for others. */
 static enum mode_status find_tasks(struct mode_spec_list *out, const char *dir, int depth, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -761,7 +762,7 @@ static enum mode_status find_tasks(struct mode_spec_list *out, const char *dir, 
     return st;
 }
 
-/* The tasks below dir, by path. */
+/* The tasks below dir, sorted by path. */
 static enum mode_status tasks_within(const char *dir, const char *key, struct mode_spec_list *out,
                                      struct mode_spec_list *skipped, struct mode_error *err)
 {
@@ -886,7 +887,7 @@ enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs,
     if (n_pairs < spec->train.batch)
         return MODE_FAIL(err, MODE_E_CONFIG, "only %llu pairs were kept, fewer than train.batch = %llu",
                          (unsigned long long)n_pairs, (unsigned long long)spec->train.batch);
-    if ((*seed_steps < 1 && !no_seed) || *seed_steps >= *total_steps) /* 0 that was asked for is no rounding */
+    if ((*seed_steps < 1 && !no_seed) || *seed_steps >= *total_steps) /* a given 0 is valid, a rounded one is not */
         return MODE_FAIL(
             err, MODE_E_CONFIG,
             "the schedule has %llu seed steps of %llu in all (%llu kept pairs, batch %llu); the fork point "

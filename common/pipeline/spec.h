@@ -1,4 +1,4 @@
-/* spec.h - a run, as a person writes it: one YAML file.
+/* spec.h - the run spec: one YAML file.
  *
  *     struct mode_spec spec;
  *     st = mode_spec_load(&spec, "run.yaml", NULL, &err);
@@ -6,12 +6,11 @@
  *     mode_spec_clear(&spec);
  *
  * docs/RUN.md explains every key. Unknown keys are errors that name the key, its line and the nearest known key;
- * so are keys given twice, values of the wrong kind and values out of range (all MODE_E_CONFIG). Relative paths
- * are relative to the folder of the spec file and are absolute here. Nothing is read but the spec and, when
- * `model` is a path, that file, or, when it is left out, the config of train.init's folder: mode_spec_check looks
- * whether the inputs exist.
+ * so are duplicate keys, values of the wrong kind and values out of range (all MODE_E_CONFIG). Paths relative to
+ * the folder of the spec file are made absolute. Only the spec is read, and `model` if it is a path, or, if it is
+ * missing, the config of train.init's folder: mode_spec_check checks whether the inputs exist.
  *
- * Threads: pure; a spec belongs to one caller. */
+ * Threads: reentrant; a spec belongs to one caller. */
 #ifndef MODE_PIPELINE_SPEC_H
 #define MODE_PIPELINE_SPEC_H
 
@@ -27,13 +26,13 @@ struct mode_spec_list {
     size_t n;
 };
 
-struct mode_spec_for { /* an expert for the words of tasks, or of a file */
-    char *name;        /* as a run's, and none that a model, a column or a file of experts/ has */
-    bool all;          /* tasks: all: every task that has class names */
+struct mode_spec_for { /* experts_for: a task-specific expert */
+    char *name;        /* mode_spec_is_name, and not mode_spec_is_taken */
+    bool all;          /* `tasks: all`: every task with class names */
     struct mode_spec_list tasks;
-    char *classes; /* file of names; NULL: tasks, or all */
-    uint64_t nearest;
-    int line; /* of the spec, for sentences on what is known later */
+    char *classes;    /* file of class names; NULL: those of tasks, or all */
+    uint64_t nearest; /* fine centres selected by each word */
+    int line;         /* of the spec, for errors that are found later */
 };
 
 struct mode_spec {
@@ -44,18 +43,18 @@ struct mode_spec {
     char *precision;                  /* f32 | tf32 | bf16 */
     struct mode_spec_list data_train; /* sources: see sources.h */
     char *blur_faces;                 /* "" or a selector such as json:face_bbox */
-    struct mode_spec_list data_added; /* each a source of its own: one more expert */
+    struct mode_spec_list data_added; /* sources, each of which becomes one more expert */
     struct mode_spec_for *experts_for;
     size_t n_experts_for;
     struct {
         struct mode_spec_list text_keys;
         uint64_t seed;
-        bool all; /* per_sample: all */
+        bool all; /* `per_sample: all` */
         bool strict;
         uint64_t max_image_pixels;
     } captions;
     struct {
-        char *dir, *hub, *pooling; /* with hub, dir is where it lies in the cache */
+        char *dir, *hub, *pooling; /* with hub, dir is its folder in the cache */
         uint64_t max_tokens;
     } encoder;
     struct {
@@ -68,19 +67,19 @@ struct mode_spec {
     bool merges_by_default;  /* it is the cache's */
     struct {
         uint64_t batch, warmup_steps, seed, checkpoint_steps;
-        bool by_windows; /* order: windows */
+        bool by_windows; /* `order: windows` */
         uint64_t window_shards;
-        uint64_t evaluate_steps; /* 0: never while it trains */
+        uint64_t evaluate_steps; /* validation interval; 0: none */
         bool warmup_given;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
-        uint64_t accumulate;              /* pieces in which a batch is computed; 1 = whole */
-        bool checkpoint_activations;      /* recompute them on the way back */
-        char *algorithms;                 /* file of algorithms of matrix products; "": by rule */
-        char *init;                       /* a model to begin with (given.h); "": random weights */
-        char *init_hub;                   /* NULL, or ORG/NAME on the hub: init is where it lies in the cache */
+        uint64_t accumulate;              /* micro-batches of a step (gradient caching) */
+        bool checkpoint_activations;      /* activation checkpointing in all blocks */
+        char *algorithms;                 /* file of GEMM algorithms; "": by rule */
+        char *init;                       /* pretrained model (given.h); "": random weights */
+        char *init_hub;                   /* NULL, or ORG/NAME on the hub: init is its folder in the cache */
         uint64_t seed_steps, total_steps; /* total 0 = by epochs */
         double seed_epochs, epochs;       /* passes over the kept pairs */
-        bool share_steps;                 /* expert_steps: share */
+        bool share_steps;                 /* `expert_steps: share` */
     } train;
     struct {
         struct mode_spec_list tasks; /* CLIP_benchmark folders */
@@ -91,46 +90,46 @@ struct mode_spec {
 };
 
 enum { MODE_SPEC_MOST_FOR = 1000 };
-/* What a run, or a model of experts_for, may be called: 1 to 64 letters, digits, '.', '_', '-', not starting with '.'. */
+/* Is it a valid name of a run or of a model of experts_for: 1 to 64 letters, digits, '.', '_', '-', not starting with
+ * '.'? */
 bool mode_spec_is_name(const char *name);
-/* Of a model: it would be a folder of experts/ or a column of result.csv that is another's, or stand beside another of
- * this name in summary.json. */
+/* Would a model of this name collide with another folder of experts/, column of result.csv or name in summary.json? */
 bool mode_spec_is_taken(const char *name);
 
-/* fetch: called for what the spec names on the hub, when all else in it is right (services/mode/hub.h); NULL: it must
- * be in the cache. */
+/* fetch: called for the spec's Hub models if everything else is valid (services/mode/hub.h); NULL: they must be in the
+ * cache. Clear spec also after a failure. MODE_E_CONFIG; MODE_E_NOINPUT, MODE_E_IO: the file; those of fetch. */
 typedef enum mode_status mode_spec_fetch_fn(enum mode_hub_kind kind, const char *id, struct mode_error *err);
 enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, mode_spec_fetch_fn *fetch,
                                 struct mode_error *err);
-/* text: YAML, NUL-terminated; folder: absolute; what: how errors call the text ("run.yaml"). */
+/* text: YAML, NUL-terminated; folder: absolute; what: names the text in errors ("run.yaml"). */
 enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
                                  struct mode_error *err);
 void mode_spec_clear(struct mode_spec *spec);
-/* The folders of the evaluation tasks: entries of `given`, which errors call key (evaluate.tasks), that are CLIP_benchmark folders, and the
- * CLIP_benchmark folders below those that are not, by path, down to MODE_SPEC_TASKS_DEPTH folders. Two of the same base
- * name: MODE_E_CONFIG. One that cannot be read is an error, too (MODE_E_PERM, MODE_E_IO): it may hold tasks. A task of a
- * kind that cannot be evaluated is left out where it was only found in a folder, with a sentence in `skipped` (may be
- * NULL); one that is named stays, to be refused (mode_evalset_known_kind). Both lists are the caller's to clear. */
+/* The folders of the evaluation tasks: entries of `given` that are CLIP_benchmark folders, and the CLIP_benchmark
+ * folders found below those that are not, sorted by path, to a depth of MODE_SPEC_TASKS_DEPTH. key names `given` in
+ * errors (evaluate.tasks). Two with the same base name: MODE_E_CONFIG. An unreadable folder is an error, too
+ * (MODE_E_PERM, MODE_E_IO), as it may contain tasks. A task of an unsupported kind is skipped if it was found below a
+ * folder, with a sentence in `skipped` (may be NULL); if it was named itself it stays, to be refused later
+ * (mode_evalset_known_kind). The caller clears both lists. */
 enum { MODE_SPEC_TASKS_DEPTH = 4 };
 enum mode_status mode_spec_tasks(const struct mode_spec_list *given, const char *key, struct mode_spec_list *out,
                                  struct mode_spec_list *skipped, struct mode_error *err);
-void mode_spec_list_add(struct mode_spec_list *list, char *item); /* takes item over */
+void mode_spec_list_add(struct mode_spec_list *list, char *item); /* takes ownership of item */
 void mode_spec_list_clear(struct mode_spec_list *list);
-void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from); /* to: cleared */
-/* MODE_E_NOINPUT with a sentence when the encoder, the tokenizer, a task's folder or the model to begin with is not
- * there; MODE_E_CONFIG when that is another model. */
+void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from); /* to must be empty */
+/* Check the inputs. MODE_E_NOINPUT: the encoder, the tokenizer, a task's folder or train.init does not exist;
+ * MODE_E_CONFIG: train.init is not the configured model. */
 enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error *err);
-/* The schedule in optimizer steps for n_pairs kept pairs. given_steps: those behind the model of train.init.
- * MODE_E_CONFIG when it has no step to train, or the fork point is not before the end, or the given model is beyond it.
- */
+/* The schedule in optimizer steps for n_pairs kept pairs. given_steps: already done by the model of train.init.
+ * MODE_E_CONFIG: no steps to train, the fork point is not before the end, or train.init is beyond it. */
 enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t given_steps,
                                  uint64_t *seed_steps, uint64_t *total_steps, struct mode_error *err);
 
-/* Steps of warm-up of a schedule of total_steps: train.warmup_steps; where the spec does not give it, at most a tenth
- * of the schedule. MODE_E_CONFIG when it does not end before the schedule. */
+/* Warmup steps of a schedule of total_steps: train.warmup_steps, or if that is not given the default, but at most a
+ * tenth of the schedule. MODE_E_CONFIG: it does not end before the schedule. */
 enum mode_status mode_spec_warmup(const struct mode_spec *spec, uint64_t total_steps, uint64_t *warmup,
                                   struct mode_error *err);
-/* A tenth of a schedule: what a warm-up is at most where nobody says how long it is. */
+/* The upper limit of the default warmup: a tenth of the schedule. */
 static inline uint64_t mode_warmup_most(uint64_t total_steps)
 {
     return total_steps / 10;

@@ -1,11 +1,10 @@
-/* spec_keys.h - every key of a run's YAML: where it goes, its default, its range, what it means.
+/* spec_keys.h - every key of the run spec: its field, default, range and help text.
  *
- * X(path, type, field, default text or NULL = required, min, max, help); docs/RUN.md says the same in prose and a
- * test compares the two. Sections ("train") are the parts of paths before the dot. "model" is read by its own
- * code. Types: STR, PATH (relative to the spec's folder), LIST (strings), PATHS, UINT, REAL, BOOL, WORD (help
- * begins with the allowed words, "a|b|c: ..."), EITHER (two such words; false is the first, true the second). A default
- * of "=seed" is the value of the key `seed`; the entries of a list's stand between ';'. What a verb has an option for,
- * too, has its default in defaults.h. */
+ * X(path, type, field, default text or NULL = required, min, max, help); a test compares docs/RUN.md with it. Sections
+ * ("train") are the parts of paths before the dot. "model" has a parser of its own. Types: STR, PATH (relative to the
+ * spec's folder), LIST (strings), PATHS, UINT, REAL, BOOL, WORD (help begins with the allowed words, "a|b|c: ..."),
+ * EITHER (two such words; false is the first, true the second). The default "=seed" means the value of the key `seed`;
+ * a list's default is separated by ';'. Defaults shared with a verb's options are in defaults.h. */
 #ifndef MODE_PIPELINE_SPEC_KEYS_H
 #define MODE_PIPELINE_SPEC_KEYS_H
 

@@ -25,24 +25,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A compressed shard has no place to read from: it is kept unpacked, in memory until all together are over this, the
- * others in a file. */
+/* A compressed shard has no random access: it is kept decompressed, in memory up to this sum, beyond it in a file. */
 #define IN_MEMORY_BYTES ((uint64_t)2 << 30)
 
 struct shard {
     struct mode_captions captions;
     char *tar;
-    struct mode_tar_data unpacked; /* of a compressed shard only */
-    bool spilled;                  /* it lies in the stream's file instead, from spill_at on */
+    struct mode_tar_data unpacked; /* a compressed shard, decompressed in memory */
+    bool spilled;                  /* ... or at spill_at in the stream's spill file */
     uint64_t spill_at;
-    uint64_t first_row; /* number of its row 0 among the rows of all shards */
+    uint64_t first_row; /* index of its row 0 among the rows of all shards */
 };
 
 struct mode_stream {
     struct shard *shards;
     size_t n_shards;
-    uint64_t in_memory, spilled; /* bytes of unpacked shards */
-    int spill;                   /* a file without a name, or -1 */
+    uint64_t in_memory, spilled; /* bytes of decompressed shards in memory and in the spill file */
+    int spill;                   /* an unlinked file, or -1 */
     struct mode_pool pool;
     double scale_min, scale_max;
     uint64_t seed;
@@ -52,14 +51,14 @@ struct mode_stream {
     uint64_t part, parts;
     bool (*fetching)(void *ctx, uint64_t done, uint64_t total);
     void *fetching_ctx;
-    pthread_mutex_t lock;           /* over calls of it */
-    uint64_t fetched, remote_bytes; /* of shards of other machines */
-    struct mode_remote_link **link; /* NULL, or one of each thread: pictures alone are fetched */
+    pthread_mutex_t lock;           /* of fetched, and held over calls of fetching */
+    uint64_t fetched, remote_bytes; /* bytes of remote shards: fetched, in total */
+    struct mode_remote_link **link; /* [n_links], a connection per thread; NULL: pictures are never fetched alone */
     int n_links;
-    struct mode_shard_ahead *ahead; /* of an order by windows, or NULL */
+    struct mode_shard_ahead *ahead; /* prefetcher of an order by windows, or NULL */
     uint64_t samples;
     char *warning;
-    uint32_t *rows, *epochs; /* of the batch being filled */
+    uint32_t *rows, *epochs; /* [cap] of the batch being filled */
     int64_t cap;
 };
 
@@ -71,7 +70,7 @@ enum mode_status mode_batch_init(struct mode_batch *b, int64_t size, int side, i
     if (!mode_mul_size((size_t)size, (size_t)side * (size_t)side * 3 * sizeof(float), &pixels) ||
         !mode_mul_size((size_t)size, (size_t)context * sizeof(int32_t), &ids))
         return MODE_FAIL(err, MODE_E_VALUE, "a batch of %lld pairs does not fit any memory", (long long)size);
-    b->pixels = side > 0 ? mode_memory_pages(pixels) : NULL; /* a GPU has them pinned */
+    b->pixels = side > 0 ? mode_memory_pages(pixels) : NULL; /* page-aligned: a GPU's backend pins them */
     b->ids = malloc(ids);
     b->n_ids = malloc((size_t)size * sizeof *b->n_ids);
     if ((b->pixels || side == 0) && b->ids && b->n_ids) return MODE_OK;
@@ -106,15 +105,15 @@ static enum mode_status open_shard(struct shard *s, const struct mode_stream_sha
     return MODE_OK;
 }
 
-/* One shard on its way: what it adds to the bytes that the stream has fetched. */
-struct on_its_way {
+/* The download of one shard. */
+struct download {
     struct mode_stream *stream;
-    uint64_t seen;
+    uint64_t seen; /* bytes of it that are counted in stream->fetched */
 };
 
 static bool on_fetched(void *ctx, uint64_t done, uint64_t total)
 {
-    struct on_its_way *w = ctx;
+    struct download *w = ctx;
     struct mode_stream *s = w->stream;
     (void)total;
     if (!s->fetching) return true;
@@ -128,7 +127,7 @@ static bool on_fetched(void *ctx, uint64_t done, uint64_t total)
     return yes;
 }
 
-/* A picture on its way: a word of it, and an ear for a stop, only when it is late. */
+/* The request of one picture: reports progress, and checks for a stop, only after its first second. */
 struct wait {
     struct mode_stream *stream;
     double since;
@@ -150,15 +149,15 @@ static bool goes_on(void *ctx, uint64_t done, uint64_t total)
 static enum mode_status hold(struct mode_shard_file *file, struct mode_stream *s, const struct shard *shard,
                              struct mode_error *err)
 {
-    struct on_its_way way = {.stream = s};
-    const struct mode_remote_watch watch = {.going = on_fetched, .ctx = &way};
+    struct download download = {.stream = s};
+    const struct mode_remote_watch watch = {.going = on_fetched, .ctx = &download};
     return mode_shard_hold(file, shard->tar, &watch, err);
 }
 
 struct fetching {
     struct mode_stream *stream;
-    pthread_mutex_t lock; /* over what follows */
-    int64_t failed;       /* the first shard that has an error, or how many there are */
+    pthread_mutex_t lock; /* of what follows */
+    int64_t failed;       /* lowest shard that failed so far; n_shards: none */
     struct mode_error err;
 };
 
@@ -184,15 +183,15 @@ static void fetch_one(void *ctx, int64_t i, int thread)
     mode_shard_release(&file);
 }
 
-/* From here on they may be fetched one by one, over a connection of each thread. */
+/* Let pictures be fetched one by one, over a connection per thread. */
 static void allow_pictures(struct mode_stream *s)
 {
     s->n_links = mode_parallel_threads();
     s->link = mode_xcalloc((size_t)s->n_links, sizeof *s->link);
 }
 
-/* Before the first step, so that no step waits for them. Where they would only push each other out, pictures are fetched
- * one by one as steps want them. */
+/* Download all shards before the first step, so that no step waits for them. If they do not all fit into the cache,
+ * they would evict each other: then pictures are fetched one by one when a step needs them. */
 static enum mode_status fetch_shards(struct mode_stream *s, struct mode_error *err)
 {
     struct fetching f = {.stream = s, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = (int64_t)s->n_shards};
@@ -210,7 +209,7 @@ static enum mode_status fetch_shards(struct mode_stream *s, struct mode_error *e
     return f.err.status;
 }
 
-/* A file in that folder that has no name any more: it goes with the process, however that ends. */
+/* An unlinked file in folder: the kernel frees it when the process ends, however that happens. */
 static enum mode_status open_spill(int *fd, const char *folder, struct mode_error *err)
 {
     char *path = mode_path_join(folder, "unpacked-XXXXXX");
@@ -254,7 +253,7 @@ static enum mode_status unpack_shard(struct mode_stream *s, struct shard *shard,
 {
     const uint64_t size = shard->captions.data_size, most = o->in_memory ? o->in_memory : IN_MEMORY_BYTES;
     enum mode_status st;
-    if (size == shard->captions.shard_size) return MODE_OK; /* a plain tar */
+    if (size == shard->captions.shard_size) return MODE_OK; /* not compressed */
     struct mode_shard_file file;
     if ((st = hold(&file, s, shard, err))) return st;
     if ((st = mode_tar_data_open(&shard->unpacked, file.path, err))) mode_error_rename(err, file.path, shard->tar);
@@ -270,7 +269,7 @@ static enum mode_status unpack_shard(struct mode_stream *s, struct shard *shard,
     return MODE_OK;
 }
 
-/* coarse[i] = group of row i of this shard */
+/* coarse [n_rows]: the group of each row of one shard. */
 static enum mode_status read_assignment(int32_t *coarse, const char *path, uint32_t n_rows,
                                         const struct mode_centres *centres, const char *centres_digest,
                                         struct mode_error *err)
@@ -302,7 +301,7 @@ out:
     return st;
 }
 
-/* As a map of fine centres to the groups 0 and 1, of which 1 is chosen. */
+/* A selection as a map of fine centres to two groups: 1 chosen, 0 not. */
 static enum mode_status load_selection(struct mode_centres *map, char digest[MODE_DIGEST_HEX], const char *path,
                                        struct mode_error *err)
 {
@@ -318,7 +317,7 @@ static enum mode_status load_selection(struct mode_centres *map, char digest[MOD
     return st;
 }
 
-/* expert: the group whose rows are the pool's own. */
+/* coarse [rows of all shards]. expert: the group whose rows are the pool's own; checked here. */
 static enum mode_status read_groups(int32_t *coarse, const struct mode_stream *s, const struct mode_stream_options *o,
                                     int32_t expert, struct mode_error *err)
 {
@@ -350,13 +349,13 @@ static enum mode_status check_chosen(const int32_t *coarse, uint64_t n_rows, con
                      (unsigned long long)n_rows, selection);
 }
 
-/* Is it unpacked, and not read where it came from? */
+/* Is it read from its decompressed copy? */
 static bool is_unpacked(const struct shard *shard)
 {
     return shard->unpacked.data || shard->spilled;
 }
 
-/* The order, and who sees to it that the shards are here when they are read. */
+/* Sets up the order and the prefetcher of its shards. */
 static enum mode_status order_by_windows(struct mode_stream *s, const struct mode_stream_options *o,
                                          struct mode_error *err)
 {
@@ -526,7 +525,7 @@ static enum mode_status read_member(uint8_t *data, struct mode_stream *stream, c
 {
     enum mode_status st = MODE_OK;
     const bool is_far = mode_remote_is(s->tar);
-    if (s->unpacked.data) { /* captions_load checked that members lie inside */
+    if (s->unpacked.data) { /* mode_captions_load checked that members lie inside */
         memcpy(data, s->unpacked.data + m->image_offset, m->image_size);
         return MODE_OK;
     }
@@ -587,8 +586,7 @@ struct fill {
     struct mode_stream *stream;
     struct mode_batch *batch;
     pthread_mutex_t lock;
-    int64_t failed; /* lowest item that failed, or the batch's size: which error is told does not depend on
-                       timing */
+    int64_t failed; /* lowest item that failed, so that the error reported does not depend on timing; size: none */
     struct mode_error error;
 };
 
@@ -621,7 +619,7 @@ static bool on_window(void *ctx, uint64_t done, uint64_t total)
     return yes;
 }
 
-/* Rows and epochs of n samples from first on, and, by windows, their shards on this machine. */
+/* Rows and epochs of n samples from first on. With windows, blocks until their shards are fetched. */
 static enum mode_status draw(struct mode_stream *s, uint64_t first, uint64_t n, struct mode_error *err)
 {
     if (!s->ahead) {
@@ -631,13 +629,13 @@ static enum mode_status draw(struct mode_stream *s, uint64_t first, uint64_t n, 
     const uint64_t size = mode_pool_size(&s->pool), epoch = (s->samples - 1) / size; /* the last one */
     const struct mode_remote_watch watch = {.going = on_window, .ctx = s};
     uint64_t from, to, end = UINT64_MAX, unused;
-    mode_pool_turns(&s->pool, first, &from, &unused); /* in the order of their epochs: each is built once */
+    mode_pool_turns(&s->pool, first, &from, &unused); /* calls in the order of epochs, so that each is built once */
     mode_pool_draw(&s->pool, first, n, s->rows, s->epochs);
     mode_pool_turns(&s->pool, first + n - 1, &unused, &to);
     if (s->samples && epoch == s->pool.epoch)
         mode_pool_turns(&s->pool, s->samples - 1, &unused, &end);
     else if (s->samples)
-        end = epoch * s->pool.windows->n + s->pool.windows->window; /* as much of it as is needed in any case */
+        end = epoch * s->pool.windows->n + s->pool.windows->window; /* its first window, which it needs in any case */
     return mode_shard_ahead_need(s->ahead, from, to, end, &watch, err);
 }
 
@@ -660,7 +658,7 @@ enum mode_status mode_stream_fill(struct mode_stream *s, struct mode_batch *b, u
         return f.error.status;
     }
     if (b->windows) mode_windows_send(b->windows, b->size);
-    int32_t *to = b->ids; /* close the gaps between texts */
+    int32_t *to = b->ids; /* remove the padding between texts */
     for (int64_t i = 0; i < b->size; i++) {
         memmove(to, b->ids + i * s->context, (size_t)b->n_ids[i] * sizeof *to);
         to += b->n_ids[i];

@@ -138,7 +138,7 @@ static json_t *ledger_of(const struct mode_corpus *c)
     return o;
 }
 
-/* Models for the words of tasks, on the rows of these. */
+/* Task-specific models, compared on the rows of their tasks. */
 static json_t *selected_of(const struct mode_report *r)
 {
     json_t *all = json_array();
@@ -167,7 +167,7 @@ static json_t *selected_of(const struct mode_report *r)
     return all;
 }
 
-/* The keys of classification are bare: it is the headline. */
+/* Keys of classification have no suffix; those of retrieval have one. */
 static void set_of(json_t *o, const char *key, enum mode_family family, json_t *value)
 {
     char *name = mode_xasprintf("%s%s", key, family == MODE_FAMILY_RETRIEVAL ? "_retrieval" : "");

@@ -8,19 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT = 128 }; /* bytes that are compared */
+enum { TEXT = 128 }; /* bytes of a configuration text that the ranks compare */
 
 struct mode_together {
     struct mode_backend *be;
     struct mode_clip *clip;
-    struct mode_param *params; /* the clip's */
+    struct mode_param *params; /* borrowed from clip */
     size_t n_params;
     struct mode_ranks *group;
     struct mode_adamw_step *now;
     struct mode_backend_repeats repeats;
     struct mode_sharded *sharded; /* with a group */
-    double *number;               /* one that is added up */
-    char *texts;                  /* [size, TEXT] */
+    double *number;               /* [1], backend memory: operand of an all-reduce */
+    char *texts;                  /* [size, TEXT], backend memory: result of an all-gather */
 };
 
 enum mode_status mode_together_open(struct mode_together **t, struct mode_backend *be, struct mode_clip *clip,
@@ -104,7 +104,7 @@ static enum mode_status step_ops(struct mode_together *t, struct mode_error *err
 static void repeated_ops(void *ctx)
 {
     struct mode_error err;
-    MODE_ASSERT(!step_ops(ctx, &err)); /* alone: only another process could make it fail */
+    MODE_ASSERT(!step_ops(ctx, &err)); /* without a group nothing in it can fail */
 }
 
 enum mode_status mode_together_step(struct mode_together *t, const char **why_not, struct mode_error *err)
@@ -145,7 +145,8 @@ enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct m
     return st;
 }
 
-/* The parameters with m and v in memory of the host, laid out as the clip's; the caller frees both. */
+/* A copy of the parameters' descriptors whose m and v lie in host memory, in the layout of the clip's flat buffer; the
+ * caller frees both. */
 static struct mode_param *with_moments(float **moments, const struct mode_together *t)
 {
     struct mode_flat flat = mode_clip_flat(t->clip);

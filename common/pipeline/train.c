@@ -25,31 +25,31 @@ struct training {
     struct mode_backend *be;
     const struct mode_train_spec *spec;
     const struct mode_train_hooks *hooks;
-    const char *validation_path; /* of its rows; NULL: nowhere */
+    const char *validation_path; /* validation.jsonl; NULL: not written */
     struct mode_tokenizer *tokenizer;
     struct mode_clip *clip;
     struct mode_together *together;
-    int64_t own; /* pairs of a batch that are this process's */
+    int64_t own; /* pairs of a batch on this rank */
     struct mode_stream *stream;
     char *scratch; /* folder of the outputs */
     struct mode_ahead *ahead;
     const struct mode_batch *batch; /* of the step being done */
     uint64_t step;                  /* steps done */
-    double logit_scale;             /* exp, after them */
+    double logit_scale;             /* exp of the parameter, after these steps */
     bool told_why_not;
     struct mode_str rows;    /* steps.jsonl so far */
     struct mode_str results; /* validation.jsonl so far */
-    bool is_validated;       /* some step was, */
-    uint64_t validated_at;   /* this one last */
-    uint64_t saved_at;       /* step of the newest checkpoint of this process; 0: none */
-    struct {                 /* while the first process evaluates */
-        enum mode_status st; /* of telling the others that they have to wait */
+    bool is_validated;       /* validated_at is set */
+    uint64_t validated_at;   /* last step with a validation */
+    uint64_t saved_at;       /* step of this process's last checkpoint; 0: none */
+    struct {                 /* while rank 0 evaluates: result of its heartbeats (on_validating) */
+        enum mode_status st;
         struct mode_error err;
     } wait;
     struct mode_board *board;
-    char selection[MODE_DIGEST_HEX]; /* digest of that file, if there is one */
-    double *losses;                  /* ring of the last MODE_TRAIN_FINAL_STEPS, slot step % that */
-    char *chosen;                    /* algorithms, in the first step; NULL: by rule or by the spec */
+    char selection[MODE_DIGEST_HEX]; /* digest of the selection's file, if there is one */
+    double *losses;                  /* [MODE_TRAIN_FINAL_STEPS] ring buffer of the last ones */
+    char *chosen;                    /* GEMM algorithms autotuned in the first step; NULL: by rule or by the spec */
     struct mode_train_result result;
 };
 
@@ -98,7 +98,7 @@ static enum mode_status check_spec(const struct mode_train_spec *s, int size, st
     return MODE_OK;
 }
 
-/* All that decides a training's bytes, as one digest: a checkpoint of another training is refused. */
+/* Digest of everything that decides the result bitwise: a checkpoint with another one is refused. */
 static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
 {
     const struct mode_train_spec *s = t->spec;
@@ -110,7 +110,7 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
                     s->weight_decay, (unsigned long long)s->warmup_steps, (unsigned long long)s->total_steps,
                     (unsigned long long)s->start_step, (unsigned long long)s->end_step, s->schedule_stride, s->expert,
                     s->out_ratio, s->scale_min, s->scale_max, pool->n_in, pool->n_outside, pool->n_out);
-    /* what changes the bits; checkpointing activations does not */
+    /* activation checkpointing is not part of it: results are bit-identical with and without */
     mode_str_printf(&text, "\n%a %lld %d %d", s->grad_clip_norm, (long long)(s->accumulate > 1 ? s->accumulate : 1),
                     s->dense_tokens, s->full_last_block);
     if (s->window_shards) mode_str_printf(&text, "\nwindows of %u shards", s->window_shards);
@@ -121,7 +121,7 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
     mode_str_clear(&text);
 }
 
-/* Shapes do not tell everything: heads and the activation must be the parent's too. */
+/* Shapes alone do not pin down the model: heads and the activation function must match the parent's too. */
 static enum mode_status check_parent_config(const struct mode_train_spec *s, struct mode_error *err)
 {
     struct mode_clip_files f;
@@ -137,7 +137,7 @@ static enum mode_status check_parent_config(const struct mode_train_spec *s, str
     return st;
 }
 
-/* What the parent's file is beside what was taken of it. */
+/* Report what the loader noticed about the parent's file (mode_clip_note). */
 static void tell_of_parent(const struct training *t)
 {
     const char *note = mode_clip_note(t->clip);
@@ -163,7 +163,7 @@ static enum mode_status load_parent(struct training *t, struct mode_error *err)
     return MODE_OK;
 }
 
-/* The losses of the last rows, back into the ring. */
+/* Fill the ring buffer of losses from steps.jsonl. */
 static enum mode_status parse_rows(struct training *t, const char *path, struct mode_error *err)
 {
     uint64_t step = t->spec->start_step;
@@ -250,7 +250,7 @@ static enum mode_status save_model(const struct training *t, const char *config,
     return st;
 }
 
-/* No file where nothing was evaluated. */
+/* Without results there must be no file, not even one of an earlier attempt. */
 static enum mode_status save_results(const struct training *t, const char *path, struct mode_error *err)
 {
     if (!path || !mode_together_first(t->together)) return MODE_OK;
@@ -273,7 +273,7 @@ static enum mode_status save_checkpoint(struct training *t, struct mode_error *e
     if (!st) st = save_model(t, config, weights, optimizer, steps, err);
     if (!st) st = save_results(t, results, err);
     if (!st) st = mode_file_write_atomic(state, mark, strlen(mark), err);
-    if (st) mode_dir_remove(dir, NULL); /* nobody can go on from half of one */
+    if (st) mode_dir_remove(dir, NULL); /* incomplete */
     if (!st) st = t->hooks->checkpoint_done(t->hooks->ctx, name, err);
     if (st) mode_error_prefix(err, st, "checkpoint of step %llu", (unsigned long long)t->step);
     if (!st) t->saved_at = t->step;
@@ -287,7 +287,7 @@ static enum mode_status save_checkpoint(struct training *t, struct mode_error *e
     return st;
 }
 
-/* For people, and in every checkpoint: the training does not end where it cannot be written. */
+/* The file is informational, and every checkpoint has a copy: failing to write it does not end the training. */
 static void publish_results(struct training *t)
 {
     struct mode_error err;
@@ -316,7 +316,7 @@ static void open_board(struct training *t)
 
 static void add_row(struct training *t, double loss, double lr, double norm)
 {
-    /* the loss as it is written, so that a resumed training averages the same numbers */
+    /* the loss as rounded by the text, so that a resumed training averages the same numbers */
     char text[32];
     snprintf(text, sizeof text, "%.9g", loss);
     t->losses[(t->step - 1) % MODE_TRAIN_FINAL_STEPS] = strtod(text, NULL);
@@ -329,7 +329,7 @@ static void add_row(struct training *t, double loss, double lr, double norm)
     mode_str_add_cstr(&t->rows, "}\n");
 }
 
-/* Why a device runs steps op by op: said once. */
+/* Report once why a device runs the ops one by one and not as a captured graph. */
 static void tell_why_not(struct training *t, const char *why)
 {
     char text[256];
@@ -339,7 +339,7 @@ static void tell_why_not(struct training *t, const char *why)
     t->told_why_not = true;
 }
 
-/* After the first step of all: what an experiment does, said once. */
+/* Report once, after the first step, how many GEMMs the fp8 experiment runs in fp8. */
 static void tell_narrowed(const struct training *t, const struct mode_backend_narrowed *before)
 {
     struct mode_backend_narrowed n;
@@ -360,8 +360,8 @@ static bool chooses(const struct training *t)
     return t->hooks->chosen && !t->spec->algorithms;
 }
 
-/* With the first step, so that what is evaluated before is not what is timed. */
-static void measure(const struct training *t)
+/* Autotune in the first step, not earlier: a validation before it has other shapes. */
+static void autotune(const struct training *t)
 {
     if (t->spec->measure)
         mode_backend_measure(t->be, true);
@@ -369,7 +369,7 @@ static void measure(const struct training *t)
         mode_backend_measure_products(t->be, chooses(t));
 }
 
-/* Where algorithms come from that are not measured. */
+/* Use the algorithms of the spec instead of autotuning. */
 static enum mode_status take_algorithms(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -384,7 +384,7 @@ static enum mode_status take_algorithms(struct training *t, struct mode_error *e
     return MODE_OK;
 }
 
-/* After the first step: what it has chosen stays. */
+/* End autotuning after the first step; its choices stay for the whole training. */
 static enum mode_status keep_algorithms(struct training *t, struct mode_error *err)
 {
     mode_backend_measure(t->be, false);
@@ -404,7 +404,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     double began = mode_clock_s();
     struct mode_backend_narrowed before;
     mode_backend_narrowed(t->be, &before);
-    if (t->result.steps_run == 0) measure(t);
+    if (t->result.steps_run == 0) autotune(t);
     if ((st = mode_ahead_next(t->ahead, &t->batch, err))) return st;
     double filled = mode_clock_s(), lr = lr_of(s, t->step);
     const struct mode_adamw update = {.lr = lr,
@@ -422,7 +422,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     if ((st = mode_together_step(t->together, &why_not, err))) return st;
     tell_why_not(t, why_not);
     tell_narrowed(t, &before);
-    double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's one wait */
+    double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's only sync */
     if ((st = mode_together_check(t->together, err))) return st;
     if (!isfinite(loss))
         return MODE_FAIL(err, MODE_E_VALUE,
@@ -458,7 +458,8 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
     return MODE_OK;
 }
 
-/* A stop was heard while a batch waited for a shard: the steps that are done are kept, as after a stop between two. */
+/* A stop arrived while a batch waited for a shard: checkpoint the steps done so far, as for a stop between two steps.
+ * Not with several ranks: saving is a collective, which the others do not enter. */
 static void keep_steps(struct training *t)
 {
     struct mode_error stopped_all_the_same;
@@ -472,7 +473,7 @@ static enum mode_status stopped(const struct training *t, struct mode_error *err
                      (unsigned long long)t->step, (unsigned long long)t->spec->end_step);
 }
 
-/* The others learn with every batch that they have to wait, or they would say that this process hangs. */
+/* A heartbeat to the other ranks after every batch of a validation: without it their collective would time out. */
 static bool on_validating(void *ctx)
 {
     struct training *t = ctx;
@@ -488,7 +489,7 @@ static void on_result(void *ctx, const struct mode_validation_result *r)
     if (t->hooks->validated) t->hooks->validated(t->hooks->ctx, r);
 }
 
-/* By the first process. *stop: it was asked to, and there are no results. */
+/* On rank 0. *stop: a stop was requested, and there are no results. */
 static enum mode_status evaluate(struct training *t, bool *stop, struct mode_error *err)
 {
     const struct mode_validation_hook hook = {t, on_validating, on_result};
@@ -510,7 +511,7 @@ static enum mode_status evaluate(struct training *t, bool *stop, struct mode_err
     return MODE_OK;
 }
 
-/* How the model does after this step, where that is due and not known yet. */
+/* Validate after this step if it is due and not done yet. The other ranks wait for rank 0. */
 static enum mode_status validate(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -591,13 +592,13 @@ static enum mode_status write_summary(const struct training *t, const char *path
     return st;
 }
 
-/* A device computes while the processor makes the next batches ready. */
+/* Prefetched batches: a device computes while the CPU prepares them. */
 static int slots_of(const struct training *t)
 {
     return mode_backend_is_device(t->be) ? MODE_AHEAD_SLOTS : 0;
 }
 
-/* All processes train the same, from the same step. */
+/* All ranks must train with the same options, from the same step. */
 static enum mode_status agree(const struct training *t, struct mode_error *err)
 {
     char text[MODE_DIGEST_HEX + 48];
@@ -694,7 +695,7 @@ enum mode_status mode_train(struct mode_train_result *result, struct mode_backen
     t.result.final_loss = final_loss(&t);
     if ((st = save_model(&t, outputs->config, outputs->weights, outputs->optimizer, outputs->steps, err))) goto out;
     if (mode_together_first(t.together) && (st = write_summary(&t, outputs->summary, err))) goto out;
-    st = mode_together_any(t.together, &(bool){false}, err); /* the others know that the files are there */
+    st = mode_together_any(t.together, &(bool){false}, err); /* a barrier: no rank returns before the files exist */
 out:
     if (t.ahead) t.result.device_pixels = mode_ahead_resizes(t.ahead, &t.result.host_resized);
     if (result) *result = t.result;

@@ -8,11 +8,11 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-enum { LEFT_TO_OTHERS = 32 };
+enum { LEFT_TO_OTHERS = 32 }; /* reserve: 1/32 of the free memory */
 static const double MIB = 1 << 20;
 static const char *const policies[] = {"keep", "lean", "checkpoint"};
 
-/* What lies beside the model. */
+/* Bytes in the model's memory besides the model. */
 static size_t beside(const struct mode_train_memory *m)
 {
     return m->lists + (m->device ? m->pictures : m->batch + m->program + m->validation);
@@ -25,7 +25,7 @@ static void count(struct mode_train_memory *m, const struct mode_clip *clip, int
     if (m->total < SIZE_MAX - beside(m)) m->total += beside(m);
 }
 
-/* What there is for a training whose parameters are taken already. */
+/* Memory available to a training whose parameters are allocated already. */
 static size_t room_of(const struct mode_train_memory *m, const struct mode_backend *be, size_t stated)
 {
     size_t left, total, there = m->model.parameters + m->model.copies + (m->device ? 0 : m->program);
@@ -37,7 +37,7 @@ static size_t room_of(const struct mode_train_memory *m, const struct mode_backe
     return stated && stated < left + there ? stated : free;
 }
 
-/* Choose, or do as one is told. */
+/* Choose the checkpointing policies, unless the spec fixes them. branches: run both towers concurrently. */
 static bool fit_as(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec, int64_t own,
                    int64_t pieces, bool branches)
 {
@@ -49,7 +49,7 @@ static bool fit_as(struct mode_train_memory *m, struct mode_clip *clip, const st
     return m->total <= m->room;
 }
 
-/* The towers go one after another where there is no room for both at a time. */
+/* Run the towers serially if there is no memory to run them concurrently. */
 static bool fit(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec, int64_t own,
                 int64_t pieces)
 {
@@ -57,7 +57,7 @@ static bool fit(struct mode_train_memory *m, struct mode_clip *clip, const struc
            fit_as(m, clip, spec, own, pieces, false);
 }
 
-/* The device resizes the pictures, and the model fits beside them. */
+/* Try to let the device resize the pictures: false if the model does not fit beside them. */
 static bool fit_pictures(struct mode_train_memory *m, struct mode_clip *clip, const struct mode_train_spec *spec,
                          int64_t own, int64_t pieces, int batches, double window)
 {
@@ -96,7 +96,7 @@ enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode
     if (spec->validation) m->lists = mode_clip_train_infer_bytes(clip, own);
     m->program = m->device || held < parameters ? 0 : held - parameters;
     m->room = room_of(m, be, spec->memory);
-    if (m->total == SIZE_MAX) return MODE_OK; /* train_begin says why */
+    if (m->total == SIZE_MAX) return MODE_OK; /* overflow: mode_clip_train_begin reports it */
     if (window > 0 && mode_windows_wanted(be) && fit_pictures(m, clip, spec, own, pieces, batches, window))
         return MODE_OK;
     if (fit(m, clip, spec, own, pieces)) return MODE_OK;

@@ -154,7 +154,7 @@ static bool on_batch(void *ctx, uint64_t done, uint64_t total, const char *unit)
     return !hook->more || hook->more(hook->ctx);
 }
 
-/* The step's row of a task. */
+/* Append the JSON row of one task, and set the value for the hook. */
 static enum mode_status add_row(struct mode_str *rows, struct mode_validation_result *told, const struct mode_result *r,
                                 char measure[64], struct mode_error *err)
 {
@@ -243,7 +243,7 @@ enum mode_status mode_validation_begin(char **path, const char *dir, const char 
     *path = mode_xasprintf("%s/%s.jsonl", dir, model);
     enum mode_status st = mode_dir_make(dir, err);
     if (!st && !has_key(file, key)) {
-        unlink(*path); /* first: rows never lie under the key of another training */
+        unlink(*path); /* first, so that rows are never found with the key of another training */
         st = mode_file_write_atomic(file, key, strlen(key), err);
     }
     free(file);

@@ -20,7 +20,7 @@
 
 enum { SEED = 2024, LONGEST_TEXT = 77, SIDE = 12, PAIRS = 5, CONTEXT = 9, END = 22 };
 
-/* The file as bytes of this library. */
+/* The file of reference vectors, embedded in this library. */
 __asm__(".section .rodata\n"
         ".balign 64\n"
         "mode__verify_goldens:\n"
@@ -28,11 +28,11 @@ __asm__(".section .rodata\n"
         "mode__verify_goldens_end:\n"
         ".byte 0\n"
         ".previous\n");
-/* Hidden: no other library has them. Else they are looked up in a table, and on aarch64, where these are names of this
- * file alone, the linker makes one entry of both. */
+/* Hidden, so that they are addressed directly. Otherwise they go through the global offset table, and on aarch64, where
+ * both are local symbols of this file, the linker merged their two entries into one. */
 extern __attribute__((visibility("hidden"))) const unsigned char mode__verify_goldens[], mode__verify_goldens_end[];
 
-/* The reader of safetensors wants a file: these bytes as one that has no name. */
+/* The safetensors reader needs a file: an anonymous one (memfd) with these bytes. */
 static enum mode_status open_goldens(struct mode_safetensors *f, struct mode_error *err)
 {
     size_t n = (size_t)(mode__verify_goldens_end - mode__verify_goldens), at = 0;
@@ -128,7 +128,8 @@ static enum mode_status check_picture(const struct mode_safetensors *f, int i, c
         !(st = mode_preprocess_eval(&p, &im, got, err))) {
         for (int64_t k = 0; k < n; k++)
             if (!(fabsf(got[k] - mode_f32(want)[k]) <= fabsf(got[worst] - mode_f32(want)[worst]))) worst = k;
-        /* another libjpeg may round by up to two levels; all else is exact but for the last bits of the norm */
+        /* another libjpeg may round by up to 2 of 255 levels; everything else is exact up to the rounding of the
+         * normalisation */
         double limit = strncmp(name, "jpeg", 4) == 0 ? 2 / 255.0 / 0.26 : 1e-6;
         tell(hooks, "pixels", name, fabs((double)got[worst] - mode_f32(want)[worst]), limit, worst, got[worst],
              mode_f32(want)[worst]);
@@ -159,7 +160,7 @@ static struct mode_rng numbers_of(const char *name)
     return mode_rng_for(SEED, MODE_RNG_TEST, h, 0);
 }
 
-/* As in tests/golden/make_verify_goldens.py, to the bit. */
+/* Must be bit-identical to tests/golden/make_verify_goldens.py. */
 static void draw(struct mode_mirror *m, struct mode_param *p)
 {
     float *to = mode_mirror_write(m, p->value.data, mode_tensor_bytes(&p->value));
@@ -247,7 +248,7 @@ enum mode_status mode_verify_model(struct mode_backend *be, const char *dir, int
     int32_t *n_ids = mode_xmalloc((size_t)pairs * sizeof *n_ids);
     struct mode_rng r = numbers_of("model");
     for (size_t i = 0; i < pixels_n; i++) pixels[i] = (float)mode_rng_normal(&r);
-    for (int64_t i = 0; i < pairs; i++) { /* one text fills the context */
+    for (int64_t i = 0; i < pairs; i++) { /* the first text fills the context */
         n_ids[i] = i == 0 ? context : 1 + (int32_t)mode_rng_below(&r, (uint64_t)context);
         for (int32_t j = 0; j < n_ids[i]; j++)
             *at++ = j == n_ids[i] - 1 ? vocab - 1 : (int32_t)mode_rng_below(&r, (uint64_t)vocab);

@@ -16,13 +16,13 @@ struct mode_windows {
     struct mode_backend *be;
     struct mode_preprocess preprocess;
     struct mode_staging *staging;
-    void *levels;                  /* [3, 256], the backend's memory */
-    struct mode_pictures pictures; /* that were taken last */
+    void *levels;                  /* [3, 256] f32, backend memory: normalised value of each u8 level */
+    struct mode_pictures pictures; /* result of the last take */
     int64_t most;
-    size_t least;         /* bytes that every picture may count on */
+    size_t least;         /* bytes reserved for every picture */
     pthread_mutex_t lock; /* of all below */
-    size_t used, spare;   /* bytes taken; of the rest, those that no picture counts on */
-    uint64_t resized;
+    size_t used, spare;   /* bytes: allocated; neither allocated nor reserved */
+    uint64_t resized;     /* by the host */
 };
 
 static size_t padded(size_t n)
@@ -41,14 +41,14 @@ static size_t bytes_of(const struct mode_window *w)
            padded((size_t)w->width * (size_t)w->height * 3);
 }
 
-/* Of a device's scratch. */
+/* Bytes of the intermediate image in the device's scratch memory. */
 static int64_t between(const struct mode_window *w)
 {
     return mode_pixels_between(&(struct mode_pixels_window){
         .width = w->width, .height = w->height, .n_x = w->n_x, .n_y = w->n_y, .down_first = w->down_first});
 }
 
-/* Of a picture that the host resizes. */
+/* Bytes of a picture that the host has resized. */
 static size_t least_of(const struct mode_preprocess *p)
 {
     const struct mode_window w = {.width = p->size, .height = p->size, .n_x = p->size, .n_y = p->size};
@@ -60,7 +60,7 @@ static size_t table_bytes(int64_t most)
     return padded((size_t)most * sizeof(struct mode_pixels_window));
 }
 
-/* An eighth more than the mean, the taps, and one of the largest windows to a batch. */
+/* The mean + 1/8, the resampling taps, and room for one window of maximum size per batch. */
 size_t mode_windows_average(double mean, int64_t most)
 {
     const double taps = 32 << 10;
@@ -118,8 +118,8 @@ void mode_windows_begin(struct mode_windows *w)
     w->spare = w->staging->bytes - w->used - (size_t)w->most * w->least;
 }
 
-/* Room for what is larger than `least` is taken from what is spare, and what is smaller leaves more of it. What is larger
- * than MODE_WINDOW_MOST was not sent as it was decoded; as it was resized it has no taps, and room always. */
+/* Allocate a window. What exceeds `least` is taken from the spare bytes, and a smaller window returns the difference to
+ * them. A window over MODE_WINDOW_MOST is not sent as decoded. Resized by the host it has no taps and always fits. */
 static bool take(struct mode_windows *w, const struct mode_window *x, size_t *at)
 {
     const size_t bytes = bytes_of(x);
@@ -138,7 +138,7 @@ static bool take(struct mode_windows *w, const struct mode_window *x, size_t *at
     return fits;
 }
 
-struct one { /* picture i of w */
+struct one { /* picture i of the batch in w */
     struct mode_windows *w;
     int64_t i;
 };

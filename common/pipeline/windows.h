@@ -1,4 +1,6 @@
-/* windows.h - a batch of pictures for a device that resizes them itself: decoded by the host, packed, sent, resized.
+/* windows.h - batches of pictures that a device resizes: the host decodes, packs and copies them to the device.
+ *
+ * A window is the part of a decoded picture (u8) that its crop needs.
  *
  *     mode_windows_begin(w);                                              // may wait for the device
  *     for each i: mode_windows_add(w, i, &file, &draw, &err);             // any threads
@@ -7,13 +9,13 @@
  *     mode_clip_encode_pictures(clip, out, pictures, n, raw, &err);
  *     mode_windows_done(w);                                               // ... to here
  *
- * The floats that ops make of them are those of mode_preprocess_eval_file and mode_preprocess_train_file, to the bit.
- * What a batch's pictures take together is limited; a picture that finds no room, whose window is larger than
- * MODE_WINDOW_MOST, or that is larger than MODE_PIXELS_BETWEEN (nn/pixels.h) when half resized, is resized by the host
- * and travels as a window of its final size. Which pictures these are depends on the threads, the floats do not.
+ * The resulting pixels are bit-identical to those of mode_preprocess_eval_file and mode_preprocess_train_file. The
+ * buffer of a batch is limited. A picture that does not fit it, whose window exceeds MODE_WINDOW_MOST, or whose
+ * intermediate image (resized along one axis) exceeds MODE_PIXELS_BETWEEN (nn/pixels.h), is resized by the host and
+ * sent as a window of its final size. Which pictures these are depends on the threads; the pixels do not.
  *
  * Threads: begin, add, send belong to one thread and its pool; open, take, done, close to the backend's caller. For one
- * w the two take turns. */
+ * w the two alternate. */
 #ifndef MODE_PIPELINE_WINDOWS_H
 #define MODE_PIPELINE_WINDOWS_H
 
@@ -28,35 +30,35 @@ struct mode_backend;
 struct mode_pictures;
 struct mode_windows;
 
-enum { MODE_WINDOW_MOST = 16 << 20 }; /* bytes of one picture's */
+enum { MODE_WINDOW_MOST = 16 << 20 }; /* bytes of a window */
 
-/* Batches of up to `most` pictures, whose windows may take `bytes` together, on average for each. be is borrowed.
- * MODE_E_MEMORY. */
+/* Batches of up to `most` pictures, whose windows may take `bytes` on average. be is borrowed. MODE_E_MEMORY. */
 enum mode_status mode_windows_open(struct mode_windows **w, struct mode_backend *be, const struct mode_preprocess *p,
                                    int64_t most, size_t bytes, struct mode_error *err);
 void mode_windows_close(struct mode_windows **w);
-/* `bytes` that do for batches of `most` pictures of which the average window has so many: batches vary. */
+/* `bytes` to choose for batches of `most` pictures whose windows have `mean` bytes: with a margin for their
+ * variance. */
 size_t mode_windows_average(double mean, int64_t most);
-/* Of the host's and of the device's memory each, what open would take; SIZE_MAX: too much to say. */
+/* Bytes that open would take, of host and of device memory each; SIZE_MAX: overflow. */
 size_t mode_windows_bytes(const struct mode_preprocess *p, int64_t most, size_t bytes);
 
 void mode_windows_begin(struct mode_windows *w);
-/* Picture i of the batch, once. draw NULL: the evaluation transform. Errors: those of decoding. */
+/* Decode picture i of the batch; once for each i. draw NULL: the evaluation transform. Errors: those of decoding. */
 enum mode_status mode_windows_add(struct mode_windows *w, int64_t i, const struct mode_picture *f,
                                   const struct mode_crop_draw *draw, struct mode_error *err);
-/* All of pictures 0 .. n - 1 have been added. */
+/* Copy the batch to the device, after pictures 0 .. n - 1 were added. */
 void mode_windows_send(struct mode_windows *w, int64_t n);
-/* What was sent, borrowed; once after each send. done: no op after those that were called reads it. */
+/* The batch that was sent, borrowed; once after each send. done: no op issued after this call reads it. */
 const struct mode_pictures *mode_windows_take(struct mode_windows *w);
 void mode_windows_done(struct mode_windows *w);
-/* Pictures so far that the host resized. Any thread. */
+/* Number of pictures that the host resized so far. Any thread. */
 uint64_t mode_windows_resized(struct mode_windows *w);
 
-/* Is be to resize pictures, if its memory allows? A device, unless the environment says MODE_CUDA_PIXELS=host. Results
- * are the same. */
+/* Should be resize pictures, if its memory allows? True for a device, unless MODE_CUDA_PIXELS=host is set. Results are
+ * the same. */
 bool mode_windows_wanted(const struct mode_backend *be);
-/* May `batches` such batches lie in its memory? They take at most half of what it has left. why: "", or a sentence that
- * says why the host has to resize. */
+/* Do `batches` such batches fit its memory, in at most half of what is free? why: "", or a sentence that says why the
+ * host resizes. */
 enum { MODE_WINDOWS_WHY = 200 };
 bool mode_windows_fit(char why[MODE_WINDOWS_WHY], const struct mode_backend *be, const struct mode_preprocess *p,
                       int64_t most, size_t bytes, int batches);

@@ -27,7 +27,7 @@ uint16_t mode_f32_to_f16(float f)
     uint32_t sign = bits >> 16 & 0x8000, a = bits & 0x7fffffff;
     if (a > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (a >> 13 & 0x1ff));
     if (a >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* 65520 and above round to infinity */
-    if (a < 0x38800000) { /* below 2^-14: adding 0.5 puts units of 2^-24 into the low bits, rounded */
+    if (a < 0x38800000) { /* below 2^-14, subnormal in f16: adding 0.5 rounds to units of 2^-24, in the low bits */
         float x = bits_to_f32(a) + 0.5f;
         memcpy(&bits, &x, sizeof bits);
         return (uint16_t)(sign | (bits - 0x3f000000u));

@@ -1,4 +1,4 @@
-/* half.h - sixteen-bit floats to and from f32. */
+/* half.h - IEEE half precision (f16) and bfloat16, as their bits, to and from f32. */
 #ifndef MODE_TENSOR_HALF_H
 #define MODE_TENSOR_HALF_H
 
@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-float mode_f16_to_f32(uint16_t h); /* exact                          */
-uint16_t mode_f32_to_f16(float f); /* nearest, ties to even; overflow is infinity */
+float mode_f16_to_f32(uint16_t h); /* exact */
+uint16_t mode_f32_to_f16(float f); /* round to nearest even; overflow gives infinity, NaN stays NaN */
 /* Exact. */
 static inline float mode_bf16_to_f32(uint16_t h)
 {
@@ -17,7 +17,7 @@ static inline float mode_bf16_to_f32(uint16_t h)
     return f;
 }
 
-/* Nearest, ties to even; what is too large becomes infinity, a NaN stays one. */
+/* Round to nearest even; overflow gives infinity, NaN stays NaN. */
 static inline uint16_t mode_f32_to_bf16(float f)
 {
     uint32_t bits;
@@ -26,8 +26,8 @@ static inline uint16_t mode_f32_to_bf16(float f)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* n numbers of dtype F32, F16, BF16 (all exact) or F64 (rounded to nearest) at src (any alignment) to dst. False for
- * another dtype. */
+/* dst [n] f32 from n values of dtype F32, F16, BF16 (all exact) or F64 (round to nearest) at src, of any alignment;
+ * both in host memory. False, and dst untouched, for another dtype. */
 bool mode_half_to_f32(float *dst, const void *src, enum mode_dtype dtype, size_t n);
 
 #endif

@@ -1,5 +1,5 @@
-/* What the balanced assignment promises of itself, checked from outside: the certificate against prices and costs of
- * its own, an auction of one bid after another, the same bytes for any number of threads. */
+/* The guarantees of the balanced assignment, checked independently: the certificate against the dual bound from its
+ * prices, the cost against a serial auction, bit-identical results for any number of threads. */
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "cluster/balanced.h"
@@ -30,7 +30,7 @@ static void make(float *x, float *c, int64_t n, int k, int d, enum kind kind)
             if (kind == CROWDED) v *= 0.2f;
             if (kind == DUPLICATES && i >= 7) v = i % 2 ? x[(i % 7) * d + j] : v;
             if (kind == SORTED_DUPLICATES) v = i % 1000 ? x[(i - i % 1000) * d + j] : v;
-            if (kind == ALIKE) v = (float)(1e-6 * v); /* near to each other by less than epsilon */
+            if (kind == ALIKE) v = (float)(1e-6 * v); /* costs differ by less than epsilon */
             x[i * d + j] = v;
         }
 }
@@ -62,16 +62,16 @@ static double cost_of(const float *x, const float *c, int d)
     return s;
 }
 
-/* Every row pays the least cost + price, and the places take in what they cost; the imaginary rows take the cheapest
- * places: no balanced assignment costs less than the difference, at any prices. */
+/* The dual bound: the sum over rows of the least cost + price, with dummy rows on the cheapest places, minus the prices
+ * of all places. By weak duality no balanced assignment costs less, whatever the prices. */
 static double bound_at(const double *price, const float *x, const float *c, int64_t n, int k, int d)
 {
     double bound = 0, *sorted = malloc((size_t)k * sizeof *sorted);
-    const int64_t imaginary = n % k ? k - n % k : 0;
+    const int64_t dummies = n % k ? k - n % k : 0;
     memcpy(sorted, price, (size_t)k * sizeof *sorted);
     qsort(sorted, (size_t)k, sizeof *sorted, by_value);
     for (int j = 0; j < k; j++) bound -= (double)((n + k - 1) / k) * price[j];
-    for (int64_t j = 0; j < imaginary; j++) bound += sorted[j];
+    for (int64_t j = 0; j < dummies; j++) bound += sorted[j];
     for (int64_t i = 0; i < n; i++) {
         double least = INFINITY;
         for (int j = 0; j < k; j++) least = fmin(least, cost_of(x + i * d, c + j * d, d) + price[j]);
@@ -91,13 +91,13 @@ static void test_certificates_hold(void **state)
     for (size_t t = 0; t < sizeof shapes / sizeof *shapes; t++)
         for (int kind = 0; kind < KINDS; kind++)
             for (int way = 0; way < 4; way++) {
-                const int n = shapes[t][0], k = shapes[t][1], imaginary = n % k ? k - n % k : 0;
+                const int n = shapes[t][0], k = shapes[t][1], dummies = n % k ? k - n % k : 0;
                 float *x = malloc((size_t)n * D * sizeof *x), *c = malloc((size_t)k * D * sizeof *c);
                 double *price = calloc((size_t)k, sizeof *price), sum = 0;
                 int32_t *id = malloc((size_t)n * sizeof *id);
                 int *size = calloc((size_t)k, sizeof *size), larger = 0;
                 make(x, c, n, k, D, (enum kind)kind);
-                if (way == 3) /* from bad prices */
+                if (way == 3) /* warm start from bad prices */
                     for (int j = 0; j < k; j++) price[j] = j % 3;
                 struct mode_balanced_stats s = assign(be, id, price, x, c, n, k, D, way == 1 ? 1e-2 : 1e-3,
                                                       way == 2 ? 4 : 32, way != 2);
@@ -112,13 +112,13 @@ static void test_certificates_hold(void **state)
                 }
                 assert_int_equal(larger, n % k);
                 const double bound = bound_at(price, x, c, n, k, D), rounding = 3e-6 * (sum + n);
-                const double allowed = (n + imaginary) * s.epsilon + rounding;
+                const double allowed = (n + dummies) * s.epsilon + rounding;
                 if (!(fabs(s.objective - sum) <= rounding)) fail_msg("objective %.9g, is %.9g", s.objective, sum);
                 if (!(s.bound <= bound + rounding)) fail_msg("bound %.9g, prices say %.9g", s.bound, bound);
                 if (!(sum <= s.bound + allowed) || !(sum >= s.bound - rounding))
                     fail_msg("n %d, k %d, kind %d, way %d: %.9g, at least %.9g, epsilon %.3g", n, k, kind, way, sum,
                              s.bound, s.epsilon);
-                if (s.epsilon > 1e-2 * sum / n) /* nothing here has to haggle */
+                if (s.epsilon > 1e-2 * sum / n) /* no case here is a price war */
                     fail_msg("n %d, k %d, kind %d, way %d: epsilon %.3g, mean cost %.3g", n, k, kind, way, s.epsilon,
                              sum / n);
                 free(x);
@@ -129,7 +129,8 @@ static void test_certificates_hold(void **state)
             }
 }
 
-/* The slow truth: no lists, no rounds; the rows in turn, each at the prices that the last one left. Sum of costs. */
+/* A slow Gauss-Seidel auction without candidate lists: rows bid one at a time, each at the current prices. Returns the
+ * sum of costs. */
 static double one_after_another(const float *x, const float *c, int64_t n, int k, int d, double eps)
 {
     struct mode__places p;
@@ -138,7 +139,7 @@ static double one_after_another(const float *x, const float *c, int64_t n, int k
     int64_t head = 0, left = 0;
     assert_true(mode__places_open(&p, n, k));
     mode__places_empty(&p);
-    const int64_t all = n + p.imaginary;
+    const int64_t all = n + p.dummies;
     for (; left < all; left++) queue[left] = left < n ? (int32_t)left : (int32_t)n;
     while (left > 0) {
         const int32_t who = queue[head];
@@ -189,7 +190,7 @@ static void test_as_good_as_one_bid_after_another(void **state)
     free(id);
 }
 
-/* Ids, prices and figures of some cases, as bytes. */
+/* Writes ids, prices and statistics of some cases as bytes. */
 static void write_results(int fd)
 {
     enum { N = 20011, K = 70, D = 5 };
@@ -212,7 +213,7 @@ static void write_results(int fd)
     exit(0);
 }
 
-/* In processes of their own: a pool has one size. */
+/* In a process of its own, as the size of the thread pool is fixed. */
 static FILE *results_with(int threads)
 {
     FILE *f = tmpfile();
@@ -262,7 +263,7 @@ static int tear_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest first[] = {cmocka_unit_test(test_threads_do_not_show)}; /* before there are threads */
+    const struct CMUnitTest first[] = {cmocka_unit_test(test_threads_do_not_show)}; /* forks before the pool starts */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_certificates_hold),
         cmocka_unit_test(test_as_good_as_one_bid_after_another),

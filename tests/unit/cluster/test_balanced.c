@@ -68,7 +68,7 @@ static void check_sizes(const int32_t *id, int n, int k)
     free(size);
 }
 
-/* The true optimum by trying everything: row by row, with places left per centre and larger sizes left. */
+/* The optimum by brute force: row by row, with the capacity left per centre and the number of larger sizes left. */
 struct search {
     int n, k, size[8], larger_left;
     double cost[12][8], best;
@@ -166,9 +166,9 @@ static void test_equal_rows_and_equal_centres_end(void **state)
     free(id);
 }
 
-/* Whole numbers, so that costs and bids are equal often and the same on every machine: who of equals gets the place shows
- * in the centres. Whoever changes that raises cluster's number (msg/code_version.c): what it made before is not what it
- * makes now. */
+/* Tie-breaking is part of the result. Integers, so that costs and bids tie often and are exact on every machine. A
+ * change here requires a new version of the cluster step (msg/code_version.c), as its outputs differ from earlier
+ * ones. */
 static void test_ties_go_as_they_went(void **state)
 {
     (void)state;
@@ -184,7 +184,7 @@ static void test_ties_go_as_they_went(void **state)
     assert_string_equal(hex, "d3df7d8dc48d06345e2b149dafc839542b9c6a8083686da2455942fd8fa8531d");
 }
 
-/* k above the candidate list's length: rows priced out of their list must look further. */
+/* k above the length of candidate lists: rows priced out of their list must rebuild it. */
 static void test_candidate_lists_do_not_change_the_bound(void **state)
 {
     (void)state;
@@ -193,14 +193,14 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     int32_t id[N];
     fill(x, N * D, 1);
     fill(c, K * D, 2);
-    for (int i = 0; i < N * D; i++) x[i] *= 0.2f; /* crowded in the middle: most are priced out of their first list */
+    for (int i = 0; i < N * D; i++) x[i] *= 0.2f; /* crowded rows: most are priced out of their first list */
     struct mode_balanced_params p = {.tolerance = 1e-5, .candidates = 64, .keep_bytes = 1 << 30};
     struct mode_balanced_stats s64, s2;
     const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, N, K, D, NULL};
     assign_with(id, NULL, &s64, &cost, &p);
     check_sizes(id, N, K);
     p.candidates = 4;
-    p.keep_bytes = 0; /* and measure rows again */
+    p.keep_bytes = 0; /* and recompute their costs */
     assign_with(id, NULL, &s2, &cost, &p);
     check_sizes(id, N, K);
     assert_true(s2.refreshed > 0);
@@ -209,7 +209,7 @@ static void test_candidate_lists_do_not_change_the_bound(void **state)
     free(c);
 }
 
-/* Costs that are not kept are made again, of some rows at a time: the same assignment, to the bit. */
+/* Costs that are not kept are recomputed for some rows at a time: the assignment is bit-identical. */
 static void test_keeping_costs_does_not_show(void **state)
 {
     (void)state;
@@ -221,13 +221,13 @@ static void test_keeping_costs_does_not_show(void **state)
     fill(x, N * D, 11);
     fill(c, K * D, 12);
     for (int i = 0; i < N * D; i++) x[i] *= 0.3f;
-    for (int i = 0; i < 2; i++) { /* the second time the rows are also where a GPU's host would read them */
+    for (int i = 0; i < 2; i++) { /* the second time with a copy of the rows in host memory, as with a GPU */
         struct mode_balanced_params p = {.tolerance = 1e-3, .candidates = 4, .keep_bytes = i ? 0 : 1 << 30};
         const struct mode_cost cost = {be, MODE_METRIC_EUCLIDEAN, x, c, N, K, D, i ? x : NULL};
         assign_with(id[i], price[i], &s[i], &cost, &p);
         check_sizes(id[i], N, K);
     }
-    assert_true(s[0].refreshed > N); /* more than are remembered at a time */
+    assert_true(s[0].refreshed > N); /* more than are kept at a time */
     assert_memory_equal(id[0], id[1], N * sizeof **id);
     assert_memory_equal(price[0], price[1], sizeof price[0]);
     assert_memory_equal(&s[0], &s[1], sizeof s[0]);
@@ -237,7 +237,7 @@ static void test_keeping_costs_does_not_show(void **state)
     free(id[1]);
 }
 
-/* Against a sort: the same set, its ends in their places. */
+/* Against a sort: the same set, with its first and last element in place. */
 static void test_the_cheapest_are_those_of_a_sort(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* Copies of frequent rows are left out, as many as would fill a second centre, and nothing else is. */
+/* Deduplication: of frequent rows the copies that would fill a second centre are dropped, and nothing else. */
 #include "base/rng.h"
 #include "cluster/equal_rows.h"
 
@@ -12,7 +12,7 @@
 
 enum { D = 3, MOST = 4000 };
 
-/* Row i is kind[i] in its first column and in bits that no comparison of numbers would tell apart. */
+/* Row i encodes kind[i] in its first column and in the sign of a zero, which comparing floats would ignore. */
 static void make(float *x, const int *kind, int n)
 {
     for (int i = 0; i < n; i++) {

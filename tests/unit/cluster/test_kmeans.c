@@ -213,8 +213,8 @@ static double apart(const float *a, const float *b)
     return s;
 }
 
-/* live [c->m]: are rows nearest to a centre? One that has none is of the group of the nearest that has. Returns how many
- * have none and would be of another group than 0. */
+/* live [c->m]: is the centre the nearest of any row? One that is not belongs to the group of the nearest one that is.
+ * Returns how many are not, and belong to another group than 0. */
 static int check_the_dead(const struct mode_centres *c, const bool *live, int t)
 {
     int found = 0;
@@ -229,7 +229,7 @@ static int check_the_dead(const struct mode_centres *c, const bool *live, int t)
         for (int k = 0; k < c->m; k++)
             if (live[k] && c->fine_to_coarse[k] == c->fine_to_coarse[i])
                 of_group = fmin(of_group, apart(c->fine + i * D, c->fine + k * D));
-        if (!(of_group < apart(c->fine + i * D, c->fine + near * D) + 1e-5)) /* floats may take an equal one */
+        if (!(of_group < apart(c->fine + i * D, c->fine + near * D) + 1e-5)) /* within f32 rounding of a tie */
             fail_msg("case %d: fine centre %d is of group %d, the nearest with rows of %d", t, i, c->fine_to_coarse[i],
                      c->fine_to_coarse[near]);
         found += c->fine_to_coarse[near] != 0;
@@ -237,8 +237,9 @@ static int check_the_dead(const struct mode_centres *c, const bool *live, int t)
     return found;
 }
 
-/* Rows of few tight topics and centres that do not divide them evenly: balance makes centres between topics, to which
- * no row is nearest. Every group must be nearest to some row all the same. */
+/* Rows of few tight topics and a number of centres that does not divide evenly among them: balance then puts centres
+ * between topics, which are the nearest of no row. Every group must still have a centre that is the nearest of a
+ * row. */
 static void test_every_group_has_rows_that_are_nearest_to_it(void **state)
 {
     (void)state;
@@ -281,7 +282,7 @@ static void test_every_group_has_rows_that_are_nearest_to_it(void **state)
         char level[64];
         snprintf(level, sizeof level, "\"coarse\": {\"rows\": %d,", c.m);
         if (!strstr(c.certificate, level)) grouped_anew++, dead += check_the_dead(&c, live, t);
-        bool on_row = false; /* a centre that was moved is a row, bit for bit */
+        bool on_row = false; /* a moved centre is bit-identical to a row */
         for (int k = 0; k < c.m && c.m < n; k++)
             for (int i = 0; i < n; i++) on_row |= memcmp(c.fine + k * D, x + i * D, sizeof *x * D) == 0;
         moved += on_row;
@@ -289,7 +290,7 @@ static void test_every_group_has_rows_that_are_nearest_to_it(void **state)
         free(x);
         free(id);
     }
-    assert_true(grouped_anew > 0 && moved > 0 && dead > 0); /* or the test looks at nothing */
+    assert_true(grouped_anew > 0 && moved > 0 && dead > 0); /* or nothing was tested */
 }
 
 static void test_too_few_different_rows_are_refused(void **state)
@@ -384,7 +385,7 @@ static void test_nearest_equals_a_plain_loop(void **state)
             assert_int_not_equal(id[i], 30);
             assert_true(fabs(distance[i] - (metric == MODE_METRIC_COSINE ? best : sqrt(best))) < 1e-6);
         }
-        for (int i = 0; i < N; i += 101) { /* one row alone: the same bits as among all */
+        for (int i = 0; i < N; i += 101) { /* one row alone: bit-identical to the whole batch */
             assert_int_equal(mode_nearest(NULL, &one, &alone, (enum mode_metric)metric, x + i * D, 1, c, K, D, NULL),
                              MODE_OK);
             assert_int_equal(one, id[i]);

@@ -1,4 +1,4 @@
-/* How processes meet: on a path and on a port, who does not fit, who does not come, who has gone. */
+/* Rendezvous of ranks at a socket path or a port: ranks that do not match, do not arrive, or are gone. */
 #include "free_port.h"
 #include "socket_ranks.h"
 
@@ -24,10 +24,10 @@
 
 #include <cmocka.h>
 
-struct claim {      /* what one process says, and what comes of it */
+struct claim {      /* what one process claims to be, and its result */
     int rank, size; /* -1: as it is */
     double timeout_s;
-    bool second; /* it comes, or looks around, when the one that is first is there */
+    bool second; /* it arrives, or checks, after the one that is first */
 };
 
 static enum mode_status come(struct mode_meeting **m, int rank, int size, const char *place, double timeout_s,
@@ -37,7 +37,7 @@ static enum mode_status come(struct mode_meeting **m, int rank, int size, const 
     return mode_meeting_open(m, &o, err);
 }
 
-/* The kernel asks whether a machine is still there. */
+/* TCP keepalive is on, Nagle's algorithm off. */
 static bool asks(int fd)
 {
     int alive = 0, idle = 0, at_once = 0;
@@ -47,13 +47,13 @@ static bool asks(int fd)
            getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, &len) == 0 && at_once;
 }
 
-/* What the processes of a claim know of each other; memory that all of them have. */
+/* State that the processes of a claim share. */
 static struct scene {
-    atomic_bool there; /* process 1 has been to the place, and said who it is */
-    atomic_bool left;  /* process 0 gave up before it looked whether somebody is there */
+    atomic_bool there; /* process 1 has connected and sent its hello */
+    atomic_bool left;  /* process 0 timed out before it polled */
 } * scene;
 
-/* Asked while process 1 waits. */
+/* The `stopping` hook of process 1, called while it waits. */
 static bool tells_when_there(void *place)
 {
     struct sockaddr_un a = {0};
@@ -78,7 +78,7 @@ static int exchange(int rank, int size, const char *place, void *ctx)
     struct mode_error err;
     uint32_t rows[8][3] = {{0}};
     const int fds = open_fds();
-    if (rank != 0) usleep((useconds_t)(size - rank) * 20000); /* in any order; 0 last as a rule */
+    if (rank != 0) usleep((useconds_t)(size - rank) * 20000); /* arrival order; rank 0 usually last */
     if (come(&m, rank, size, ctx ? ctx : place, MEET_S, &err)) return fprintf(stderr, "%s\n", err.text), 1;
     for (int r = 0; r < size; r++)
         if (ctx && m->fd[rank ? 0 : r] >= 0 && !asks(m->fd[rank ? 0 : r])) return 6;
@@ -91,7 +91,7 @@ static int exchange(int rank, int size, const char *place, void *ctx)
     }
     if (mode_meeting_barrier(m, &err)) return 4;
     struct stat st;
-    if (!ctx && stat(place, &st) == 0) return 5; /* nothing is left lying about */
+    if (!ctx && stat(place, &st) == 0) return 5; /* the socket file is removed */
     mode_meeting_close(&m);
     return open_fds() == fds ? 0 : 7;
 }
@@ -111,7 +111,7 @@ static void on_signal(int number)
     (void)number;
 }
 
-/* More than fits into a socket, under a rain of signals: each call is broken off in its midst. */
+/* More than a socket's buffer holds, with signals that interrupt every call (EINTR, short counts). */
 static int exchange_in_rain(int rank, int size, const char *place, void *ctx)
 {
     enum { BYTES = 1 << 20 };
@@ -144,7 +144,7 @@ static void test_signals_break_nothing_off(void **state)
     for (int r = 0; r < 2; r++) assert_int_equal(ended[r], 0);
 }
 
-/* The socket file is for this user alone, and files that are made later are as they would have been. */
+/* The socket file is accessible to this user alone, and the umask is restored afterwards. */
 static int look_at_the_file(int rank, int size, const char *place, void *ctx)
 {
     const mode_t mask = umask(022);
@@ -228,10 +228,10 @@ static void test_who_does_not_come_is_not_waited_for(void **state)
     (void)state;
     double began = mode_clock_s();
     for (run_claims(ended, 2, alone); scene->left && alone[0].timeout_s < 60; run_claims(ended, 2, alone))
-        alone[0].timeout_s *= 3; /* it got no processor while it was to wait */
+        alone[0].timeout_s *= 3; /* it was not scheduled within its timeout */
     assert_int_equal(ended[0], 69);
     assert_int_equal(ended[1], 69);
-    assert_true(mode_clock_s() - began < MEET_S); /* process 1 was told by process 0 */
+    assert_true(mode_clock_s() - began < MEET_S); /* process 0 sent the failure to process 1 */
     struct claim nobody[] = {{1, 2, 0.3, false}};
     run_claims(ended, 1, nobody);
     assert_int_equal(ended[0], 69);
@@ -272,7 +272,7 @@ static bool soon(void *ctx)
     return ++*(int *)ctx > 2;
 }
 
-/* Who is told to stop does not wait for the rest. */
+/* A process that is asked to stop does not wait for the rest. */
 static int stops(int rank, int size, const char *place, void *ctx)
 {
     int asked = 0;
@@ -302,7 +302,7 @@ static void test_who_is_to_stop_does_not_wait(void **state)
     assert_true(mode_clock_s() - began < MEET_S);
 }
 
-/* Connects as soon as there is somebody. */
+/* Connects as soon as somebody listens. */
 static int connect_to(const char *path)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -313,7 +313,7 @@ static int connect_to(const char *path)
     return fd;
 }
 
-/* What the first bytes of a connection are: dist/meeting.c. */
+/* The first bytes of a connection, as in dist/meeting.c. */
 struct hello {
     char magic[8];
     uint8_t secret[MODE_MEETING_SECRET];
@@ -322,7 +322,7 @@ struct hello {
 
 static const struct hello dripping = {.magic = "MODEmeet"}; /* four bytes per second */
 
-/* Process 2 is a stranger, who says `ctx`, or nothing; the two others are a group of two. */
+/* Process 2 is a stranger that sends `ctx`, or nothing; the other two are a group. */
 static int beside_a_stranger(int rank, int size, const char *place, void *ctx)
 {
     struct mode_meeting *m;
@@ -335,11 +335,11 @@ static int beside_a_stranger(int rank, int size, const char *place, void *ctx)
         if (ctx && ctx != &dripping && send(fd, ctx, sizeof dripping, MSG_NOSIGNAL) != sizeof dripping) return 1;
         if (mkdir(here, 0700)) return 8;
         for (size_t i = 0; ctx == &dripping && i < sizeof dripping; i++, usleep(250000))
-            if (send(fd, (const char *)ctx + i, 1, MSG_NOSIGNAL) != 1) return 0; /* sent away in the midst */
-        return recv(fd, answer, sizeof answer, 0) > 0 ? 2 : 0;                   /* without a word */
+            if (send(fd, (const char *)ctx + i, 1, MSG_NOSIGNAL) != 1) return 0; /* disconnected midway */
+        return recv(fd, answer, sizeof answer, 0) > 0 ? 2 : 0;                   /* no answer: closed */
     }
     const int fds = open_fds();
-    while (rank == 1 && rmdir(here)) usleep(1000); /* else the meeting may be over before he comes */
+    while (rank == 1 && rmdir(here)) usleep(1000); /* or the rendezvous may be over before it connects */
     if (come(&m, rank, size - 1, place, MEET_S, &err)) return fprintf(stderr, "%s\n", err.text), 3;
     if (mode_meeting_barrier(m, &err)) return 4;
     mode_meeting_close(&m);
@@ -358,10 +358,10 @@ static void test_strangers_are_sent_away(void **state)
     const double start = mode_clock_s();
     run_ranks(ended, 3, beside_a_stranger, (void *)(uintptr_t)&dripping);
     for (int r = 0; r < 3; r++) assert_int_equal(ended[r], 0);
-    assert_true(mode_clock_s() - start < 0.25 * sizeof dripping - 1); /* or all his bytes were waited for */
+    assert_true(mode_clock_s() - start < 0.25 * sizeof dripping - 1); /* or all its bytes were waited for */
 }
 
-/* One who knows the words, with a rank that nobody has. */
+/* A valid hello with a rank out of range. */
 static int odd_rank(int rank, int size, const char *place, void *ctx)
 {
     struct hello h = {.magic = "MODEmeet", .size = size};
@@ -407,7 +407,8 @@ static void test_places_that_make_no_sense(void **state)
     assert_int_equal(come(&m, 0, 2, "/nonexistent/folder/x", 1, &err), MODE_E_CREATE);
 }
 
-/* A file that a killed process left is taken over; one where somebody listens is not, nor is a file of another kind. */
+/* A stale socket of a killed process is replaced; one that somebody listens on is not, nor is a file of another
+ * kind. */
 static void test_a_place_that_is_taken(void **state)
 {
     char path[] = "/tmp/mode-meeting-XXXXXX";
@@ -442,7 +443,7 @@ static void *listens_at_last(void *ctx)
     return listen(b->fd, 1) == 0 && flock(b->folder, LOCK_UN) == 0 ? ctx : NULL;
 }
 
-/* Another process 0 has the place and does not listen yet: its file was not left by one that was killed. */
+/* Another rank 0 has bound the socket and does not listen yet: that is not stale. */
 static void test_a_place_that_is_just_taken(void **state)
 {
     char folder[] = "/tmp/mode-meeting-XXXXXX";
@@ -467,7 +468,7 @@ static void test_a_place_that_is_just_taken(void **state)
     assert_non_null(ended);
     assert_int_equal(stat(path, &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
-    int waiting[8], n = 0; /* and where as many wait as can */
+    int waiting[8], n = 0; /* and with a full backlog */
     do {
         waiting[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
         assert_true(n < 7);

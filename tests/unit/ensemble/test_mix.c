@@ -1,4 +1,4 @@
-/* Mixing, and comparing what two systems got right. */
+/* Mixing scores, and paired comparison of two systems. */
 #include "base/rng.h"
 #include "ensemble/metrics.h"
 #include "ensemble/mix.h"
@@ -180,7 +180,7 @@ static void test_precisions_are_outcomes_too(void **state)
     assert_true(fabs(mode_outcome_difference(&a, &b, &error) - (0.5 + 0) / 2 / 3) < 1e-12);
     mode_outcome_clear(&a);
     mode_outcome_clear(&b);
-    /* a random order of 3 images, 2 of them positive: (1 + 1)/2, (1 + 2/3)/2 and (1/2 + 2/3)/2 are equally likely */
+    /* chance: for 3 images, 2 of them positive, (1 + 1)/2, (1 + 2/3)/2 and (1/2 + 2/3)/2 are equally likely */
     const int32_t two[] = {1, 0, 1};
     assert_true(fabs(mode_measure_chance(MODE_MEASURE_MEAN_AVERAGE_PRECISION, two, 3, 1) -
                      (1 + 5.0 / 6 + 7.0 / 12) / 3) < 1e-12);
@@ -208,7 +208,7 @@ static void test_top1_and_top5_are_halves(void **state)
     mode_outcome_make(&o, MODE_MEASURE_TOP1_TOP5, x, t, N, C);
     assert_true(fabs(mode_outcome_mean(&o, NULL) - m.mean_top1_top5) < 1e-12);
     mode_outcome_clear(&o);
-    /* without looking: class 0 first, and five of the six that occur */
+    /* chance of top 1 and top 5 among the six classes that occur */
     const int32_t seen[] = {0, 0, 0, 1, 2, 3, 4, 5};
     assert_true(fabs(mode_measure_chance(MODE_MEASURE_TOP1_TOP5, seen, 8, 6) - (3 + 7) / 16.0) < 1e-12);
 }
@@ -274,7 +274,7 @@ static void test_areas_have_delongs_errors(void **state)
     assert_true(fabs(mode_measure_chance(MODE_MEASURE_ROC_AUC, target, N, 2) - 0.5) < 1e-15);
     mode_outcome_clear(&a);
     mode_outcome_clear(&b);
-    /* all of one class: nothing can be told apart */
+    /* only one class: no pairs to rank, so 0.5 */
     for (int i = 0; i < N; i++) target[i] = 1;
     mode_outcome_make(&a, MODE_MEASURE_ROC_AUC, s, target, N, 2);
     assert_true(fabs(mode_outcome_mean(&a, &error) - 0.5) < 1e-12 && error <= 0);
@@ -308,18 +308,18 @@ static void test_verdict_needs_two_standard_errors(void **state)
     text = mode_comparison_sentence(&c);
     assert_non_null(strstr(text, "is worse than it"));
     free(text);
-    /* one point more, but right about other samples: that may be luck */
+    /* one point more, but on other samples: may be chance */
     c = mode_compare("it", s, g, 2);
     assert_true(fabs(c.difference - 1) < 1e-9 && c.error > 0.5);
     assert_int_equal(mode_comparison_verdict(&c), 0);
     text = mode_comparison_sentence(&c);
     assert_non_null(strstr(text, "not distinguishable"));
     free(text);
-    /* equal: error 0, difference 0 is no verdict */
+    /* equal: a difference of 0 with an error of 0 is not significant */
     c = mode_compare("it", g, g, 2);
     assert_int_equal(mode_comparison_verdict(&c), 0);
     assert_int_equal(c.ties, 2);
-    /* one point more on the very same samples: certain */
+    /* correct on a superset of the samples: significant */
     struct mode_outcome more = made(1000, 0, 610);
     const struct mode_outcome *m[] = {&more, &more};
     c = mode_compare("it", m, g, 2);

@@ -1,4 +1,4 @@
-/* Routers: the table of the specification, and properties every router keeps. */
+/* Routers: the table of the specification, and invariants of every router. */
 #include "base/rng.h"
 #include "ensemble/router.h"
 
@@ -95,12 +95,12 @@ static void test_paper_gives_the_papers_formula(void **state)
     mode_router_weights(w, &near, MODE_ROUTER_PAPER, &defaults);
     assert_true(fabs(w[0] - 1 / (1 + exp(-200 * a))) < 1e-5);
     double q[300 * 2];
-    mode_router_query_weights(q, &near, MODE_ROUTER_PAPER, &defaults); /* a query alone: plain lambda, no factor */
+    mode_router_query_weights(q, &near, MODE_ROUTER_PAPER, &defaults); /* a single query: plain lambda, no factor */
     a = exp(-0.36 / 0.2);
     assert_true(fabs(q[0] - exp(a) / (exp(a) + 1)) < 1e-6);
     assert_true(fabs(q[2 * 299 + 1] - exp(a) / (exp(a) + 1)) < 1e-6);
     mode_near_close(&near);
-    near = near_of((const int[]){101, 99}, 2, 0.6f); /* 200 are not many yet */
+    near = near_of((const int[]){101, 99}, 2, 0.6f); /* 200 words are not a large task */
     mode_router_weights(w, &near, MODE_ROUTER_PAPER, &defaults);
     assert_true(fabs(w[0] - 1 / (1 + exp(-2 * a))) < 1e-5);
     for (int i = 0; i < 200; i++) near.coarse_id[i] = i < 99 ? 0 : 1, near.coarse_distance[i] = 0.4f;
@@ -187,15 +187,15 @@ static void test_share_does_not_depend_on_a_common_distance(void **state)
     mode_router_weights(b, &far, MODE_ROUTER_SHARE, &defaults);
     for (int c = 0; c < 4; c++) assert_true(fabs(a[c] - b[c]) < 1e-6);
     assert_true(a[0] > 0.8);
-    double sum = 0; /* the shares over tau */
+    double sum = 0; /* softmax of the shares / tau */
     for (int c = 0; c < 4; c++) sum += exp((const int[]){30, 4, 2, 1}[c] / 37.0 / 0.25);
     for (int c = 0; c < 4; c++) assert_true(fabs(a[c] - exp((const int[]){30, 4, 2, 1}[c] / 37.0 / 0.25) / sum) < 1e-6);
     mode_near_close(&near);
     mode_near_close(&far);
-    near = near_of((const int[]){2, 1, 0, 0}, 4, 0.5f); /* small task: experts without a word are out */
+    near = near_of((const int[]){2, 1, 0, 0}, 4, 0.5f); /* small task: experts without a word get no weight */
     mode_router_weights(a, &near, MODE_ROUTER_SHARE, &defaults);
     assert_true(a[2] == 0 && a[3] == 0 && a[0] > a[1]);
-    double q[3 * 4]; /* a query by itself leaves nobody out */
+    double q[3 * 4]; /* per query no expert is left out */
     mode_router_query_weights(q, &near, MODE_ROUTER_SHARE, &defaults);
     assert_true(fabs(q[0] - exp(4) / (exp(4) + 3)) < 1e-6 && fabs(q[3] - 1 / (exp(4) + 3)) < 1e-6);
     mode_near_close(&near);
@@ -240,7 +240,7 @@ static void test_only_the_greatest_weights_stay(void **state)
     assert_true(w[0] == 0 && w[4] == 0 && fabs(w[1] - 0.375) < 1e-15 && fabs(w[3] - 0.25) < 1e-15);
     mode_weights_keep_top(w, 5, 1);
     assert_true(w[1] == 1 && w[2] == 0 && w[3] == 0);
-    assert_int_equal(mode_router_top(MODE_ROUTER_UNIFORM, 2), 0); /* the plain average is that of all */
+    assert_int_equal(mode_router_top(MODE_ROUTER_UNIFORM, 2), 0); /* uniform: never restricted to the top experts */
     assert_int_equal(mode_router_top(MODE_ROUTER_PAPER, 2), 2);
 }
 
@@ -266,7 +266,7 @@ static void test_constants_are_parameters(void **state)
         if (mode_router_params_parse(&p, wrong[i][0], &err) != MODE_E_VALUE) fail_msg("%s was taken", wrong[i][0]);
         if (!strstr(err.text, wrong[i][1])) fail_msg("%s: %s", wrong[i][0], err.text);
     }
-    /* and they count: a wider lambda makes the paper's sums greater, so its weights less alike */
+    /* the parameters have an effect: a larger lambda makes the paper's weights less uniform */
     const int counts[] = {3, 1};
     struct mode_near near = near_of(counts, 2, 0.7f);
     double w[2], wide[2];

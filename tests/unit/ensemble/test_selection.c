@@ -1,4 +1,4 @@
-/* What words choose: against all distances sorted, the router's first choice, unions, and the file. */
+/* Selection of fine centres by words: against a full sort, against the router's nearest, unions, the file. */
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -131,7 +131,7 @@ static void test_the_first_choice_is_the_router_s(void **state)
     mode_near_close(&near);
 }
 
-/* One task after another is all of them together, in any order, and leaves the same file. */
+/* Adding tasks one at a time, in any order, gives the same file as adding their words together. */
 static void test_tasks_add_up_to_the_same_bytes(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* A tiny BERT made here: what the loader takes and refuses, and that a text's vector is its own affair. Its numbers are
- * compared with the reference implementation in tests/golden. */
+/* A tiny BERT made here: what the loader accepts and refuses, and that a text's features do not depend on its batch.
+ * The values are compared with the reference implementation in tests/golden. */
 #include "models/bert.h"
 #include "nn/backend.h"
 #include "tiny_bert.h"
@@ -157,7 +157,7 @@ static void test_identity_says_what_decides_the_vectors(void **state)
     drop("sentence_bert_config.json");
     drop("modules.json");
 
-    put("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nd\nc\n"); /* other words, other encoder */
+    put("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nd\nc\n"); /* another vocabulary, another encoder_id */
     assert_int_equal(mode_text_encoder_id_of(dir, NULL, 0, b, NULL, NULL, &err), MODE_OK);
     assert_string_not_equal(a, b);
     put("vocab.txt", tiny_vocab);

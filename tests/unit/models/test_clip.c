@@ -1,5 +1,5 @@
-/* CLIP: gradients of the whole model against central differences, the exact savings against the dense computation,
- * the fast backend against the reference, threads, and the way to disk and back.
+/* CLIP: gradients of the whole model against central differences, packed texts and the pooled last block against the
+ * dense computation, the fast backend against the reference, threads, and save and load.
  *
  *     unit-clip --bench [batch] [steps]     time training steps of the demo's model and print time per op
  */
@@ -95,7 +95,7 @@ static double step(struct mode_clip *clip, const struct batch *x)
     return loss;
 }
 
-/* At its first steps a model's gradients are tiny in places: make weights larger, so that nothing hides in noise. */
+/* A freshly initialised model has tiny gradients in places: make weights larger, so that errors exceed the rounding. */
 static void stir(struct mode_clip *clip)
 {
     size_t n;
@@ -107,8 +107,8 @@ static void stir(struct mode_clip *clip)
     }
 }
 
-/* Every parameter tensor, along random directions: g . u against (L(w + h u) - L(w - h u)) / 2h, with the error of
- * second order in h taken out by a second, twice as long, step. */
+/* Every parameter tensor, along random directions: g . u against (L(w + h u) - L(w - h u)) / 2h, whose O(h^2) error is
+ * cancelled with a second step of twice the length (Richardson extrapolation). */
 static void test_gradients_are_the_slopes_of_the_loss(void **state)
 {
     (void)state;
@@ -214,7 +214,7 @@ static struct mode_clip *make_variant(struct mode_backend *be, int i, bool dense
 }
 
 /* Savings, accumulation and checkpointing, alone and together, on every kind of tower: the loss and all gradients of
- * the plain dense step. Checkpointing alone changes no bit. */
+ * the plain dense step. Checkpointing alone is bit-identical. */
 static void test_savings_and_memory_modes_change_nothing(void **state)
 {
     static const struct {
@@ -248,7 +248,7 @@ static void test_savings_and_memory_modes_change_nothing(void **state)
     mode_backend_close(&be);
 }
 
-/* Texts that fill up: the same loss, and gradients in which only the order of sums may differ. */
+/* Padded text rows (mode_clip_set_padding): the same loss, and gradients up to the order of sums. */
 static void test_texts_that_fill_up_change_nothing(void **state)
 {
     const char *names[] = {"ref", "cpu"};
@@ -264,7 +264,7 @@ static void test_texts_that_fill_up_change_nothing(void **state)
             mode_clip_set_padding(clip[pad], pad);
             assert_int_equal(mode_clip_train_begin(clip[pad], 8, &err), MODE_OK);
             stir(clip[pad]);
-            for (int again = 0; again < 2; again++) { /* the rows of one step's gradients are another's padding */
+            for (int again = 0; again < 2; again++) { /* rows with gradients in one step are padding in the next */
                 struct batch y = make_batch(again ? 6 : 8, 12, 2, 9, 23);
                 loss[pad] = step(clip[pad], &y);
                 free_batch(&y);
@@ -281,7 +281,7 @@ static void test_texts_that_fill_up_change_nothing(void **state)
     }
 }
 
-/* As many rows as there can be, and those that fill up, where no tensor has room to spare. */
+/* The maximum number of rows, and padding up to it, which must not exceed any tensor. */
 static void test_the_longest_texts_fill_up(void **state)
 {
     enum { PAIRS = 32, LONGEST = 9 };
@@ -307,7 +307,7 @@ static void test_the_longest_texts_fill_up(void **state)
     mode_backend_close(&be);
 }
 
-/* Less memory is planned, and what is planned is what is taken. */
+/* The memory modes plan less, and what is planned is what is allocated. */
 static void test_memory_modes_take_less(void **state)
 {
     struct mode_backend *be = open_backend("cpu");
@@ -354,7 +354,7 @@ static void test_fast_backends_agree_with_the_reference(void **state)
     mode_backend_close(&ref);
 }
 
-/* Three training steps in a process with so many threads; digest of all parameters. */
+/* Three training steps in a process with the given number of threads; digest of all parameters. */
 static struct mode_adamw_step *begin_updates(struct mode_backend *be)
 {
     struct mode_adamw_step *now;
@@ -428,7 +428,7 @@ static void test_training_lowers_the_loss(void **state)
         mode_adamw_update(be, p, n, now);
         mode_clip_clamp(clip);
     }
-    assert_true(last < 0.2 * first); /* sixteen pairs are learnt by heart */
+    assert_true(last < 0.2 * first); /* it overfits sixteen pairs */
     mode_backend_free(be, now);
     mode_clip_close(&clip);
     free_batch(&x);

@@ -1,5 +1,5 @@
 /* Training and inference in bf16 against f32, on the reference: loss and gradients, ten steps, the checkpoint that
- * moves both ways, a resumed training that ends at the same bits, the memory plan. */
+ * moves both ways, a resumed training that is bit-identical, the memory plan. */
 #include "models/clip_train.h"
 
 #include "drawn_pairs.h"
@@ -57,7 +57,7 @@ static void ok(enum mode_status st, const struct mode_error *err)
     if (st) fail_msg("%s", err->text);
 }
 
-/* At its first steps a model's gradients are tiny in places: with stir, weights are made larger. */
+/* A freshly initialised model has tiny gradients in places: with stir, weights are made larger. */
 static struct model make(const char *backend, const char *cfg, bool stir)
 {
     struct model m;
@@ -113,7 +113,7 @@ static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
     return sqrt(diff / fmax(size, 1e-30));
 }
 
-/* The limits are those of bf16: loss 5e-3, matrices 3e-2, vectors 8e-2 of their length. */
+/* Tolerances for bf16: loss 5e-3; relative to their norm, gradients of matrices 3e-2, of vectors 8e-2. */
 static void test_loss_and_gradients_are_near_those_of_f32(void **state)
 {
     const char *const cfg[] = {SMALL, OTHER};
@@ -183,7 +183,7 @@ static void assert_near(const float *a, const float *b, int64_t e)
     }
 }
 
-/* What one backend saves the other loads to the bit, and computes nearly the same features with. */
+/* What one backend saves the other loads bit-identically, and computes nearly the same features with. */
 static void test_a_checkpoint_moves_both_ways(void **state)
 {
     const char *const names[] = {"ref-bf16", "cpu", "ref-bf16"};
@@ -262,8 +262,8 @@ static void test_a_resumed_training_ends_at_the_same_bits(void **state)
     free(moments);
 }
 
-/* Pieces of a step and blocks made again give the same gradients, but for rounding; the plan counts the copies and
- * halves the activations. */
+/* Gradient caching and recomputed blocks give the same gradients up to rounding; the memory plan counts the bf16 copies
+ * and half the bytes for activations. */
 static void test_less_memory_gives_the_same_gradients(void **state)
 {
     struct model a = make("ref-bf16", SMALL, true);

@@ -1,5 +1,5 @@
-/* One small model as an open_clip folder and as a Hugging Face folder, back and forth: the same bytes, the same
- * features. The same against open_clip and transformers themselves: tests/golden/check_weights.py. */
+/* One small model as an open_clip folder and as a Hugging Face folder, converted both ways: the same bytes, the same
+ * features. Against open_clip and transformers themselves: tests/golden/check_weights.py. */
 #include "base/file.h"
 #include "base/str.h"
 #include "data/safetensors.h"
@@ -190,7 +190,7 @@ static void test_hugging_face_configs(void **state)
         const char *top, *text, *image, *preprocess, *words; /* words NULL: loads */
     } cases[] = {
         {"", "", "", NULL, NULL},
-        {"\"text_config_dict\":{\"vocab_size\":20},", ",\"vocab_size\":9", "", NULL, NULL}, /* laid over */
+        {"\"text_config_dict\":{\"vocab_size\":20},", ",\"vocab_size\":9", "", NULL, NULL}, /* overrides text_config */
         {"", ",\"hidden_act\":\"gelu\"", ",\"hidden_act\":\"gelu\"", NULL, NULL},
         {"", ",\"hidden_act\":\"gelu_new\",\"layer_norm_eps\":1e-6", ",\"hidden_act\":\"gelu\"", NULL, NULL},
         {"", ",\"eos_token_id\":2", "", NULL, NULL},

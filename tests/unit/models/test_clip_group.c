@@ -1,6 +1,6 @@
-/* Several processes that train one CLIP against one process with the whole batch: loss, every gradient, twenty steps,
- * moments. On the reference and on the cpu backend, with pieces and with activations made again; with
- * MODE_TEST_BACKEND=cuda on that one and by NCCL, or what is loaded in its place. */
+/* Several ranks that train one CLIP against one process with the whole batch: loss, every gradient, twenty steps,
+ * moments. On the reference and on the cpu backend, with gradient caching and with activation checkpointing; with
+ * MODE_TEST_BACKEND=cuda on that one and by NCCL, or the library loaded in its place. */
 #include "socket_ranks.h"
 
 #include "base/clock.h"
@@ -42,7 +42,7 @@ struct scene {
     bool checkpoint;
     double clip_norm;
     size_t bucket;
-    int odd, die_at; /* process odd is killed on that step's way back; 0: none is */
+    int odd, die_at; /* rank odd is killed in that step's backward pass; 0: none */
     int steps, most; /* 0: STEPS; processes, 0: 4 */
 };
 
@@ -51,7 +51,7 @@ static int steps_of(const struct scene *s)
     return s->steps ? s->steps : STEPS;
 }
 
-struct outcome { /* in memory that the processes share */
+struct outcome { /* in shared memory */
     double loss, losses[STEPS], norm;
     size_t n_params, n_floats, place[MAX_PARAMS], count[MAX_PARAMS];
     bool qkv_bias[MAX_PARAMS];
@@ -80,7 +80,7 @@ static void draw(struct batch *x, uint64_t number)
     }
 }
 
-/* The step of this process's pairs; what it says must be no error. */
+/* One step on this rank's pairs, which must succeed. Returns the loss. */
 static double step(struct mode_clip *clip, int rank, int size, uint64_t number)
 {
     static struct batch x;
@@ -187,7 +187,7 @@ static int train_alone(int rank, int size, const char *place, void *ctx)
     return 0;
 }
 
-/* In the midst of what is exchanged while the way back goes on. */
+/* Killed during the backward pass, while buckets are being reduced. */
 static void die(void *sharded, const struct mode_param *p, size_t n)
 {
     static int calls;
@@ -221,7 +221,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     out->loss = step(clip, rank, size, 0);
     OK(mode_ranks_all_reduce(g, flat.grads, flat.n, MODE_DTYPE_F32, &err));
     mode_backend_copy(be, out->grads, flat.grads, flat.n * sizeof(float));
-    mode_clip_set_made(clip, mode_sharded_made, s); /* from now on buckets go while the way back goes on */
+    mode_clip_set_made(clip, mode_sharded_made, s); /* from now on reduction overlaps the backward pass */
     for (int i = 0; i < steps_of(&t->scene); i++) {
         if (t->scene.die_at && i == t->scene.die_at && rank == t->scene.odd) mode_clip_set_made(clip, die, s);
         out->losses[i] = step(clip, rank, size, (uint64_t)i);
@@ -229,7 +229,7 @@ static int train_together(int rank, int size, const char *place, void *ctx)
         mode_adamw_tell(now, &options, i + 1);
         OK(mode_sharded_update(s, now, &err));
         mode_clip_clamp(clip);
-        if (i == steps_of(&t->scene) / 2) { /* to other hands and back */
+        if (i == steps_of(&t->scene) / 2) { /* save, close, open again, load */
             float *m = mode_xmalloc(2 * flat.n * sizeof *m), *v = m + flat.n;
             OK(mode_sharded_save_moments(s, m, v, &err));
             mode_sharded_close(&s);
@@ -261,8 +261,8 @@ static double distance(const float *a, const float *b, size_t n)
     return sqrt(off / fmax(all, 1e-30));
 }
 
-/* The furthest of all parameters; x and y are among a's and b's. The bias of keys is left out: softmax does not see it,
- * so its gradient is nothing but rounding, and AdamW makes full steps even of that. */
+/* The largest difference over all parameters; x and y are arrays of a and b. The key bias is left out: softmax is
+ * invariant to it, so its gradient is rounding noise, and AdamW takes full steps even then. */
 static double worst(const struct outcome *a, const struct outcome *b, const float *x, const float *y)
 {
     double most = 0;
@@ -341,7 +341,7 @@ static void when_one_dies(const char *backend)
         double began = mode_clock_s();
         run_ranks(ended, 3, train_together, &t);
         for (int r = 0; r < 3; r++) assert_int_equal(ended[r], r == odd ? 128 + SIGKILL : 69);
-        assert_true(mode_clock_s() - began < MEET_S); /* nobody waits for who does not come */
+        assert_true(mode_clock_s() - began < MEET_S); /* no rank waits for a dead one */
     }
     munmap(o, 3 * sizeof *o);
 }

@@ -1,6 +1,6 @@
-/* What a model says of its gradients while it is on its way back: nothing is added to one after it was said to be made;
- * and what optim/sharded.h makes of it: every bucket is exchanged once, as soon as it is whole, in the same order
- * whoever finishes first. */
+/* The hook of the backward pass that reports final gradients: none changes after it was reported. And what
+ * optim/sharded.h does with it: every bucket is reduced once, as soon as it is complete, in an order that does not
+ * depend on which tower finishes first. */
 #include "models/clip_train.h"
 #include "optim/sharded.h"
 
@@ -22,7 +22,7 @@ enum { PAIRS = 7, SIDE = 12, LONGEST = 9, VOCAB = 23, MOST = 128 };
 struct seen {
     const struct mode_param *params;
     size_t n, times[MOST];
-    float *grads[MOST]; /* as they were then */
+    float *grads[MOST]; /* copies, as they were reported */
     struct mode_sharded *sharded;
 };
 
@@ -118,7 +118,7 @@ static void test_nothing_is_added_to_a_gradient_after_it_was_made(void **state)
     mode_backend_close(&be);
 }
 
-/* A group that notes what is asked of it. */
+/* A mock group that records the collectives. */
 struct notes {
     const float *grads;
     size_t n_sent, sent[MOST], gathered;
@@ -211,7 +211,7 @@ static void test_buckets_go_once_in_one_order_as_soon_as_they_are_whole(void **s
     const size_t buckets = (size_t)notes.n_parcels;
     assert_true(buckets == (flat.n + 1023) / 1024 && buckets > 8);
 
-    step(clip, 0); /* nobody says anything */
+    step(clip, 0); /* without the hook */
     assert_int_equal(notes.n_sent, 0);
     ok(mode_sharded_reduce(seen.sharded, &err), &err);
     assert_backwards(&notes, buckets);
@@ -219,12 +219,13 @@ static void test_buckets_go_once_in_one_order_as_soon_as_they_are_whole(void **s
     mode_clip_set_made(clip, on_made, &seen);
     notes.n_sent = 0;
     step(clip, 1);
-    assert_backwards(&notes, buckets); /* all of them already */
+    assert_backwards(&notes, buckets); /* all of them, before mode_sharded_reduce */
     ok(mode_sharded_reduce(seen.sharded, &err), &err);
     assert_backwards(&notes, buckets);
     for (size_t i = 0; i < seen.n; i++) free(seen.grads[i]);
 
-    /* the towers in another order, and one parameter of the last bucket but one not at all: nothing overtakes it */
+    /* the towers in another order, and one parameter of the last but one bucket is never reported: no bucket overtakes
+     * that one */
     const struct mode_param *held = NULL;
     for (size_t i = 0; i < seen.n; i++) {
         size_t at = (size_t)(mode_f32(&p[i].value) - flat.values);
@@ -250,7 +251,7 @@ static void test_buckets_go_once_in_one_order_as_soon_as_they_are_whole(void **s
     mode_backend_close(&be);
 }
 
-/* As the file's blocks of memory say: what is made first lies last. */
+/* The layout of the flat buffer: gradients that are final first lie last. */
 static void test_the_way_back_goes_down_in_memory(void **state)
 {
     struct mode_backend *be;

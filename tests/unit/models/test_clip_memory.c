@@ -1,6 +1,6 @@
-/* Training takes its memory before the first step: every allocation of the process is counted, and steps with other
- * texts and other batch sizes than the first make none, nor does inference between them, which has the features of a
- * model that is not being trained. */
+/* Training allocates all memory before the first step: every allocation of the process is counted, and steps with other
+ * texts and batch sizes than the first make none. Nor does inference between steps, whose features are those of a model
+ * opened for inference. */
 #include "base/rng.h"
 #include "models/clip_train.h"
 #include "nn/backend.h"
@@ -42,7 +42,7 @@ static void count_allocations(void)
     assert_true(__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) > 0);
 }
 #else
-/* glibc's own, under the names by which it calls them itself */
+/* the names under which glibc exports its own */
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
@@ -88,7 +88,7 @@ void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offse
 static void count_allocations(void)
 {
     free(malloc(1));
-    assert_true(allocations > 0); /* ours are the ones that are called */
+    assert_true(allocations > 0); /* the interposed functions are the ones called */
 }
 #endif
 
@@ -102,7 +102,7 @@ struct data {
     int32_t ids[BATCH * CONTEXT], n_ids[BATCH];
 };
 
-/* Texts of at most `longest` tokens, one of them so long. */
+/* Texts of at most `longest` tokens, one of them of that length. */
 static void draw(struct data *d, uint64_t seed, int longest)
 {
     struct mode_rng r = mode_rng_for(seed, MODE_RNG_TEST, 0, 0);
@@ -249,7 +249,7 @@ static void test_inference_between_steps(void **state)
     static const struct mode_clip_blocks again = {{0, 0, 3}, {0, 0, 2}};
     (void)state;
     inference_between_steps(1, NULL);
-    inference_between_steps(5, &again); /* less memory than all of them at a time need: one after another */
+    inference_between_steps(5, &again); /* less memory than encoding a batch at once needs: in smaller batches */
 }
 
 int main(void)

@@ -1,5 +1,5 @@
-/* What is kept of each block's activations: under every policy, and any mixture of them, the same bytes of loss and
- * gradients; and the choice of policies from the bytes that there are. */
+/* Activation checkpointing policies per block: under any mixture of them loss and gradients are bit-identical; and the
+ * choice of policies for a memory limit. */
 #include "models/clip_train.h"
 
 #include "base/rng.h"
@@ -46,7 +46,7 @@ static struct mode_backend *open_backend(const char *name)
     return be;
 }
 
-/* What a step left behind: the loss, then all gradients. The caller frees. */
+/* The result of a step as bytes: the loss, then all gradients. The caller frees. */
 static uint8_t *step_bytes(size_t *size, struct mode_backend *be, int kind, bool dense, bool full, int64_t pieces,
                            const struct mode_clip_blocks *blocks)
 {
@@ -67,7 +67,7 @@ static uint8_t *step_bytes(size_t *size, struct mode_backend *be, int kind, bool
             mode_f32(&p[i].value)[j] += 0.15f * (float)mode_rng_normal(&r);
     }
     mode_clip_refresh(clip);
-    for (int i = 0; i < 2; i++) /* the second meets the first one's leavings */
+    for (int i = 0; i < 2; i++) /* the second step runs on buffers that the first has used */
         if (mode_clip_train_step(clip, &loss[i], batch.pixels, batch.ids, batch.n_ids, PAIRS, &err) != MODE_OK)
             fail_msg("%s", err.text);
     assert_true(loss[0] == loss[1] && loss[0] > 0.1);
@@ -137,7 +137,7 @@ static struct mode_clip_memory memory_of(const struct mode_clip *clip)
     return m;
 }
 
-/* The least that has to be made again with that many bytes, by trying everything; INFINITY: nothing fits. */
+/* The least recomputation possible with that many bytes, by brute force; INFINITY: nothing fits. */
 static double best_of(struct mode_clip *clip, size_t bytes)
 {
     double best = INFINITY;
@@ -178,11 +178,11 @@ static void choose(bool padded, bool branches)
         assert_true(m.again <= before + 1e-12);
         before = m.again;
         mixed += m.blocks.image[0] + m.blocks.text[0] > 0 && m.kept[1] + m.kept[2] > 0;
-        assert_true(mode_clip_fit(clip, BATCH, bytes)); /* whatever was set before */
+        assert_true(mode_clip_fit(clip, BATCH, bytes)); /* independent of earlier settings */
         const struct mode_clip_memory once_more = memory_of(clip);
         assert_memory_equal(&once_more.blocks, &m.blocks, sizeof m.blocks);
     }
-    assert_true(before == 0); /* all that there is: everything is kept */
+    assert_true(before == 0); /* enough memory: nothing is recomputed */
     assert_true(mixed > 10);
     mode_clip_close(&clip);
     mode_backend_close(&be);
@@ -192,11 +192,11 @@ static void test_the_choice_fits_and_is_the_quickest(void **state)
 {
     (void)state;
     choose(false, false);
-    choose(true, false); /* texts that fill up take memory, too */
-    choose(true, true);  /* so do towers on their way back at a time */
+    choose(true, false); /* padded text rows take memory, too */
+    choose(true, true);  /* so do concurrent backward passes of both towers */
 }
 
-/* A tower of one block has nothing to gain: what it saves it needs on the way back. */
+/* Checkpointing gains nothing in a tower of one block: the backward pass needs what the forward pass has dropped. */
 static void test_a_model_of_one_block_a_tower_takes_no_more_for_saving(void **state)
 {
     static const char cfg[] =
@@ -217,7 +217,7 @@ static void test_a_model_of_one_block_a_tower_takes_no_more_for_saving(void **st
     mode_backend_close(&be);
 }
 
-/* Of a small model with a large batch: logits are more than a tower on its way back. */
+/* A small model with a large batch: the logits take more than the backward pass of a tower. */
 static void test_the_loss_has_its_room(void **state)
 {
     enum { MANY = 4096 };

@@ -74,7 +74,7 @@ static void test_updates_follow_the_formula(void **state)
     }
 }
 
-/* PyTorch's factor, X / (norm + 1e-6), where that millionth shows: in gradients as short. */
+/* PyTorch's factor, X / (norm + 1e-6), with gradients small enough for the 1e-6 to matter. */
 static void test_short_gradients_are_clipped_as_in_pytorch(void **state)
 {
     static const char *const names[] = {"ref", "cpu", "cpu-plain"};
@@ -129,11 +129,11 @@ static void test_a_row_without_gradient_still_decays_and_forgets(void **state)
     assert_true(w < w1);
 #if defined(__SSE__)
     float tiny = 3e-45f, half = 0.5f;
-    m = v = tiny; /* would stay there for ever */
+    m = v = tiny; /* would stay subnormal without flushing to zero */
     mode_adamw_tell(now, &opt, 3);
     mode_adamw_update(be, &p, 1, now);
     assert_true(m == 0 && v == 0);
-    assert_true(tiny * half != 0); /* and the caller's arithmetic is as it was */
+    assert_true(tiny * half != 0); /* the caller's floating-point mode is restored */
 #endif
     mode_backend_free(be, now);
     mode_backend_close(&be);

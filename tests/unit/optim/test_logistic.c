@@ -1,5 +1,5 @@
-/* L-BFGS on functions whose minimum is known; logistic regression: its value and gradient against their definition in
- * double and against differences, rows less their mean, and what it refuses. */
+/* L-BFGS on functions with a known minimum; logistic regression: value and gradient against their definition in double
+ * and against finite differences, centred rows, and what it refuses. */
 #include "base/rng.h"
 #include "nn/backend.h"
 #include "optim/lbfgs.h"
@@ -84,7 +84,7 @@ static void test_a_metric_that_is_right_leaves_one_step(void **state)
     free(x);
 }
 
-/* Its values are all the same, rounding said to be larger than they differ; a gradient that leads on. */
+/* A constant value, as if differences were below the stated rounding error; the gradient alone leads to the minimum. */
 static double hidden(void *ctx, const double *x, double *g, double *noise)
 {
     (void)ctx;
@@ -96,7 +96,7 @@ static double hidden(void *ctx, const double *x, double *g, double *noise)
 static double wrong(void *ctx, const double *x, double *g, double *noise)
 {
     (void)noise;
-    g[0] = -1; /* the way that it rises */
+    g[0] = -1; /* wrong sign: not a descent direction */
     return *(double *)ctx + x[0];
 }
 
@@ -121,7 +121,7 @@ static void test_where_values_say_nothing_slopes_do_and_nothing_goes_on_for_ever
 
 /* ---- logistic regression ---- */
 
-enum { N = 9001, D = 5, C = 3 }; /* more rows than are taken at a time */
+enum { N = 9001, D = 5, C = 3 }; /* more rows than one chunk */
 
 static float x[N * D];
 static int32_t label[N];
@@ -145,7 +145,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* By the definition; g [C, D] and then [C]. */
+/* The objective by its definition; g [C, D] and then [C]. */
 static double slow(double *g, const double *w, const double *b, double strength)
 {
     double loss = 0, squares = 0;
@@ -184,7 +184,7 @@ static void test_value_and_gradient_are_those_of_the_definition(void **state)
                  slow_value = slow(want, m.w, m.b, strength);
     assert_true(fabs(value - slow_value) < 1e-6 * slow_value);
     for (int i = 0; i < C * (D + 1); i++) assert_true(fabs(g[i] - want[i]) < 1e-6);
-    for (int i = 0; i < C * (D + 1); i++) { /* and a difference of two values is the slope between them */
+    for (int i = 0; i < C * (D + 1); i++) { /* and against central differences */
         double *at = i < C * D ? &m.w[i] : &m.b[i - C * D], was = *at;
         const double step = 1e-2;
         *at = was + step;
@@ -198,7 +198,7 @@ static void test_value_and_gradient_are_those_of_the_definition(void **state)
     mode_logistic_close(&m);
 }
 
-/* Less their mean, rows have the same minimum: the scores are the same. */
+/* Centring the rows does not change the minimum: the scores are the same. */
 static void test_the_mean_of_the_rows_changes_nothing_but_the_way(void **state)
 {
     static float centred[N * D], scores[2][N * C];
@@ -231,7 +231,7 @@ static void test_the_mean_of_the_rows_changes_nothing_but_the_way(void **state)
     assert_true(fit[1].iterations < fit[0].iterations);
 }
 
-/* As of a model that sees no difference between pictures: the minimum is where it begins, and that is said. */
+/* A collapsed model has equal features for all pictures: the start is the minimum, and counts as converged. */
 static void test_rows_that_are_all_alike(void **state)
 {
     enum { ROWS = 300, CLASSES = 5 };
@@ -277,7 +277,7 @@ static void test_what_cannot_be_learnt_from_is_refused(void **state)
     assert_int_equal(mode_logistic_open(&m, be, x, label, N, D, C, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "number 4 of row 17"));
     mode_logistic_close(&m);
-    for (int i = 0; i < N * D; i++) x[i] = (float)(i % 7 - 3) * 1e38f; /* a number each, and no sum of them is one */
+    for (int i = 0; i < N * D; i++) x[i] = (float)(i % 7 - 3) * 1e38f; /* finite, but sums overflow */
     struct mode_logistic_options o = MODE_LOGISTIC_DEFAULT;
     struct mode_logistic_fit fit;
     assert_int_equal(mode_logistic_open(&m, be, x, label, N, D, C, &err), MODE_OK);

@@ -1,4 +1,4 @@
-/* The curve of a model for TensorBoard: one file, every step once, whatever was killed. */
+/* The TensorBoard curve of a model: one file, every step once, whenever processes are killed. */
 #include "pipeline/board.h"
 #include "tfevents_reader.h"
 
@@ -36,7 +36,7 @@ static double loss_of(uint64_t step)
     return 5 + 1.0 / (double)(step + 2);
 }
 
-/* steps.jsonl of the steps first to last */
+/* steps.jsonl for steps first to last; the caller frees */
 static char *rows_of(uint64_t first, uint64_t last)
 {
     struct mode_str s = {0};
@@ -54,7 +54,7 @@ static void ok(enum mode_status st, const struct mode_error *err)
     assert_int_equal(st, MODE_OK);
 }
 
-/* Trains steps from..to in a folder, with what a checkpoint of step from - 1 holds. */
+/* Writes steps from..to, resumed from a checkpoint of step from - 1. */
 static void train(const char *dir, uint64_t fence, uint64_t from, uint64_t to)
 {
     struct mode_error err = {0};
@@ -124,14 +124,13 @@ static void test_steps_that_are_done_again_are_there_once(void **state)
     free(expect_steps(dir, 8));
     train(dir, 3, 7, 12);
     struct read_event *after = expect_steps(dir, 12);
-    for (int i = 2; i < 8; i++) { /* what was before the checkpoint keeps its time and its pace */
+    for (int i = 2; i < 8; i++) { /* steps before the checkpoint keep their wall time and throughput */
         assert_true(before[i].wall_s == after[i].wall_s);
         assert_int_equal(after[i].n, 7);
     }
     char *last = reader_find(dir, ".train");
     assert_true(strcmp(first, last) < 0); /* TensorBoard reads files in this order */
-    assert_int_equal(files_in(dir),
-                     2); /* and the second attempt's: emptied, for who reads it now; the first's is gone */
+    assert_int_equal(files_in(dir), 2);   /* and the second attempt's, truncated for its reader; the first's is gone */
     free(first);
     free(last);
     free(before);
@@ -147,11 +146,11 @@ static void test_half_a_record_and_a_lost_file_cost_nothing(void **state)
     char *path = reader_find(dir, ".train");
     struct stat s;
     assert_int_equal(stat(path, &s), 0);
-    assert_int_equal(truncate(path, s.st_size - 20), 0); /* the machine went down while step 5 was written */
+    assert_int_equal(truncate(path, s.st_size - 20), 0); /* power loss while step 5 was written */
     train(dir, 2, 6, 7);
     struct read_event *e = expect_steps(dir, 7);
     assert_int_equal(e[5].n, 7);
-    assert_int_equal(e[6].n, 3); /* made from the row: nobody knows how fast it was */
+    assert_int_equal(e[6].n, 3); /* from the row, which has no throughput */
     free(e);
     free(path);
     assert_int_equal(mode_dir_remove(dir, NULL), MODE_OK);
@@ -176,7 +175,7 @@ static void test_another_training_s_file_is_replaced(void **state)
     ok(mode_board_results(&place, 1, &result, 1, &err), &err);
     train(dir, 2, 3, 4);
     struct read_event *e = expect_steps(dir, 4);
-    assert_int_equal(e[2].n, 3); /* not the other one's first step */
+    assert_int_equal(e[2].n, 3); /* not the first step of the other attempt */
     assert_null(reader_find(dir, ".val"));
     free(e);
     free(row);
@@ -194,7 +193,7 @@ static void test_an_attempt_that_is_over_writes_nothing(void **state)
     struct mode_board *hung;
     ok(mode_board_open(&hung, &early, 0, NULL, NULL, &err), &err);
     train(dir, 5, 1, 4);
-    ok(mode_board_add(hung, row, &pace, &err), &err); /* it does not know yet that its lease is lost */
+    ok(mode_board_add(hung, row, &pace, &err), &err); /* it has not noticed yet that its lease is lost */
     free(expect_steps(dir, 4));
     mode_board_close(&hung);
     free(row);
@@ -211,10 +210,10 @@ static void test_a_finished_model_s_curve_is_made_whole_once(void **state)
     char *dir = mode_path_join(root, "whole"), *rows = rows_of(1, 6);
     const struct mode_board_place place = {dir, 9};
     uint64_t last = 0;
-    ok(mode_board_complete(&last, &place, rows, &err), &err); /* trained for another run */
+    ok(mode_board_complete(&last, &place, rows, &err), &err); /* reused from another run */
     assert_int_equal(last, 6);
     assert_int_equal(mode_board_complete(&last, &place, "no steps", &err), MODE_E_FORMAT);
-    ok(mode_board_complete(&last, &place, "", &err), &err); /* given, and not trained: what is there stays */
+    ok(mode_board_complete(&last, &place, "", &err), &err); /* a given model, not trained: the file stays as it is */
     assert_int_equal(last, 0);
     free(expect_steps(dir, 6));
     char *first = reader_find(dir, ".train");
@@ -278,22 +277,22 @@ static void test_results_while_it_trains_are_there_once(void **state)
     free(expect_points(dir, (const uint64_t[]){0, 4}, 2));
     ok(mode_board_validated(b, point[2], &err), &err);
     after = expect_points(dir, (const uint64_t[]){0, 4, 8}, 3);
-    for (int i = 1; i < 3; i++) assert_true(before[i].wall_s == after[i].wall_s); /* when they were made */
+    for (int i = 1; i < 3; i++) assert_true(before[i].wall_s == after[i].wall_s); /* their original wall time */
     mode_board_close(&b);
 
-    /* the coordinator adds the last one, whatever was said of that step, and keeps the others */
+    /* the coordinator adds the last point, replacing one of that step, and keeps the others */
     const struct mode_scalar last[] = {{"val/digits-zeroshot-val-top1", 0.12},
                                        {"val/signs-mean_average_precision", 0.5}};
     char *grown = reader_find(dir, ".val");
     ok(mode_board_results(&place, 12, last, 2, &err), &err);
     free(expect_points(dir, (const uint64_t[]){0, 4, 8, 12}, 4));
     char *file = reader_find(dir, ".val");
-    assert_string_equal(grown, file); /* to the file that a reader is in */
+    assert_string_equal(grown, file); /* appended to the file that a reader has open */
     ok(mode_board_results(&place, 12, last, 2, &err), &err);
     char *again = reader_find(dir, ".val");
     assert_string_equal(file, again);
 
-    /* a training that begins anew forgets them */
+    /* a training that starts over drops them */
     place.fence = 3;
     ok(mode_board_open(&b, &place, 0, NULL, "", &err), &err);
     assert_null(reader_find(dir, ".val"));

@@ -1,4 +1,4 @@
-/* Shards with planted faults: each fault has its own counted fate, and the counts always sum up. */
+/* Shards with planted faults: each fault is counted under its own fate, and the counts always add up. */
 #include "base/file.h"
 #include "base/str.h"
 #include "picture_fixture.h"
@@ -191,7 +191,7 @@ static void test_each_fault_has_its_fate(void **state)
         {"z5.jpg", big_jpeg.data, big_jpeg.size, MODE_FATE_IMAGE_TOO_LARGE},
         {"z6.jpg", cmyk.data, cmyk.size, MODE_FATE_KEPT},
         {"z7.jpeg", grey.data, grey.size, MODE_FATE_KEPT},
-        {"z8.jpg", png.data, png.size, MODE_FATE_KEPT}, /* a PNG under another name is a picture all the same */
+        {"z8.jpg", png.data, png.size, MODE_FATE_KEPT}, /* the format is detected from the content, not the name */
         {"z9.seg.png", png.data, png.size, MODE_FATE_NO_IMAGE},
     };
     enum { N_PICTURES = sizeof pictures / sizeof *pictures };
@@ -225,7 +225,7 @@ static void test_each_fault_has_its_fate(void **state)
                      mode_fate_name(pictures[i].fate));
     assert_int_equal(heard.n, c.n_samples - c.n_rows);
 
-    /* what the index points at is the picture */
+    /* the index's offset and size are those of the picture */
     struct mode_tar_data d;
     assert_int_equal(mode_tar_data_open(&d, tar_path, &err), MODE_OK);
     const struct mode_sample sample = mode_captions_row(&c, 0), *s = &sample;
@@ -242,7 +242,7 @@ static void test_each_fault_has_its_fate(void **state)
 static void test_large_png_header_is_refused_before_decoding(void **state)
 {
     (void)state;
-    /* signature, IHDR of 10000 x 10000 with its right CRC, and nothing else */
+    /* signature and an IHDR of 10000 x 10000 with a valid CRC, and nothing else */
     static const uint8_t head[] = {0x89, 'P', 'N', 'G',  '\r', '\n', 0x1a, '\n', 0,    0, 0, 13, 'I', 'H', 'D',
                                    'R',  0,   0,   0x27, 0x10, 0,    0,    0x27, 0x10, 8, 2, 0,  0,   0};
     uint8_t file[64] = {0};
@@ -284,7 +284,7 @@ static void test_grouping(void **state)
     add_text("f.txt", "second f");
     add_jpeg("g.v1.0.jpg"); /* 4: key g, extension v1.0.jpg: no image */
     add_text("g.txt", "dots");
-    add_jpeg("d/a.jpg"); /* 5: the key comes back */
+    add_jpeg("d/a.jpg"); /* 5: the key of an earlier sample again */
     add_text("d/a.txt", "again");
     end();
     struct mode_captions_options o = defaults();
@@ -359,7 +359,7 @@ static void test_a_cut_tar_keeps_what_is_whole(void **state)
         assert_int_equal(fwrite(whole, 1, n, f), n);
         fclose(f);
         struct mode_captions c = extract_ok(&o);
-        /* whole: all of its data is there, padding or not */
+        /* complete samples: all of their data is there, with or without the block's padding */
         size_t n_whole = 0;
         while (n_whole < N && n >= n_whole * sample + 1536 + jpeg.size) n_whole++;
         assert_int_equal(c.n_rows, n_whole);
@@ -431,7 +431,7 @@ static void test_the_draw_is_fixed_and_even(void **state)
     assert_true(changed > 150);
     mode_captions_clear(&again);
     o.seed = defaults().seed;
-    o.shard_index = 7; /* another shard, another draw */
+    o.shard_index = 7; /* another shard index, other random choices */
     again = extract_ok(&o);
     int repeated = 0;
     for (uint32_t i = changed = 0; i < N; i++) {
@@ -439,7 +439,7 @@ static void test_the_draw_is_fixed_and_even(void **state)
         changed += mode_captions_row(&again, i).caption_index != index;
         repeated += i >= 64 && mode_captions_row(&c, i - 64).caption_index == index;
     }
-    assert_true(changed > 150 && repeated < 120); /* nor does it repeat from block to block */
+    assert_true(changed > 150 && repeated < 120); /* nor do choices repeat with a short period */
     mode_captions_clear(&again);
     mode_captions_clear(&c);
 }
@@ -472,7 +472,7 @@ static void test_all_captions_of_a_sample_are_pairs_of_their_own(void **state)
     mode_captions_clear(&c);
 }
 
-/* Somebody writes to it when it was read, but for the last look. */
+/* Modify the shard after it was read, before the final check of its size and time. */
 static bool write_to_shard(void *ctx, uint64_t done, uint64_t total)
 {
     const struct timespec later[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 5}};
@@ -547,7 +547,7 @@ static void test_boxes_of_faces_are_kept_with_the_sample(void **state)
     o.reject = hear;
     o.ctx = &h;
     struct mode_captions c = extract_ok(&o);
-    assert_int_equal(c.n_rows, 6); /* nobody asked */
+    assert_int_equal(c.n_rows, 6); /* no filter */
     assert_int_equal(c.n_boxes, 0);
     mode_captions_clear(&c);
     assert_int_equal(mode_face_key_parse(&o.blur, "json:face_bbox", &err), MODE_OK);
@@ -571,7 +571,7 @@ static void test_boxes_of_faces_are_kept_with_the_sample(void **state)
     assert_int_equal(mode_face_key_parse(&o.blur, "json:a;json:b", &err), MODE_E_VALUE);
 }
 
-/* A shard of more than 5 GiB, nearly all of it a hole: what lies behind is found where it is. */
+/* A sparse shard of more than 5 GiB: offsets beyond 4 GiB are right. */
 static void test_places_beyond_four_gib(void **state)
 {
     (void)state;

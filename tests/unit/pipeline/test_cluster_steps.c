@@ -1,4 +1,4 @@
-/* Vectors on disk to centres, centres to assignments: whatever the shards, the same result. */
+/* Features on disk to centres, centres to assignments: the result does not depend on the sharding. */
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -82,7 +82,7 @@ static void test_sharding_changes_nothing(void **state)
     assert_int_equal(mode_digest_file(b, db, NULL, &err), MODE_OK);
     assert_string_not_equal(da, db);
 
-    /* assignments: of the whole and of the parts, end to end the same */
+    /* assignments of the parts, concatenated, are those of the whole */
     char *out = mode_path_join(dir, "assign");
     struct mode_assign_result assigned;
     int32_t *id = malloc(sizeof *id * N);
@@ -121,7 +121,7 @@ static void test_sharding_changes_nothing(void **state)
     for (int i = 0; i < 4; i++) free((char *)parts[i]);
 }
 
-/* As many centres as rows in the sample: each is one of them, bit for bit, so the file says which were drawn. */
+/* With as many centres as rows in the sample, the centres are these rows: the file shows which were drawn. */
 static void test_the_sample_is_the_rows_that_draw_least(void **state)
 {
     (void)state;
@@ -233,7 +233,7 @@ static int one_for_all(int k)
     return k == 0 ? 5000 : 1;
 }
 
-/* Common captions: every expert has pairs, equal captions have one expert, and no centre is the copy of another. */
+/* Frequent captions: every expert has pairs, equal captions share an expert, and no two centres are equal. */
 static void check_repeated(const char *path, int rows, int fine, int coarse, int want_fine, int least_share)
 {
     struct mode_cluster_params p = {.step = MODE_TWO_STEP_PARAMS_DEFAULT};
@@ -301,7 +301,7 @@ static void test_a_small_source_is_added(void **state)
     p.step.fine = 12;
     p.step.coarse = 3;
     assert_int_equal(mode_cluster_run(&r, first, (const char *const *)&old, 1, &p, &err), MODE_OK);
-    assert_null(strstr(r.certificate, "\"sample\"")); /* nothing was left out: as ever */
+    assert_null(strstr(r.certificate, "\"sample\"")); /* all rows were used: no key */
     mode_cluster_result_clear(&r);
     p.step.fine = 256;
     p.step.coarse = 1;
@@ -351,7 +351,7 @@ static void test_groups_are_added_without_moving_what_is_there(void **state)
     assert_int_equal(mode_centres_added(&a), 0);
     assert_int_equal(mode_centres_added(&b), 1);
     assert_int_equal(mode_digest_file(first, da, NULL, &err), MODE_OK);
-    assert_true(mode_centres_know(&b, "its own", da)); /* assignments made before hold on */
+    assert_true(mode_centres_know(&b, "its own", da)); /* earlier assignments stay valid */
     assert_false(mode_centres_know(&b, "its own", "of another run"));
 
     /* the new rows: all in the new group, at the nearest of its centres */

@@ -1,5 +1,5 @@
-/* The ensembling step on small files made here: tables to the byte, refusals, and a page that shows hostile
- * text as text. */
+/* The ensembling step on small files made here: tables byte for byte, refusals, and an HTML page that escapes hostile
+ * text. */
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -90,7 +90,7 @@ static void make_words(const char *task, int k)
     free(x);
 }
 
-/* Model m of a task: right about sample i when (i + m) % 5 >= wrong. */
+/* Scores of model m on a task: correct for sample i if (i + m) % 5 >= wrong. */
 static void make_logits(const char *task, int model, bool retrieval, int wrong, int shift)
 {
     int cols = retrieval ? TEXTS : CLASSES;
@@ -172,7 +172,7 @@ static void make_shard(int s, const char *centres)
                                          .caption = "",
                                          .caption_count = 1,
                                          .fate = i % 8 == 7 ? MODE_FATE_BAD_IMAGE : MODE_FATE_KEPT};
-        if (i == 3) memset(jpeg, 0, size); /* kept, but does not decode any more */
+        if (i == 3) memset(jpeg, 0, size); /* was kept, but no longer decodes */
         assert_int_equal(mode_tar_writer_add(tar, key[i], jpeg, size, NULL), MODE_OK);
         offset += MODE_TAR_BLOCK + (size + MODE_TAR_BLOCK - 1) / MODE_TAR_BLOCK * MODE_TAR_BLOCK;
         free(jpeg);
@@ -300,7 +300,7 @@ static char *text_of(const char *name)
 
 static void test_result_csv_is_this_to_the_byte(void **state)
 {
-    (void)state; /* numbers checked against a separate computation from the same files */
+    (void)state; /* expected values from an independent computation on the same files */
     struct mode_error err;
     if (run("", "reference", &err)) fail_msg("%s", err.text);
     char *csv = text_of("result.csv");
@@ -415,9 +415,9 @@ static void test_several_labels_and_the_mean_per_class(void **state)
     free(words), free(centres), free(csv), free(html);
 }
 
-/* Captions of which each lies near one expert's data, the task as a whole near both's: that expert finds the picture of
- * its captions, the other one is surer of another. Pictures for a caption are ranked with the caption's weights, captions
- * for a picture with the task's. */
+/* Each caption is near one expert's data, the task as a whole near both. That expert ranks the right picture first for
+ * its captions; the other one is wrong with more confidence. Image retrieval uses the weights of the caption, text
+ * retrieval those of the task. */
 static void test_retrieval_has_weights_of_its_own_for_every_caption(void **state)
 {
     (void)state;
@@ -475,7 +475,7 @@ static void test_retrieval_has_weights_of_its_own_for_every_caption(void **state
     free(words), free(centres);
 }
 
-/* The 26 tasks of the MoDE paper, in its order, and the averages it states; retrieval beside them does not count. */
+/* The 26 tasks of the MoDE paper, in its order, and the averages it reports; retrieval tasks are not part of them. */
 static void test_the_average_is_that_of_the_paper(void **state)
 {
     (void)state;
@@ -582,7 +582,7 @@ static void test_fewer_experts_are_said_to_be_an_approximation(void **state)
     assert_non_null(strstr(sentences, "(approximate: 1 of 2 experts)"));
     assert_null(strstr(plain, "approximate"));
     free(sentences), free(plain);
-    /* of every task one expert answers, so its row is that of an expert; the plain average is what it was */
+    /* one expert per task: the ensemble's scores are that expert's; the uniform average is unchanged */
     double mine = field(csv, "flags,", 6);
     assert_true(mine == field(csv, "flags,", 2) || mine == field(csv, "flags,", 3));
     assert_true(fabs(field(csv, "flags,", 5) - 86.6667) < 1e-9);
@@ -605,7 +605,7 @@ static void test_hateful_memes_is_an_area(void **state)
     for (int m = 0; m < N; m++) {
         for (int i = 0; i < IMAGES; i++) {
             struct mode_rng r = mode_rng_for(6, MODE_RNG_TEST, (uint64_t)m, (uint64_t)i);
-            x[m][2 * i] = 0.9f; /* the first class is always the best: only the order of the margins says something */
+            x[m][2 * i] = 0.9f; /* always predicts the first class: only the order of the margins is informative */
             x[m][2 * i + 1] = (float)(0.2 * mode_rng_uniform(&r)) + 0.1f * (float)(target[i] && m == 0);
         }
         char *path = at("logits-%s-memes", names[m]);
@@ -759,7 +759,7 @@ static void test_time_and_memory_are_put_in_afterwards(void **state)
     json_t *x = json_array_get(json_object_get(o, "processes"), 0);
     assert_string_equal(json_string_value(json_object_get(x, "name")), "coordinator");
     assert_int_equal(json_integer_value(json_object_get(x, "peak_rss_bytes")), 12 << 20);
-    size_t same = strlen(before) - 3; /* all but the closing brace and its comma stays as it was */
+    size_t same = strlen(before) - 3; /* all but the closing brace and the comma before it is unchanged */
     assert_memory_equal(before, after, same);
     assert_int_equal(mode_report_complete(html, summary, &cost, "no such folder", &err), MODE_E_FORMAT); /* only once */
     json_decref(o);
@@ -770,7 +770,7 @@ static void test_time_and_memory_are_put_in_afterwards(void **state)
     free(after);
 }
 
-/* Between the marks of a chart: how many points, and the part of it that says `what`. */
+/* Number of points with the title `what` in the chart under this heading. */
 static int points_of(const char *page, const char *title, const char *what)
 {
     const char *from = strstr(page, title), *to = from ? strstr(from, "</svg>") : NULL;
@@ -792,7 +792,7 @@ static void test_results_while_they_trained_are_put_in_afterwards(void **state)
     char *html = at("report-v.html"), *summary = at("summary-v.json"), *folder = at("validation"),
          *file = at("validation/dense.jsonl"), *empty = at("no-validation");
     assert_int_equal(run("-v", "share", &err), MODE_OK);
-    /* nobody was evaluated: no word of it */
+    /* no model was evaluated: no section */
     char *plain = at("report-p.html"), *plain_summary = at("summary-p.json");
     assert_int_equal(run("-p", "share", &err), MODE_OK);
     assert_int_equal(mode_report_complete(plain, plain_summary, &cost, empty, &err), MODE_OK);
@@ -811,12 +811,12 @@ static void test_results_while_they_trained_are_put_in_afterwards(void **state)
     const char *loss = strstr(page, "<h2>Training</h2>"), *results = strstr(page, "Results while they trained"),
                *ledger = strstr(page, "<h2>Ledger");
     assert_true(loss && results && ledger && loss < results && results < ledger);
-    /* the one classification row is its own mean; the last point is the run's own evaluation */
+    /* the only classification row is its own mean; the last point is the final evaluation */
     assert_int_equal(points_of(results, "<h3>flags</h3>", "<title>dense, step "), 3);
     assert_int_equal(points_of(results, "<h3>flags</h3>", "<title>dense, step 1: 43.00%</title>"), 1);
     assert_int_equal(points_of(results, "<h3>flags</h3>", ": 60.00%</title>"), 1);
     assert_int_equal(points_of(results, "<h3>flags</h3>", "<title>expert-0, step "), 1); /* was not evaluated */
-    /* a point that one row lacks is none of their mean */
+    /* a step that one row lacks is not part of the mean */
     assert_int_equal(points_of(results, "<h3>Mean of 2 retrieval rows</h3>", "<title>dense, step "), 1);
     assert_int_equal(points_of(results, "<h3>pairs text_retrieval_recall@1</h3>", "<title>dense, step "), 3);
     assert_int_equal(points_of(results, "<h3>pairs image_retrieval_recall@1</h3>", "<title>dense, step "), 1);

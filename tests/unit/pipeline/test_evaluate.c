@@ -25,7 +25,7 @@ static struct mode_tokenizer *tokenizer;
 static struct mode_clip *clip;
 static char *model_dir;
 
-/* A model that has learnt the colours, as far as 60 steps go. */
+/* A model trained on colours for 60 steps. */
 static int setup(void **state)
 {
     struct mode_error err = {0};
@@ -97,7 +97,7 @@ static void check_scores(const struct mode_evalset *set, const float *cosine, do
             worst = fmax(worst, fabs(dot - (double)cosine[i * c + k]));
         }
     }
-    assert_true(worst < 1e-5); /* f32 features and products of 16 terms: some 1e-6 */
+    assert_true(worst < 1e-5); /* dot products of 16 f32 terms: about 1e-6 */
 }
 
 static double metric(const char *path, const char *key)
@@ -141,7 +141,7 @@ static void test_classification(void **state)
         to_unit(texts[k], mode_clip_embed_dim(clip));
     }
     check_scores(&set, cosine, texts, 4);
-    world_ok(mode_evaluate(other, clip, tokenizer, &set, 3, NULL, &err), &err); /* batches that do not divide */
+    world_ok(mode_evaluate(other, clip, tokenizer, &set, 3, NULL, &err), &err); /* a last batch that is partial */
     for (int i = 0; i < N * 4; i++) assert_true(fabsf(cosine[i] - other[i]) < 1e-5f);
 
     char *path = mode_path_join(world.dir, "metrics.json"), *logits = mode_path_join(world.dir, "logits.safetensors");

@@ -1,5 +1,5 @@
-/* A model that a run begins with: the same bytes out of every kind of file, what is another network, what identifies
- * it, and whether it has moments. */
+/* The pretrained model of a run (train.init): the same bytes from every kind of file, which configs are the same
+ * network, its identity, and whether it has moments. */
 #include "pipeline/given.h"
 
 #include "base/str.h"
@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 static char dir[] = "/tmp/mode-given-XXXXXX";
-static char *ours, *hf, *weights; /* a folder, the same of Hugging Face's, the first one's file of weights */
+static char *ours, *hf, *weights; /* one model: open_clip folder, Hugging Face folder, the former's weights file */
 
 static char *in(const char *folder, const char *name)
 {
@@ -59,7 +59,7 @@ static int tear_down(void **state)
     return mode_dir_remove(dir, &err) != MODE_OK;
 }
 
-/* Digest of one output of the model at path, taken into a folder of its own. */
+/* Digests of the three files that taking the model at path gives. */
 static void taken(char hex[3][MODE_DIGEST_HEX], const char *path)
 {
     static const char *const files[] = {MODE_FILE_CLIP_CONFIG, MODE_FILE_CLIP_WEIGHTS, MODE_FILE_TRAIN,
@@ -101,7 +101,7 @@ static void test_every_kind_of_file_comes_to_the_same_bytes(void **state)
     assert_string_equal(a[1], original);
 }
 
-/* The config of the run, one value changed; NULL: it is the same network after all. */
+/* The run's config with one value changed is refused with `refused`; NULL: it is the same network. */
 static void compared(const char *path, const char *from, const char *to, const char *refusal)
 {
     struct mode_error err = {0};
@@ -138,7 +138,7 @@ static void test_another_network_is_refused_by_what_differs(void **state)
     assert_int_equal(mode_given_agree(&g, WORLD_MODEL, "{\"mean\": [0.5, 0.5, 0.5]}", &err), MODE_E_CONFIG);
     if (!strstr(err.text, "mean is 0.481455")) fail_msg("%s", err.text);
     mode_given_clear(&g);
-    /* a file does not say what it is; its shapes do */
+    /* a bare weights file has no config; its shapes are checked */
     world_ok(mode_given_find(&g, weights, &err), &err);
     world_ok(mode_given_agree(&g,
                               "{\"embed_dim\": 32, \"vision_cfg\": {\"image_size\": 16, \"patch_size\": 8}, "
@@ -184,7 +184,7 @@ static void test_identity_is_what_is_read(void **state)
     digest_of(b, moved);
     assert_string_equal(a, b);
 
-    /* moments make it another one, at their step; the file of weights stays the same without them */
+    /* with moments the identity differs, and there is a step; the bare weights file has none */
     struct mode_given g;
     float x = 1;
     const int64_t dim[] = {1};
@@ -222,7 +222,7 @@ static void test_identity_is_what_is_read(void **state)
     free(file);
 }
 
-/* `model` left out: the folder's own config, of either kind. */
+/* Without `model` the folder's own config is used, of either kind. */
 static void test_a_folder_says_which_model_it_is(void **state)
 {
     (void)state;

@@ -115,10 +115,10 @@ static void test_list(void **state)
     put("list.tsv", list, strlen(list));
     char *tsv = in_dir("list.tsv"), *out = in_dir("out-list");
     assert_int_equal(pack(&n, tsv, out, 1, false), MODE_E_NOINPUT);
-    const char *named = strstr(err.text, "none.jpg"); /* once */
+    const char *named = strstr(err.text, "none.jpg"); /* named once */
     assert_true(named && !strstr(named + 1, "none.jpg"));
     assert_int_equal(n.shards, 2);
-    assert_false(mode_file_exists(out)); /* two shards were done, none is left, nor what was made for them */
+    assert_false(mode_file_exists(out)); /* two shards were complete; all are removed, and the folder */
     if (pack(&n, tsv, out, 100, true)) fail_msg("%s", err.text);
     assert_int_equal(n.pairs, 6);
     assert_int_equal(n.packed, 2);
@@ -137,7 +137,7 @@ static void test_list(void **state)
     free(out);
 }
 
-/* The captions of a list that is packed, "|" between them; *n is filled. */
+/* Packs a list; returns the captions, joined with "|". *n: the counts. */
 static char *captions_of_list(struct mode_pack_counts *n, const char *list, size_t size,
                               const struct mode_pairs_options *o, bool skip_bad)
 {
@@ -165,7 +165,7 @@ static void packs(const char *list, const struct mode_pairs_options *o, const ch
     free(got);
 }
 
-/* refused, with skip_bad too, in a sentence that has both parts */
+/* Refused, even with skip_bad, with an error that contains both parts. */
 static void refuses(const char *list, size_t size, const struct mode_pairs_options *o, const char *part,
                     const char *part2)
 {
@@ -196,10 +196,10 @@ static void test_csv(void **state)
           "filepath\ttitle\r\n" P "\tone\r\n\r\n" P "\t#two",
           &plain, "one|#two");
     packs("# of us\n\nid\ttitle\tlicence\tfilepath\n7\tone\tCC0\t" P "\n", &plain, "one");
-    /* quotes: separators, quotes and line ends within; and a letter where a field does not begin with one */
+    /* quoted fields with separators, quotes and line ends; a quote inside an unquoted field is literal */
     packs("filepath,title\n" P ",\"a, \"\"b\"\"\nc\"\n\"" P "\",a 5\" pipe\n", &comma, "a, \"b\"\nc|a 5\" pipe");
     packs("filepath\ttitle\n" P "\t\"quoted\"\n", &plain, "quoted");
-    packs(P "\t\"quoted\" and more\n", &plain, "\"quoted\" and more"); /* a plain list has no quotes */
+    packs(P "\t\"quoted\" and more\n", &plain, "\"quoted\" and more"); /* a plain list has no quoting */
     packs(P ",\"one\ntwo\"\n" P ",three\n", &comma, "one\ntwo|three");
     packs("text;image\none;" P "\n", &named, "one");
     packs("\"image\";\"text\"\n" P ";one\n", &named, "one");
@@ -232,7 +232,7 @@ static void test_csv_that_cannot_be_understood(void **state)
     REFUSES("filepath,title\n" P ",a\0b\n", &comma, "line 2: holds a NUL", "UTF-8");
     REFUSES(P "\ta\n" P "\ta\0b\n", &plain, "line 2: holds a NUL", "UTF-8");
 
-    /* a header of other names is taken for a pair: the sentence says so */
+    /* a header with other names is taken for a pair: the error says so */
     struct mode_pack_counts n;
     char *file = in_dir("list.csv"), *out = in_dir("out-refused");
     put("list.csv", "image\tcaption\n", 14);
@@ -242,7 +242,7 @@ static void test_csv_that_cannot_be_understood(void **state)
     free(out);
 }
 
-/* A file that ends before its end mark is a bad pair; a kill's leftovers do not stop the next attempt. */
+/* A truncated picture (no end marker) is a bad pair; leftovers of a killed attempt do not stop the next one. */
 static void test_cut_pictures(void **state)
 {
     (void)state;
@@ -451,7 +451,7 @@ static void test_coco_captions_become_a_task(void **state)
     free(source), free(pics), free(out), free(beside), free(other);
 }
 
-/* Lines with the same picture are captions of one; CSV, a plain list and COCO's JSON of the same make the same bytes. */
+/* Lines with the same picture are captions of one image; CSV, a plain list and COCO JSON give the same bytes. */
 static void test_a_list_becomes_a_task(void **state)
 {
     (void)state;
@@ -476,7 +476,7 @@ static void test_a_list_becomes_a_task(void **state)
     if (mode_pack_task(&n, &t, out, 10, false, &err)) fail_msg("%s", err.text);
     assert_int_equal(n.pairs, 2);
     assert_int_equal(n.packed, 2);
-    put_words("pics/val", coco); /* known by what it begins with */
+    put_words("pics/val", coco); /* detected by its content */
     if (mode_pack_task(&n, &t, other, 10, false, &err)) fail_msg("%s", err.text);
     assert_int_equal(mode_evalset_digest(out, a, &err) | mode_evalset_digest(other, b, &err), MODE_OK);
     assert_string_equal(a, b);

@@ -1,4 +1,4 @@
-/* The pool of a model: which rows, in which order. */
+/* The sampler: which rows, in which order. */
 #include "base/rng.h"
 #include "pipeline/pool.h"
 
@@ -100,8 +100,8 @@ static void test_epochs_differ_in_order_and_in_the_rows_from_outside(void **stat
     assert_true(moved > ROWS * 9 / 10);
 }
 
-/* A step's rows are a function of its number: reading steps in any order, or starting in the middle, gives
- * what one pass gives; and batches run over an epoch's end without losing a row. */
+/* A step's rows are a function of its number: reading steps in any order, or starting in the middle, gives the same as
+ * one pass; and batches cross the end of an epoch without losing a row. */
 static void test_a_step_does_not_depend_on_the_steps_before(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The ensemble on pictures of one's own: scores are what the experts' cosines are, each by the weight that the words
- * give, class names together, queries each for itself; and products of vectors are the same scores. */
+/* The ensemble on the user's pictures: scores are the experts' cosines weighted by the router, with one set of weights
+ * for all class names and one per query; dot products of the ensemble's vectors give the same scores. */
 #include "clip_world.h"
 #include "tiny_bert.h"
 
@@ -48,7 +48,7 @@ static void write_expert(int k)
     free(weights);
 }
 
-/* Each expert's one fine centre is where a word lies. */
+/* Each expert has one fine centre, at the features of one word. */
 static void write_centres(void)
 {
     static const char *const at[EXPERTS] = {"red", "picture of a"};
@@ -120,7 +120,7 @@ static struct mode_evalset set_of(bool queries)
                                  .templates = templates};
 }
 
-/* weight [WORDS, EXPERTS]: every query's as if it were the only one. */
+/* weight [WORDS, EXPERTS]: with queries, each one computed as if it were the only one. */
 static void weigh(double *weight, const struct mode_evalset *set, bool queries, enum mode_router router)
 {
     static const struct mode_router_params params = MODE_ROUTER_PARAMS_DEFAULT;
@@ -193,7 +193,7 @@ static void check(bool queries)
     double weight[WORDS * EXPERTS], score[PICTURES * WORDS] = {0};
     weigh(weight, &set, queries, spec.router);
     for (int k = 0; k < EXPERTS; k++) add_expert(score, k, &set, weight);
-    /* or the test looks at nothing */
+    /* or nothing was tested */
     assert_true(queries ? weight[0] > 0.6 && weight[4] < 0.4 : weight[0] > 0.01 && weight[0] < 0.99);
 
     world_ok(mode_predict(&p, &spec, &err), &err);
@@ -227,7 +227,7 @@ static void test_every_query_has_weights_of_its_own(void **state)
     check(true);
 }
 
-/* Which picture it was that cannot be read: whoever has them of a list can name the line. */
+/* spec.failed is the index of the unreadable picture, so that a caller with a list can name its line. */
 static void test_a_picture_that_is_not_there_is_pointed_at(void **state)
 {
     const struct mode_evalset set = set_of(false);
@@ -248,7 +248,7 @@ static void test_a_picture_that_is_not_there_is_pointed_at(void **state)
     assert_int_equal(mode_predict_vectors(&v, &spec, &err), MODE_E_NOINPUT);
     assert_int_equal(failed, 2);
     mode_ensemble_vectors_clear(&v);
-    spec.encoder = "/nowhere"; /* none of the pictures' */
+    spec.encoder = "/nowhere"; /* not an error of a picture */
     failed = -1;
     assert_int_not_equal(mode_predict(&p, &spec, &err), MODE_OK);
     assert_int_equal(failed, 4);

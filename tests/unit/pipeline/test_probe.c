@@ -1,4 +1,4 @@
-/* Linear probes: features of several models side by side, what is held back, how C is chosen, and what is refused. */
+/* Linear probes: concatenated features of several models, the validation split, the choice of C, and refusals. */
 #include "clip_world.h"
 
 #include "data/evalset.h"
@@ -49,7 +49,7 @@ static void write_text(const char *name, const char *text)
     free(path);
 }
 
-/* n pictures, the label of number i being labels[i % period]. */
+/* n pictures; the label of picture i is labels[i % period]. */
 static void write_split(const char *split, int n, const int *labels, int period)
 {
     struct mode_tar_writer *tar = NULL;
@@ -120,7 +120,7 @@ static struct mode_probe_spec spec_of(int n_models)
         .be = be, .models = model, .n_models = n_models, .batch = 3, .seed = 5, .held_back = 0.25};
 }
 
-/* Every model's part has length 1, and the scores are those of a regression on rows that are put together by hand. */
+/* Every model's part has norm 1, and the scores are those of a regression on rows concatenated by the test. */
 static void test_features_stand_side_by_side(void **state)
 {
     static float rows[2][TRAIN * 2 * E], part[TRAIN * E], scores[TEST * 4];
@@ -165,7 +165,7 @@ static void test_features_stand_side_by_side(void **state)
 
     world_ok(mode_probe(&p, &s, &train, &test, &err), &err);
     assert_int_equal(p.width, 2 * E);
-    assert_int_equal(p.c, 4); /* nobody has a picture of the fifth */
+    assert_int_equal(p.c, 4); /* the fifth class has no pictures */
     assert_int_equal(p.n_held_back, 0);
     assert_int_equal(p.n_tries, 0);
     assert_true(isnan(p.at.accuracy) && p.at.fit.converged && p.at.fit.iterations == fit.iterations);
@@ -174,7 +174,7 @@ static void test_features_stand_side_by_side(void **state)
     const struct mode_result r = mode_probe_result(&p, &test, "both");
     json_t *metrics;
     world_ok(mode_result_metrics(&metrics, &r, NULL, &err), &err);
-    assert_true(json_number_value(json_object_get(metrics, "acc1")) > 0.6); /* colours are plain to see */
+    assert_true(json_number_value(json_object_get(metrics, "acc1")) > 0.6); /* colours are easy */
     json_decref(metrics);
     mode_probe_clear(&p);
 }
@@ -196,7 +196,7 @@ static void test_c_is_chosen_by_pictures_that_are_held_back(void **state)
     world_ok(mode_probe(&p, &s, &train, &test, &err), &err);
     assert_int_equal(p.n_held_back, 16); /* 8, 4, 2 and 2 */
     assert_int_equal(told, p.n_tries);
-    assert_in_range(p.n_tries, 11, MODE_PROBE_TRIES); /* at an end of the range one side is left out */
+    assert_in_range(p.n_tries, 11, MODE_PROBE_TRIES); /* at an end of the range only one side is tried */
     const struct mode_probe_try *best = &p.tries[0];
     for (int i = 0; i < p.n_tries; i++) {
         const struct mode_probe_try *t = &p.tries[i];
@@ -209,7 +209,7 @@ static void test_c_is_chosen_by_pictures_that_are_held_back(void **state)
     assert_memory_equal(again.scores, p.scores, sizeof(float) * TEST * 4);
     assert_memory_equal(again.tries, p.tries, sizeof p.tries);
     mode_probe_clear(&again);
-    s.held_back = 1e-6; /* one of each class at least, and one at least is learnt from */
+    s.held_back = 1e-6; /* at least one picture of each class is in either split */
     told = 0;
     world_ok(mode_probe(&again, &s, &train, &test, &err), &err);
     assert_int_equal(again.n_held_back, 4);
@@ -281,7 +281,7 @@ static void test_what_is_refused(void **state)
     refused(&s, &train, &other, MODE_E_FORMAT, "picture s0000007");
 }
 
-/* A model whose numbers ran away while it trained. */
+/* A model that diverged. */
 static void test_features_that_are_no_numbers(void **state)
 {
     struct mode_probe_spec s = spec_of(1);

@@ -1,5 +1,5 @@
-/* Shards before they are read: which copies are held, which are let go of, what is read by pictures. The copies lie in
- * the folder of shards already; tests/service/remote.sh fetches them. */
+/* Prefetching of shards: which copies are pinned, which are released, and which shards are read by pictures. The copies
+ * are in the shard cache already; tests/service/remote.sh tests downloads. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -74,7 +74,7 @@ static bool is_held(int shard)
     return yes;
 }
 
-/* Turns from .. to - 1 are held and no others: what is fetched ahead needs a while. */
+/* Waits until exactly the turns from .. to - 1 are pinned: prefetching is asynchronous. */
 static void check_held(uint64_t from, uint64_t to)
 {
     for (int tries = 0;; tries++) {
@@ -125,7 +125,7 @@ static void test_no_more_is_held_than_there_is_room_for(void **state)
     struct mode_shard_ahead *a = open_ahead((WINDOW + 1) * ON_DISK);
     need(a, 2, 2 + WINDOW, UINT64_MAX);
     check_held(2, 2 + WINDOW + 1);
-    need(a, 3, 3 + WINDOW + 2, UINT64_MAX); /* a batch in three windows: one shard finds no room */
+    need(a, 3, 3 + WINDOW + 2, UINT64_MAX); /* a batch that spans three windows: one shard does not fit */
     check_held(3, 3 + WINDOW + 1);
     for (uint64_t t = 3; t < 3 + WINDOW + 1; t++) assert_true(mode_shard_ahead_file(a, (size_t)shard_at(t)) >= 0);
     assert_int_equal(mode_shard_ahead_file(a, (size_t)shard_at(3 + WINDOW + 1)), -1);
@@ -142,8 +142,8 @@ static bool goes_on(void *ctx, uint64_t done, uint64_t total)
     return (*left)-- > 0;
 }
 
-/* Others hold all that the folder may have, and go on holding it: after a while that is all there is to it. What was
- * waited for is read by its pictures, nothing is waited for again, and what is here stays. */
+/* Other processes pin the whole cache and keep it: after a timeout the shard is read by pictures, later ones do not
+ * wait again, and what is cached stays. */
 static void test_a_folder_that_others_hold_is_done_without(void **state)
 {
     (void)state;
@@ -199,7 +199,7 @@ static void test_a_stop_is_heard_while_a_shard_is_waited_for(void **state)
     struct mode_error err;
     uint64_t total = 0;
     const struct mode_remote_watch watch = {never, &total};
-    unlink(copy[shard_at(1)]); /* nobody answers at its address */
+    unlink(copy[shard_at(1)]); /* its server does not answer */
     struct mode_shard_ahead *a = open_ahead(SHARDS * ON_DISK);
     assert_int_equal(mode_shard_ahead_need(a, 0, WINDOW, UINT64_MAX, &watch, &err), MODE_E_STOPPED);
     assert_true(total >= BYTES && total <= WINDOW * BYTES);

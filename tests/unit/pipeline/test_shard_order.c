@@ -52,7 +52,7 @@ static const int32_t experts[] = {MODE_POOL_ALL, 0, 1};
 static const uint32_t windows[] = {1, 2, 5, 12, 22, 23, 400};
 enum { N_EXPERTS = sizeof experts / sizeof *experts, N_WINDOWS = sizeof windows / sizeof *windows };
 
-/* An epoch has the rows that it has without windows, each once: the same ones from outside are drawn. */
+/* An epoch has the same rows as without windows, each once, with the same random draw of outside rows. */
 static void test_an_epoch_holds_the_rows_of_the_other_order(void **state)
 {
     (void)state;
@@ -77,8 +77,8 @@ static void test_an_epoch_holds_the_rows_of_the_other_order(void **state)
             }
 }
 
-/* A sample's shard is among those whose turns its window has; every shard has one turn an epoch, windows go forward,
- * and there are as many as that. */
+/* A sample's shard has a turn in its window; every shard has one turn per epoch; windows of consecutive samples never
+ * go back, and all of them occur. */
 static void test_a_sample_is_of_its_window_s_shards(void **state)
 {
     (void)state;
@@ -113,7 +113,7 @@ static void test_a_sample_is_of_its_window_s_shards(void **state)
         }
 }
 
-/* With nothing drawn from outside an expert needs no shard that has none of its rows. */
+/* Without outside rows an expert does not need shards that have none of its rows. */
 static void test_a_shard_without_a_row_has_no_turn(void **state)
 {
     (void)state;
@@ -129,7 +129,7 @@ static void test_a_shard_without_a_row_has_no_turn(void **state)
     mode_pool_clear(&p);
 }
 
-/* Any batch can be drawn first, in parts, after any other: of an interrupted training, of several processes. */
+/* Batches can be drawn in any order and in parts, as by a resumed training or several ranks. */
 static void test_a_step_does_not_depend_on_what_was_drawn(void **state)
 {
     (void)state;
@@ -148,7 +148,7 @@ static void test_a_step_does_not_depend_on_what_was_drawn(void **state)
             mode_pool_draw(&p, first, BATCH, rows, es);
             assert_memory_equal(rows, all + first, sizeof rows);
             assert_memory_equal(es, epochs + first, sizeof es);
-            open_pool(&one, &r, experts[e], 0.1, 5); /* begins here */
+            open_pool(&one, &r, experts[e], 0.1, 5); /* a fresh sampler */
             for (int part = PARTS - 1; part >= 0; part--) {
                 const uint64_t at = (uint64_t)part * BATCH / PARTS;
                 mode_pool_draw(&one, first + at, BATCH / PARTS, rows + at, es + at);
@@ -178,8 +178,7 @@ static void test_epochs_differ(void **state)
     mode_pool_clear(&p);
 }
 
-/* What a window of 8 of 64 shards mixes: as many shards as it has, in equal parts; fewer where an epoch begins and
- * ends. */
+/* A window of 8 of 64 shards mixes 8 shards in equal parts; fewer at the ends of an epoch. */
 static void test_a_batch_is_of_as_many_shards_as_a_window_has(void **state)
 {
     (void)state;
@@ -196,8 +195,8 @@ static void test_a_batch_is_of_as_many_shards_as_a_window_has(void **state)
         mode_pool_draw(&p, step * BATCH, BATCH, rows, epochs);
         for (int i = 0; i < BATCH; i++) of[rows[i] / EACH]++;
         for (int s = 0; s < MANY; s++) pairs += of[s] * (of[s] - (of[s] > 0));
-        const double effective = (double)BATCH * (BATCH - 1) /
-                                 (double)pairs; /* 1 / how often two pairs are of one shard */
+        /* effective number of shards: 1 / P(two pairs are of one shard) */
+        const double effective = (double)BATCH * (BATCH - 1) / (double)pairs;
         if (effective < least) least = effective;
         mode_pool_turns(&p, step * BATCH, &from, &to);
         if (from < WINDOW || to > MANY - WINDOW) continue;
@@ -205,12 +204,12 @@ static void test_a_batch_is_of_as_many_shards_as_a_window_has(void **state)
         inner++;
     }
     assert_true(inner > N / BATCH / 2);
-    assert_true(inner / alike > WINDOW * 0.97 && inner / alike < WINDOW * 1.1); /* of 8 shards alike: 8 */
+    assert_true(inner / alike > WINDOW * 0.97 && inner / alike < WINDOW * 1.1); /* 8 for equal parts of 8 shards */
     assert_true(least > WINDOW / 3.0);
     mode_pool_clear(&p);
 }
 
-/* Orders are in runs that exist: these bytes stay. */
+/* Existing checkpoints depend on the order, so it must not change. */
 static void test_the_order_stays_what_it_was(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* Run specs: defaults, every kind of mistake with its sentence, the schedule, sources of shards, and docs/RUN.md. */
+/* Run specs: defaults, every kind of mistake with its error, the schedule, sources of shards, and docs/RUN.md. */
 #include "pipeline/spec.h"
 
 #include "base/file.h"
@@ -23,7 +23,7 @@ static enum mode_status parse(struct mode_spec *s, struct mode_error *err, const
     return mode_spec_parse(s, text, "/home/x", "run.yaml", err);
 }
 
-/* The text must be refused with a sentence that has all these parts. */
+/* The text must be refused with an error that contains these parts. */
 static void refused(const char *text, const char *part, const char *part2)
 {
     struct mode_spec s;
@@ -216,8 +216,7 @@ static void test_schedule_in_epochs_and_steps(void **state)
     mode_spec_clear(&s);
 }
 
-/* With a model to begin with the fork point may be at 0, where the spec says so; a model with steps behind it must not
- * be beyond it. */
+/* With train.init the fork point may be 0, if the spec says so; the steps of a given model must not exceed it. */
 static void test_schedule_of_a_given_model(void **state)
 {
     (void)state;
@@ -239,7 +238,7 @@ static void test_schedule_of_a_given_model(void **state)
     mode_spec_clear(&s);
     assert_int_equal(parse(&s, &err, MINIMAL "train: {init: m.pt, batch: 100, seed_epochs: 0.01, epochs: 2}\n"),
                      MODE_OK);
-    assert_int_equal(mode_spec_steps(&s, 1050, 0, &seed, &total, &err), MODE_E_CONFIG); /* rounded, not asked for */
+    assert_int_equal(mode_spec_steps(&s, 1050, 0, &seed, &total, &err), MODE_E_CONFIG); /* rounded to 0, not given */
     mode_spec_clear(&s);
     refused(MINIMAL "train: {init: m.pt, total_steps: 5}\n", "train.seed_steps is 0", "both are needed");
     refused(MINIMAL "train: {seed_steps: 0, total_steps: 5}\n", "both are needed", "HINT: only with train.init");
@@ -281,7 +280,7 @@ static void test_a_warm_up_ends_before_the_schedule(void **state)
     uint64_t warmup;
     assert_int_equal(warmup_of("batch: 2", 390624), 2000);
     assert_int_equal(warmup_of("batch: 2", 20000), 2000);
-    assert_int_equal(warmup_of("batch: 2", 8000), 800); /* nobody asked for 2000 */
+    assert_int_equal(warmup_of("batch: 2", 8000), 800); /* 2000 is only the default */
     assert_int_equal(warmup_of("batch: 2", 8), 0);
     assert_int_equal(warmup_of("warmup_steps: 2000", 2001), 2000);
     assert_int_equal(warmup_of("warmup_steps: 0", 1), 0);
@@ -290,7 +289,7 @@ static void test_a_warm_up_ends_before_the_schedule(void **state)
     refused(MINIMAL "train: {warmup_steps: 2000, seed_steps: 30, total_steps: 50}\n", "train.warmup_steps is 2000",
             "HINT");
     assert_int_equal(parse(&s, &err, MINIMAL "train: {warmup_steps: 42, epochs: 33}\n"), MODE_OK);
-    assert_int_equal(mode_spec_warmup(&s, 42, &warmup, &err), MODE_E_CONFIG); /* known when pairs are counted */
+    assert_int_equal(mode_spec_warmup(&s, 42, &warmup, &err), MODE_E_CONFIG); /* found when the pairs are counted */
     assert_int_equal(mode_spec_warmup(&s, 43, &warmup, &err), MODE_OK);
     mode_spec_clear(&s);
 }
@@ -457,7 +456,7 @@ static void test_sources(void **state)
     not_found("@https://h/list.txt", MODE_E_CONFIG, "a file of this machine");
 }
 
-/* What expanding alone says of shards on other machines: nobody is asked yet. */
+/* Expanding remote sources: no server is contacted yet. */
 static void test_sources_of_other_machines(void **state)
 {
     (void)state;

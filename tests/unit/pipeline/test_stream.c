@@ -1,4 +1,4 @@
-/* The data stream: what is in a batch, and that it depends on the step alone. */
+/* The data loader: what is in a batch, and that it depends on the step alone. */
 #include "clip_world.h"
 #include "data/face_boxes.h"
 #include "pipeline/ahead.h"
@@ -83,14 +83,14 @@ static void check_batches(bool faces)
     if (faces) {
         add_faces(with_faces);
         o.shards = with_faces;
-        o.expert = MODE_POOL_ALL; /* the assignments are of the other captions */
+        o.expert = MODE_POOL_ALL; /* the assignments do not match these captions */
     }
     struct mode_stream *s = NULL;
     struct mode_batch b = {0};
     struct mode_error err = {0};
     assert_int_equal(mode_stream_open(&s, &o, &err), MODE_OK);
     assert_int_equal(mode_batch_init(&b, BATCH, SIDE, CONTEXT, &err), MODE_OK);
-    assert_int_equal((uintptr_t)b.pixels % MODE_PAGE, 0); /* they are pinned */
+    assert_int_equal((uintptr_t)b.pixels % MODE_PAGE, 0); /* page-aligned, to be pinned */
     const struct mode_pool *p = mode_stream_pool(s);
     assert_int_equal(p->n_in + p->n_outside, WORLD_SHARDS * WORLD_ROWS);
 
@@ -234,7 +234,7 @@ static void test_batches_read_ahead_are_the_same(void **state)
     assert_int_equal(mode_stream_open(&other, &o, &err), MODE_OK);
     assert_int_equal(mode_batch_init(&want, BATCH, SIDE, CONTEXT, &err), MODE_OK);
     for (int slots = 0; slots < 4; slots++)
-        for (int taken = 0; taken <= END - FIRST; taken += END - FIRST - 4 * (slots % 2)) { /* to the end, or not */
+        for (int taken = 0; taken <= END - FIRST; taken += END - FIRST - 4 * (slots % 2)) { /* or closed early */
             struct mode_ahead *ahead = NULL;
             const struct mode_batch *got;
             assert_int_equal(mode_ahead_open(&ahead, one, NULL, false, BATCH, SIDE, CONTEXT, FIRST, END, slots, &err),
@@ -242,7 +242,7 @@ static void test_batches_read_ahead_are_the_same(void **state)
             for (uint64_t step = FIRST; step < (uint64_t)(FIRST + taken); step++) {
                 assert_int_equal(mode_ahead_next(ahead, &got, &err), MODE_OK);
                 assert_int_equal(mode_stream_fill(other, &want, step, &err), MODE_OK);
-                assert_true(same_batch(got, &want)); /* though the thread may be filling the next ones by now */
+                assert_true(same_batch(got, &want)); /* the prefetching thread does not write into it */
             }
             mode_ahead_close(&ahead);
             assert_null(ahead);
@@ -252,7 +252,7 @@ static void test_batches_read_ahead_are_the_same(void **state)
     mode_stream_close(&other);
 }
 
-/* By windows: in parts, as several processes read them, and in any order of steps. */
+/* By windows: in parts, as several ranks read them, and in any order of steps. */
 static void test_by_windows_parts_are_the_whole(void **state)
 {
     (void)state;
@@ -263,7 +263,7 @@ static void test_by_windows_parts_are_the_whole(void **state)
     struct mode_error err = {0};
     o.window_shards = 2;
     assert_int_equal(mode_stream_open(&whole, &o, &err), MODE_OK);
-    assert_null(mode_stream_warning(whole)); /* of files of this machine there is nothing to say */
+    assert_null(mode_stream_warning(whole)); /* no warning for local files */
     o.parts = PARTS;
     for (int i = 0; i < PARTS; i++) {
         o.part = i;
@@ -286,7 +286,7 @@ static void test_by_windows_parts_are_the_whole(void **state)
     for (int i = 0; i < PARTS; i++) mode_stream_close(&part[i]);
 }
 
-/* Compressed shards that are too much for memory are read from a file that nobody sees: the same batches. */
+/* Compressed shards that exceed the memory limit are read from an unlinked file: the same batches. */
 static void test_unpacked_shards_go_to_a_file(void **state)
 {
     (void)state;
@@ -330,7 +330,7 @@ static void test_unpacked_shards_go_to_a_file(void **state)
             if (mode_stream_open(&s, &o, &err)) fail_msg("%s", err.text);
             assert_int_equal(mode_stream_fill(s, &got, step, &err), MODE_OK);
             assert_true(same_batch(&got, &want));
-            assert_int_equal(rmdir(scratch) | mkdir(scratch, 0700), 0); /* it is empty */
+            assert_int_equal(rmdir(scratch) | mkdir(scratch, 0700), 0); /* rmdir: it was empty */
             mode_stream_close(&s);
         }
     o.in_memory = 1;
@@ -406,7 +406,7 @@ static void test_what_does_not_belong_together_is_refused(void **state)
     swapped[0].assign = other;
     assert_int_equal(mode_stream_open(&s, &o, &err), MODE_E_FORMAT);
     assert_non_null(strstr(err.text, "assign again"));
-    o.expert = MODE_POOL_ALL; /* nor are they those of a selection */
+    o.expert = MODE_POOL_ALL; /* nor do they match a selection */
     char *selection = world_selection(&world, "selection", (const int[]){0}, 1);
     o.selection = selection;
     assert_int_equal(mode_stream_open(&s, &o, &err), MODE_E_FORMAT);

@@ -81,8 +81,8 @@ static bool same_file(const char *a, const char *b, const char *file)
     return ok && strcmp(dx, dy) == 0;
 }
 
-/* What a checkpoint says that it is of. Another version that says it in other words cannot go on from those that lie in
- * a workspace when it is installed: days of work, in a task that then fails. */
+/* The fingerprint of a checkpoint must not change between versions: otherwise an upgrade could not resume the
+ * checkpoints of a workspace, and days of work would end in a failed task. */
 static void expect_fingerprint(const char *checkpoint)
 {
     char *path = mode_path_join(checkpoint, "fingerprint"), *text = NULL;
@@ -122,7 +122,7 @@ static void test_an_interrupted_training_ends_with_the_same_bytes(void **state)
     free(third.t.last);
 }
 
-/* By windows, stopped at steps in the midst of windows and epochs; a checkpoint is of one order. */
+/* By windows, stopped in the middle of windows and epochs; a checkpoint with another order is refused. */
 static void test_by_windows_an_interrupted_training_ends_with_the_same_bytes(void **state)
 {
     (void)state;
@@ -155,7 +155,7 @@ static void test_by_windows_an_interrupted_training_ends_with_the_same_bytes(voi
 static json_t *row_of(const char *run, int line);
 static double number(const json_t *o, const char *key);
 
-/* A row of steps.jsonl and the event of its step: one series. */
+/* The rows of steps.jsonl and the TensorBoard events are the same series. */
 static void expect_curve(const char *dir, const char *run, uint64_t first, uint64_t last)
 {
     size_t n;
@@ -175,8 +175,7 @@ static void expect_curve(const char *dir, const char *run, uint64_t first, uint6
     free(e);
 }
 
-/* Killed: the training is stopped at step 6 and goes on from the checkpoint of step 4, so steps 5 and 6 are done twice.
- */
+/* As if killed: stopped at step 6 and resumed from the checkpoint of step 4, so steps 5 and 6 run twice. */
 static void test_a_curve_has_every_step_once(void **state)
 {
     (void)state;
@@ -199,7 +198,7 @@ static void test_a_curve_has_every_step_once(void **state)
     }
     assert_int_equal(whole.t.notices + second.t.notices, 0);
 
-    /* where none can be written the training goes on without, and says so once */
+    /* if it cannot be written the training goes on without it, and says so once */
     char *file = file_of("curve", MODE_FILE_STEPS);
     const struct mode_board_place no = {file, 1};
     struct stopper none = {.board = &no};
@@ -240,8 +239,8 @@ static void test_the_number_of_threads_does_not_show(void **state)
     for (int i = 0; i < WORLD_FILES; i++) assert_true(same_file("whole", "serial", world_files[i]));
 }
 
-/* In pieces, clipped, and with less memory: the losses of one piece, to the bit again after an interruption in the
- * middle of an epoch, and checkpointing activations does not show. */
+/* Gradient caching, clipping and less memory: the losses of a whole batch, bit-identical after an interruption in the
+ * middle of an epoch, and activation checkpointing does not change them. */
 static void test_accumulation_and_clipping_resume_to_the_same_bytes(void **state)
 {
     (void)state;
@@ -330,7 +329,7 @@ static void test_a_continuation_goes_on_where_the_seed_ended(void **state)
     json_decref(a);
     json_decref(b);
 
-    /* with half of the steps and twice the stride: from the same rate down the same slope */
+    /* with twice the stride: the learning rates of every second step */
     spec.end_step = FORK + 3;
     spec.schedule_stride = 2;
     world_ok(train("short", &spec, NULL, NULL, NULL, &err), &err);
@@ -346,8 +345,8 @@ static void test_a_continuation_goes_on_where_the_seed_ended(void **state)
     free(optimizer);
 }
 
-/* A selection of just the clusters of a group is trained as the group's expert is, to the same bytes; of others it is
- * another model, and a checkpoint of the one is none of the other, even where their pools are as large. */
+/* A selection of exactly a group's clusters trains to the same bytes as the group's expert. Any other selection is
+ * another model and refuses its checkpoints, even if the pools have the same size. */
 static void test_a_selection_is_trained_as_a_group(void **state)
 {
     (void)state;
@@ -468,7 +467,7 @@ static void test_what_is_odd_about_a_parent_is_said(void **state)
     struct mode_train_spec spec = spec_of(0, 1, &parent);
     struct stopper s = {0};
     world_ok(train("odd", &spec, &s, NULL, NULL, &err), &err);
-    assert_int_equal(s.t.notices, 0); /* nothing is odd about what we wrote */
+    assert_int_equal(s.t.notices, 0); /* no notes about a file written by mode */
     parent.weights = odd;
     world_ok(train("odd", &spec, &s, NULL, NULL, &err), &err);
     assert_int_equal(s.t.notices, 1);
@@ -521,7 +520,7 @@ static void test_the_loss_falls(void **state)
     json_decref(last);
 }
 
-/* The mean of all steps where they are few, else of the last 50. */
+/* The mean of the last 50 steps, or of all if there are fewer. */
 static void test_the_final_loss_is_the_mean_of_the_last_steps(void **state)
 {
     (void)state;
@@ -547,7 +546,7 @@ static void test_the_final_loss_is_the_mean_of_the_last_steps(void **state)
     }
 }
 
-/* From the same weights: pairs and crops are the seed's. */
+/* From the same weights: the seed decides pairs and crops. */
 static void test_the_seed_decides_what_is_seen(void **state)
 {
     (void)state;
@@ -573,7 +572,7 @@ static void test_the_seed_decides_what_is_seen(void **state)
 static void test_the_logit_scale_stays_within_its_limits(void **state)
 {
     (void)state;
-    static const double begin[] = {10, -5, 4.62}, end[] = {100, 1, 100}; /* logarithms; 4.62: of 101.5 */
+    static const double begin[] = {10, -5, 4.62}, end[] = {100, 1, 100}; /* begin: logarithms; exp(4.62) = 101.5 */
     struct mode_error err = {0};
     char *dir = file_of("scale", "");
     for (int k = 0; k < 3; k++) {

@@ -1,5 +1,5 @@
-/* One training by several processes: the files of one process, from checkpoints of any number of them, and ends that
- * all come to together. */
+/* One training by several ranks: the same files as by one process, resuming with another number of ranks, and errors
+ * and stops that end all ranks. */
 #include "socket_ranks.h"
 #include "train_world.h"
 
@@ -22,15 +22,15 @@ enum { BATCH = 12, TOTAL = 14 };
 
 static struct world world;
 
-struct job {                  /* what the processes of a run do */
+struct job {                  /* one run by several processes */
     struct world_training t;  /* of the process itself, as rank */
     const char *run, *resume; /* folders; resume may be NULL */
-    uint64_t stop_at;         /* process `odd` is asked to stop after this step; 0: none */
+    uint64_t stop_at;         /* rank `odd` gets a stop after this step; 0: none */
     uint64_t die_at;          /* process `odd` is killed there */
     int odd;
     int64_t batch, accumulate;
     double odd_lr;    /* of process `odd`; 0: as the others */
-    const char *says; /* what every message of an error holds */
+    const char *says; /* every rank's error contains it */
     bool alone, validates;
     int rank;
 };
@@ -107,7 +107,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Distance of the tensor that is furthest off; the bias of keys is left out, whose gradient is rounding alone. */
+/* The largest relative distance of a tensor; without the key bias, whose gradient is rounding noise. */
 static double distance(const char *run, const char *file)
 {
     struct mode_safetensors a = {0}, b = {0};
@@ -145,7 +145,7 @@ static char *text_of(const char *name, const char *file)
     return text;
 }
 
-/* Furthest number of all rows, relative to it. */
+/* The largest relative difference of any number in steps.jsonl. */
 static double rows_distance(const char *name)
 {
     char *a = text_of(name, MODE_FILE_STEPS), *b = text_of("alone", MODE_FILE_STEPS), *x = a, *y = b;
@@ -188,11 +188,11 @@ static void test_several_processes_write_the_files_of_one(void **state)
     (void)state;
     run(2, (struct job){.run = "two"}, NULL);
     agrees_with_alone("two");
-    run(4, (struct job){.run = "four", .accumulate = 3}, NULL); /* pieces of one pair: the loss is the whole batch's */
+    run(4, (struct job){.run = "four", .accumulate = 3}, NULL); /* micro-batches of 1: the loss is the whole batch's */
     agrees_with_alone("four");
     run(3, (struct job){.run = "again"}, NULL);
     run(3, (struct job){.run = "once more"}, NULL);
-    for (int i = 0; i < WORLD_FILES; i++) { /* the same number of processes: the same bytes */
+    for (int i = 0; i < WORLD_FILES; i++) { /* the same number of ranks: the same bytes */
         char *a = mode_xasprintf("%s/again/%s", world.dir, world_files[i]), x[MODE_DIGEST_HEX], y[MODE_DIGEST_HEX];
         char *b = mode_xasprintf("%s/once more/%s", world.dir, world_files[i]);
         assert_int_equal(mode_digest_file(a, x, NULL, NULL), MODE_OK);
@@ -212,7 +212,7 @@ static bool same_file(const char *a, const char *b, const char *file)
     return same;
 }
 
-/* The first one evaluates, the others wait, and none of the training shows it. */
+/* Rank 0 evaluates while the others wait; the result of the training is unchanged. */
 static void test_one_evaluates_and_the_others_wait(void **state)
 {
     const int stopped[] = {143, 143, 143};
@@ -241,7 +241,7 @@ static void test_one_goes_on_from_many_and_many_from_one(void **state)
     run(3,
         (struct job){.run = "relay",
                      .resume = "relay/ckpt/step-0000000004",
-                     .stop_at = 9, /* one is asked, all stop there */
+                     .stop_at = 9, /* one rank is stopped, all stop there */
                      .odd = 2,
                      .says = "stopped after step 9"},
         all_stopped);
@@ -259,7 +259,7 @@ static void test_when_one_dies_the_others_end_at_once(void **state)
         expected[odd] = 128 + SIGKILL;
         double began = mode_clock_s();
         run(3, (struct job){.run = "killed", .die_at = 3, .odd = odd, .says = "has ended, so process"}, expected);
-        assert_true(mode_clock_s() - began < MEET_S); /* nobody waits for who does not come */
+        assert_true(mode_clock_s() - began < MEET_S); /* no rank waits for a missing one */
     }
 }
 

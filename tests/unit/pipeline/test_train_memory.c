@@ -1,5 +1,5 @@
-/* The memory of a training: what is said before the first step holds at its peak, whatever is kept of the activations;
- * the files are the same bytes; what does not fit is refused with a remedy that is one. */
+/* The memory plan of a training: peak memory stays within it under any checkpointing policies; the files are the same
+ * bytes; what does not fit is refused with a hint that works. */
 #include "train_world.h"
 
 #include "base/process.h"
@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { MEASURED = false }; /* their shadow is memory, too */
+enum { MEASURED = false }; /* shadow memory of sanitizers counts, too */
 #else
 enum { MEASURED = true };
 #endif
@@ -42,7 +42,7 @@ static enum mode_status train(struct mode_train_memory *m, const char *out, size
     spec.accumulate = pieces;
     spec.checkpoint_activations = checkpoint;
     spec.memory = memory;
-    spec.dense_tokens = true; /* no memory that is planned stays untouched */
+    spec.dense_tokens = true; /* so that all planned memory is touched */
     spec.warmup_steps = 1;
     enum mode_status st = world_train(NULL, out, be, &spec, &hooks, err);
     mode_backend_close(&be);
@@ -132,7 +132,7 @@ static void test_what_does_not_fit_is_refused_with_a_remedy(void **state)
     if (!strstr(err.text, "host's memory") || !hint) fail_msg("%s", err.text);
     const int64_t pieces = strtol(hint + strlen("--accumulate "), NULL, 10);
     assert_true(pieces > 1 && pieces <= BATCH);
-    /* as many bytes for the model, and what this process has come to hold beside it by then */
+    /* the limit that leaves the same bytes for the model, given what this process holds by then */
     const size_t room = enough - m.program, more = (size_t)(MEASURED ? 2 : 64) << 20;
     assert_int_equal(train(&m, out, 1, false, 1, &err), MODE_E_MEMORY);
     const size_t bytes = room + m.program + more;

@@ -1,5 +1,5 @@
-/* A model is evaluated while it trains: the numbers of an evaluation, no byte of the training, every point once. With
- * MODE_TEST_BACKEND=cuda on a GPU, whose memory is all given away before the first step. */
+/* Validation during training: the same scores as an evaluation, no effect on the training, every point once. With
+ * MODE_TEST_BACKEND=cuda on a GPU, where nothing may be allocated after the first step. */
 #include "train_world.h"
 
 #include "data/evalset.h"
@@ -53,10 +53,10 @@ static struct mode_validation *tasks(bool last)
 
 struct run {
     struct world_training t;
-    uint64_t stop_in; /* asked to stop while it is evaluated after this step; with stops */
+    uint64_t stop_in; /* with stops: stop during the validation after this step */
     bool stops, validates;
     int results;
-    size_t left; /* the device's memory, after a step */
+    size_t left; /* free memory of the device after the last step */
 };
 
 static void on_progress(void *ctx, const struct mode_train_progress *p)
@@ -74,14 +74,14 @@ static void on_validating(void *ctx)
     size_t left, total;
     r->validates = true;
     mode_backend_room(be, &left, &total);
-    if (r->left) assert_int_equal(left, r->left); /* nothing is allocated between the steps */
+    if (r->left) assert_int_equal(left, r->left); /* nothing is allocated between steps */
 }
 
 static void on_validated(void *ctx, const struct mode_validation_result *result)
 {
     struct run *r = ctx;
     r->results++;
-    if (r->t.seen == 0) r->t.seen = result->step; /* what it goes on from */
+    if (r->t.seen == 0) r->t.seen = result->step; /* the step it resumes from */
     assert_int_equal(result->step, r->t.seen);
     assert_true(result->value >= 0 && result->value <= 1 && result->seconds > 0);
 }
@@ -138,7 +138,7 @@ static void expect_same_model(const char *a, const char *b)
     for (int i = 0; i < WORLD_FILES; i++) assert_true(same_file(a, b, world_files[i]));
 }
 
-/* The row that an evaluation of the model in that folder gives. */
+/* The row that evaluating the model in folder gives. */
 static json_t *evaluated(const char *folder, const char *task, uint64_t step)
 {
     struct mode_error err;
@@ -214,7 +214,7 @@ static void test_every_point_is_there_once(void **state)
     struct mode_error err = {0};
     struct mode_validation *v = tasks(true);
     char *curve = mode_path_join(world.dir, "curve"), *four = mode_path_join(world.dir, "pieces/ckpt/step-0000000004");
-    /* stopped in the midst of the first validation, of the one after step 8, and of the last; killed in between */
+    /* stopped during the first validation, the one after step 8, and the last; killed in between */
     struct run zero = {.stops = true}, eight = {.stops = true, .stop_in = 8}, killed = {.t.stop_at = 7},
                twelve = {.stops = true, .stop_in = TOTAL}, end = {0};
     const struct mode_board_place place[] = {{curve, 1}, {curve, 2}, {curve, 3}, {curve, 4}, {curve, 5}};
@@ -241,7 +241,7 @@ static void test_every_point_is_there_once(void **state)
     free(reader_load(&n, curve, ".train"));
     assert_int_equal(n, TOTAL + 2);
 
-    /* who goes on without keeps what is known; a run has the last point from elsewhere */
+    /* resuming without validation keeps earlier results; in a run the last point comes from the evaluation */
     struct run on = {0}, runs = {0};
     char *before = text_of("pieces/ckpt/step-0000000008", MODE_FILE_VALIDATION), *eighth;
     eighth = mode_path_join(world.dir, "pieces/ckpt/step-0000000008");
@@ -258,7 +258,7 @@ static void test_every_point_is_there_once(void **state)
     mode_validation_close(&v);
 }
 
-/* A task like the first one, the last picture of which ends too early. */
+/* A copy of the first task whose last picture is truncated. */
 static char *broken_task(void)
 {
     struct mode_error err;
@@ -310,7 +310,7 @@ static void test_a_bad_task_ends_the_training_before_its_first_step(void **state
     assert_int_equal(mode_validation_open(&v, &o, &err), MODE_E_VALUE);
     assert_non_null(strstr(err.text, "colours"));
 
-    /* as a run keeps it */
+    /* as a run saves it */
     world_ok(mode_validation_open_saved(&v, path, true, &err), &err);
     assert_null(v);
     world_ok(mode_evalset_digest(dirs[0], digest, &err), &err);
@@ -361,15 +361,15 @@ static void test_rows_of_a_run_stay_with_their_training(void **state)
     const char *const first[] = {"aa", "bb"}, *const second[] = {"aa", "cc"};
     mode_validation_keep(dir, 2, model, first); /* there is no folder: nothing was evaluated */
     for (int i = 0; i < 2; i++) begin(dir, model[i], first[i], true);
-    world_ok(mode_file_write_atomic(old, "", 0, &err), &err); /* of nobody known */
-    begin(dir, model[0], first[0], false);                    /* killed, and gone on with */
+    world_ok(mode_file_write_atomic(old, "", 0, &err), &err); /* of no known model */
+    begin(dir, model[0], first[0], false);                    /* killed and resumed */
     mode_validation_keep(dir, 2, model, first);
     assert_true(has(dir, "expert-1.jsonl") && has(dir, "expert-11.jsonl"));
     assert_false(has(dir, "old.jsonl"));
-    mode_validation_keep(dir, 2, model, second); /* one of them is trained otherwise now, and was never evaluated */
+    mode_validation_keep(dir, 2, model, second); /* one has another key now, and no results with it */
     assert_true(has(dir, "expert-1.jsonl") && has(dir, "expert-1.key"));
     assert_false(has(dir, "expert-11.jsonl") || has(dir, "expert-11.key"));
-    begin(dir, model[0], "dd", false); /* trained otherwise: from its first step on */
+    begin(dir, model[0], "dd", false); /* another key: no rows yet */
     assert_false(has(dir, "expert-1.jsonl"));
     begin(dir, model[0], "dd", true);
     mode_validation_keep(dir, 1, model, first);

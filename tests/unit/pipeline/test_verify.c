@@ -1,5 +1,5 @@
-/* `mode verify`: on every backend everything is within its tolerance, for every kind of tower; and what is wrong is
- * found. */
+/* `mode verify`: on every backend everything is within tolerance, for every kind of tower; and wrong results are found.
+ */
 #include "base/file.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -94,7 +94,7 @@ static void test_pictures_and_texts_agree(void **state)
     assert_int_equal(c.rows, 38);
 }
 
-/* Weights as large as trained ones, in a folder of their own. */
+/* A model folder with weights of the magnitude of trained ones. */
 static char *folder_of(int i, struct mode_backend *be)
 {
     struct mode_clip *clip;
@@ -141,7 +141,7 @@ static void test_every_kind_of_model_agrees_with_double(void **state)
     }
 }
 
-/* What `mode convert` and `mode train --init` say of such a file is said here too. */
+/* The note that `mode convert` and `mode train --init` give about such a file is given here too. */
 static void test_what_was_taken_of_the_weights_is_said(void **state)
 {
     static const double zeros[512];
@@ -172,7 +172,7 @@ static void test_what_was_taken_of_the_weights_is_said(void **state)
     free(dir);
 }
 
-/* Another model's weights; and vectors that are not there. */
+/* Weights of another model, and missing reference vectors. */
 static void test_what_is_wrong_is_found(void **state)
 {
     static const int32_t n_ids[] = {3, 9, 1, 6, 2};

@@ -1,5 +1,5 @@
-/* Pictures that are decoded by the host and resized by a backend: the patches of data/preprocess.c's floats, to the
- * bit. With MODE_TEST_BACKEND on that backend and its bf16, else on "ref", "ref-bf16" and "cpu". */
+/* Pictures decoded by the host and resized by a backend: patches bit-identical to those of data/preprocess.c's pixels.
+ * With MODE_TEST_BACKEND on that backend and its bf16 variant, else on "ref", "ref-bf16" and "cpu". */
 #include "picture_fixture.h"
 
 #include "base/parallel.h"
@@ -38,7 +38,7 @@ struct batch {
     struct mode_error error[BATCH];
 };
 
-/* Of a model with that input: 8 x 8 but for one of 7 x 7, whose patch is all of it. */
+/* Patch size for this image size: 8; for 7 the whole image. */
 static int64_t patch_of(const struct mode_preprocess *p)
 {
     return p->size % 8 ? p->size : 8;
@@ -51,7 +51,7 @@ static struct mode_backend *open_backend(const char *name)
     return be;
 }
 
-/* On each backend that is to be tried. */
+/* Runs test on each backend. */
 static void on_backends(void (*test)(struct mode_backend *be))
 {
     const char *one = getenv("MODE_TEST_BACKEND");
@@ -68,7 +68,7 @@ static void on_backends(void (*test)(struct mode_backend *be))
 static struct picture draw_picture(uint64_t k, int most)
 {
     struct mode_rng r = mode_rng_for(8, MODE_RNG_TEST, 0, k);
-    const bool thin = k % 9 == 0; /* whose passes change places */
+    const bool thin = k % 9 == 0; /* tall: the vertical pass goes first */
     const int w = 1 + (int)mode_rng_below(&r, thin ? 3 : (uint64_t)most),
               h = thin ? w * 101 + (int)mode_rng_below(&r, 200) : 1 + (int)mode_rng_below(&r, (uint64_t)most);
     const struct fixture_jpeg_options o = {.channels = k % 10 == 0  ? 4
@@ -92,7 +92,7 @@ static void add_one(void *ctx, int64_t i, int thread)
     b->status[i] = mode_windows_add(b->w, i, &p->as_file, b->train ? &p->draw : NULL, &b->error[i]);
 }
 
-/* n pictures' patches as rows of `to`, from row `first` on. */
+/* Patches of the n pictures, as rows of `to` from `first` on. */
 static void make(struct batch *b, const struct mode_preprocess *p, struct mode_tensor *to, int64_t first, int64_t n)
 {
     const int64_t patch = patch_of(p), each = (p->size / patch) * (p->size / patch);
@@ -117,7 +117,7 @@ static struct mode_tensor take_memory(struct mode_backend *be, const struct mode
     return t;
 }
 
-/* Picture i of cols is what the host makes of it, its pixels turned into patches by the other op. */
+/* Are the patches of picture i in cols those of the pixels that the host makes? */
 static bool is_host_s(struct mode_backend *be, const struct mode_preprocess *p, const struct mode_tensor *cols,
                       int64_t i, const struct picture *x, bool train)
 {
@@ -139,7 +139,7 @@ static bool is_host_s(struct mode_backend *be, const struct mode_preprocess *p, 
     return same;
 }
 
-/* n pictures from number `first` on through p, on be; bytes: room for each. Returns how many the host resized. */
+/* Checks n pictures from `first` on with p; bytes: of the buffer, per picture. Returns how many the host resized. */
 static uint64_t check(struct mode_backend *be, const struct mode_preprocess *p, uint64_t first, int64_t n, int most,
                       size_t bytes)
 {
@@ -149,7 +149,7 @@ static uint64_t check(struct mode_backend *be, const struct mode_preprocess *p, 
     for (int64_t i = 0; i < n; i++) pictures[i] = draw_picture(first + (uint64_t)i, most);
     for (int64_t i = 0; i < n; i += 4) pictures[i].as_file.blur = &pictures[i].face, pictures[i].as_file.n_blur = 1;
     assert_int_equal(mode_windows_open(&b.w, be, p, BATCH, bytes, &err), MODE_OK);
-    for (int round = 0; round < 2; round++) { /* the same memory twice */
+    for (int round = 0; round < 2; round++) { /* twice with the same buffers */
         b.train = round == 0;
         make(&b, p, &cols, 0, n);
         mode_backend_sync(be);
@@ -191,7 +191,7 @@ static void test_pixels_are_those_of_the_host(void **state)
     on_backends(every_transform);
 }
 
-/* What lies between the passes is too much for one launch of the GPU's, which takes no more memory than it said. */
+/* Intermediate images that exceed one launch's scratch on a GPU, which must not allocate more than planned. */
 static void tall_pictures(struct mode_backend *be)
 {
     enum { SIZE = 224, N = 4 };
@@ -227,7 +227,7 @@ static void test_tall_pictures(void **state)
     on_backends(tall_pictures);
 }
 
-/* Nobody waits for a batch when the next ones are made in the same memory. */
+/* Batches in the same buffers, issued without a sync between them. */
 static void one_after_another(struct mode_backend *be)
 {
     enum { N = 2, BATCHES = BATCH / N };
@@ -236,7 +236,7 @@ static void one_after_another(struct mode_backend *be)
     struct batch b = {.be = be};
     struct mode_tensor cols = take_memory(be, &p, BATCH);
     assert_int_equal(mode_windows_open(&b.w, be, &p, N, 1 << 20, &err), MODE_OK);
-    assert_int_equal(mode_backend_reserve(be, 1 << 20, &err), MODE_OK); /* to take more would wait */
+    assert_int_equal(mode_backend_reserve(be, 1 << 20, &err), MODE_OK); /* allocating later would synchronise */
     for (uint64_t i = 0; i < BATCH; i++) pictures[i] = draw_picture(20 + i, 130);
     for (int i = 0; i < BATCHES; i++) {
         b.pictures = pictures + i * N;
@@ -257,7 +257,7 @@ static void test_batches_one_after_another(void **state)
     on_backends(one_after_another);
 }
 
-/* Without room the host resizes, and that does not show. */
+/* Without room the host resizes, and the pixels are the same. */
 static void little_room(struct mode_backend *be)
 {
     const struct mode_preprocess p = transform(4, SIDE);
@@ -272,7 +272,7 @@ static void test_a_picture_without_room_is_resized_by_the_host(void **state)
     on_backends(little_room);
 }
 
-/* One of w x h pixels, where there is room for pictures of so many bytes. */
+/* One picture of w x h pixels, with a buffer for pictures of `bytes`. */
 static void large(struct mode_backend *be, const struct mode_preprocess *p, int w, int h, size_t bytes)
 {
     const struct fixture_jpeg_options o = {.channels = 3, .h = 2, .v = 2};
@@ -294,7 +294,7 @@ static void large(struct mode_backend *be, const struct mode_preprocess *p, int 
 static void large_picture(struct mode_backend *be)
 {
     const struct mode_preprocess p = transform(2, SIDE);
-    assert_int_equal(p.resize_mode, MODE_RESIZE_SQUASH); /* reads all of it */
+    assert_int_equal(p.resize_mode, MODE_RESIZE_SQUASH); /* the window is the whole picture */
     large(be, &p, 5000, 1200, 20 << 20);
 }
 
@@ -304,8 +304,8 @@ static void test_a_very_large_picture_is_resized_by_the_host(void **state)
     on_backends(large_picture);
 }
 
-/* A model's own pictures are larger than the largest window: what is resized to them is not taken for what was decoded,
- * though there would be room for that. */
+/* The model's input exceeds the largest window: a picture resized to it by the host is still sent, one decoded at that
+ * size is not. */
 static void test_a_very_large_model(void **state)
 {
     struct mode_backend *be = open_backend("cpu");
@@ -316,7 +316,7 @@ static void test_a_very_large_model(void **state)
     mode_backend_close(&be);
 }
 
-/* Damage is told in the same words, wherever the picture would be resized; and the next batch is none the worse. */
+/* A corrupt picture gives the same error with either way of resizing, and the next batch is not affected. */
 static void damage(struct mode_backend *be)
 {
     const struct mode_preprocess p = transform(0, SIDE);
@@ -326,7 +326,7 @@ static void damage(struct mode_backend *be)
     struct picture x = draw_picture(2, 130);
     assert_int_equal(mode_windows_open(&w, be, &p, 2, 1 << 20, &err), MODE_OK);
     for (size_t size = 0; size < x.file.size; size += 1 + x.file.size / 40) {
-        uint8_t *exact = mode_xmalloc(size + 1); /* so that reading past it is seen */
+        uint8_t *exact = mode_xmalloc(size + 1); /* so that sanitizers see reads past its end */
         memcpy(exact, x.file.data, size);
         const struct mode_picture cut = {.data = exact, .size = size, .limits = &limits};
         mode_windows_begin(w);
