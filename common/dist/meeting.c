@@ -182,13 +182,13 @@ static enum mode_status listen_at(int *fd, struct mode_meeting *m, const struct 
     return MODE_OK;
 }
 
-/* Wait until fd is readable, or until the deadline (*ready false). */
-static enum mode_status wait_readable(int fd, double until, const struct mode_meeting_options *o, bool *ready,
-                                      struct mode_error *err)
+/* Wait until fd is ready for events (POLLIN, POLLOUT), or until the deadline (*ready false). */
+static enum mode_status wait_ready(int fd, short events, double until, const struct mode_meeting_options *o,
+                                   bool *ready, struct mode_error *err)
 {
     *ready = false;
     while (!*ready && mode_clock_s() < until) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
+        struct pollfd p = {.fd = fd, .events = events};
         if (o->stopping && o->stopping(o->ctx))
             return MODE_FAIL(err, MODE_E_STOPPED, "stopped while waiting for the other processes");
         *ready = poll(&p, 1, SLICE_MS) > 0;
@@ -211,22 +211,43 @@ static bool same_secret(const uint8_t *a, const uint8_t *b)
     return !differ;
 }
 
-/* Receive a hello. HELLO_S limits the whole of it, however slowly its bytes arrive; *heard false: timeout or closed. */
-static enum mode_status hear(struct hello *h, int fd, const struct mode_meeting_options *o, bool *heard,
-                             struct mode_error *err)
+/* Receive before the deadline, however slowly bytes arrive; *whole false: timeout, or closed before. */
+static enum mode_status recv_until(int fd, void *data, size_t bytes, double until, const struct mode_meeting_options *o,
+                                   bool *whole, struct mode_error *err)
 {
-    const double until = mode_clock_s() + HELLO_S;
     size_t have = 0;
-    *heard = false;
-    while (have < sizeof *h) {
+    *whole = false;
+    while (have < bytes) {
         bool ready;
-        enum mode_status st = wait_readable(fd, until, o, &ready, err);
+        enum mode_status st = wait_ready(fd, POLLIN, until, o, &ready, err);
         if (st || !ready) return st;
-        ssize_t n = recv(fd, (char *)h + have, sizeof *h - have, MSG_DONTWAIT);
+        ssize_t n = recv(fd, (char *)data + have, bytes - have, MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) return MODE_OK;
         if (n > 0) have += (size_t)n;
     }
-    *heard = true;
+    *whole = true;
+    return MODE_OK;
+}
+
+/* A blocking connect would wait for minutes where packets are dropped, deaf to the deadline and to a stop. *connected
+ * false: refused, or no answer before the deadline. */
+static enum mode_status connect_until(int fd, const struct place *p, double until, const struct mode_meeting_options *o,
+                                      bool *connected, struct mode_error *err)
+{
+    const int flags = fcntl(fd, F_GETFL);
+    int failed = 0;
+    socklen_t len = sizeof failed;
+    *connected = false;
+    (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    if (connect(fd, (const struct sockaddr *)&p->addr, p->len) != 0) {
+        bool ready;
+        if (errno != EINPROGRESS) return MODE_OK;
+        enum mode_status st = wait_ready(fd, POLLOUT, until, o, &ready, err);
+        if (st || !ready) return st;
+        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &len) != 0 || failed) return MODE_OK;
+    }
+    (void)fcntl(fd, F_SETFL, flags);
+    *connected = true;
     return MODE_OK;
 }
 
@@ -237,7 +258,7 @@ static enum mode_status welcome(struct mode_meeting *m, int fd, const struct mod
 {
     struct hello h = {0};
     bool heard;
-    enum mode_status st = hear(&h, fd, o, &heard, err);
+    enum mode_status st = recv_until(fd, &h, sizeof h, mode_clock_s() + HELLO_S, o, &heard, err);
     if (st || !heard || memcmp(h.magic, MAGIC, sizeof MAGIC) != 0 || !same_secret(h.secret, o->secret)) {
         close(fd);
         return st;
@@ -266,7 +287,7 @@ static enum mode_status accept_all(struct mode_meeting *m, const struct place *p
     enum mode_status st = listen_at(&listener, m, p, o, err);
     while (!st && here < m->size) {
         bool ready;
-        if ((st = wait_readable(listener, until, o, &ready, err))) break;
+        if ((st = wait_ready(listener, POLLIN, until, o, &ready, err))) break;
         if (!ready) {
             st = MODE_FAIL(err, MODE_E_PEER, "%d of %d processes came to %s within %.0f s", here, m->size, o->place,
                            o->timeout_s);
@@ -292,7 +313,7 @@ static enum mode_status connect_to_rank_0(struct mode_meeting *m, const struct p
     double until = mode_clock_s() + o->timeout_s;
     struct hello h = {.rank = o->rank, .size = o->size};
     struct answer a = {0, ""};
-    bool ready;
+    bool connected, answered = false;
     memcpy(h.magic, MAGIC, sizeof MAGIC);
     if (o->secret) memcpy(h.secret, o->secret, sizeof h.secret);
     for (;;) {
@@ -300,15 +321,14 @@ static enum mode_status connect_to_rank_0(struct mode_meeting *m, const struct p
             return MODE_FAIL(err, MODE_E_STOPPED, "stopped while waiting for process 0");
         int fd = m->fd[0] = new_socket(p);
         if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket to be had: %s", strerror(errno));
-        if (connect(fd, (const struct sockaddr *)&p->addr, p->len) == 0) {
+        enum mode_status st = connect_until(fd, p, until, o, &connected, err);
+        if (!st && connected) {
             keep_alive(fd, p);
-            if (!send_all(fd, &h, sizeof h)) goto again; /* not rank 0: another program's port, or one just closed */
-            enum mode_status st = wait_readable(fd, until, o, &ready, err);
-            if (st) return st;
-            if (ready && recv_all(fd, &a, sizeof a)) break;
+            if (send_all(fd, &h, sizeof h)) st = recv_until(fd, &a, sizeof a, until, o, &answered, err);
         }
-    again:
-        close(fd);
+        if (st) return st;
+        if (answered) break;
+        close(fd); /* not rank 0: another program's port, or one just closed */
         m->fd[0] = -1;
         if (mode_clock_s() >= until)
             return MODE_FAIL(err, MODE_E_PEER, "process 0 of %d did not answer at %s within %.0f s", o->size, o->place,

@@ -485,6 +485,76 @@ static void test_a_place_that_is_just_taken(void **state)
     free(path);
 }
 
+enum { PATIENCE_S = 60 }; /* far above the timeouts below, and below what blocking calls would take */
+
+static struct sockaddr_in listen_on_port(int *fd, char place[32])
+{
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)free_port()), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    snprintf(place, 32, "127.0.0.1:%d", ntohs(a.sin_port));
+    *fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(*fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(*fd, 0), 0);
+    return a;
+}
+
+/* A full backlog drops packets, as a firewall or a machine that is off does: connecting takes minutes to fail. */
+static void test_a_place_that_does_not_answer(void **state)
+{
+    char place[32];
+    int listener, asked = 0, waiting[4];
+    struct sockaddr_in a = listen_on_port(&listener, place);
+    struct mode_meeting *m;
+    struct mode_error err;
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        (void)connect(waiting[i], (struct sockaddr *)&a, sizeof a);
+    }
+    const int fds = open_fds();
+    const double began = mode_clock_s();
+    assert_int_equal(come(&m, 1, 2, place, 0.3, &err), MODE_E_PEER);
+    assert_non_null(strstr(err.text, "did not answer"));
+    const struct mode_meeting_options o = {
+        .rank = 1, .size = 2, .place = place, .timeout_s = MEET_S, .stopping = soon, .ctx = &asked};
+    assert_int_equal(mode_meeting_open(&m, &o, &err), MODE_E_STOPPED);
+    assert_true(mode_clock_s() - began < PATIENCE_S);
+    assert_int_equal(open_fds(), fds);
+    for (int i = 0; i < 4; i++) close(waiting[i]);
+    close(listener);
+}
+
+static void *greets(void *listener)
+{
+    static const char banner[] = "SSH-2.0-OpenSSH_9.6\r\n";
+    const int fd = accept(*(int *)listener, NULL, NULL);
+    char answer[256];
+    const struct timeval give_up = {.tv_sec = PATIENCE_S + 10};
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &give_up, sizeof give_up);
+    (void)!write(fd, banner, sizeof banner - 1);
+    while (recv(fd, answer, sizeof answer, 0) > 0) continue;
+    close(fd);
+    return NULL;
+}
+
+/* Another program's port, which greets and then waits: what it sent is shorter than the answer of a rank 0. */
+static void test_a_place_of_another_program(void **state)
+{
+    char place[32];
+    int listener;
+    struct mode_meeting *m;
+    struct mode_error err;
+    pthread_t thread;
+    (void)state;
+    (void)listen_on_port(&listener, place);
+    assert_int_equal(pthread_create(&thread, NULL, greets, &listener), 0);
+    const double began = mode_clock_s();
+    assert_int_equal(come(&m, 1, 2, place, 0.5, &err), MODE_E_PEER);
+    assert_true(mode_clock_s() - began < PATIENCE_S);
+    pthread_join(thread, NULL);
+    close(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +571,8 @@ int main(void)
         cmocka_unit_test(test_places_that_make_no_sense),
         cmocka_unit_test(test_a_place_that_is_taken),
         cmocka_unit_test(test_a_place_that_is_just_taken),
+        cmocka_unit_test(test_a_place_that_does_not_answer),
+        cmocka_unit_test(test_a_place_of_another_program),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
