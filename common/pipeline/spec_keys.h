@@ -45,7 +45,7 @@
     X("train.weight_decay", REAL, train.weight_decay, MODE_DEFAULT_WEIGHT_DECAY, 0, 10, "AdamW, on tensors of two and more dimensions") \
     X("train.grad_clip_norm", REAL, train.grad_clip_norm, MODE_DEFAULT_GRAD_CLIP_NORM, 0, 1e6, "cut the global norm of the gradient to this; 0 = no clipping") \
     X("train.accumulate", UINT, train.accumulate, MODE_DEFAULT_ACCUMULATE, 1, 1e6, "pieces in which a batch is computed, one after another; exact") \
-    X("train.checkpoint_activations", BOOL, train.checkpoint_activations, "false", 0, 0, "recompute all activations on the way back; else as the memory demands") \
+    X("train.checkpoint_activations", BOOL, train.checkpoint_activations, "false", 0, 0, "activation checkpointing in every block; otherwise as memory requires") \
     X("train.algorithms", PATH, train.algorithms, "", 0, 0, "file that mode train --algorithms wrote on such a GPU: which algorithms make matrix products") \
     X("train.warmup_steps", UINT, train.warmup_steps, MODE_DEFAULT_WARMUP_STEPS, 0, 1e9, "linear warm-up; where it is not given, at most a tenth of the schedule") \
     X("train.seed", UINT, train.seed, "=seed", 0, 1e15, "of initialisation, order and crops") \

@@ -349,8 +349,9 @@ static void tell_narrowed(const struct training *t, const struct mode_backend_na
     n.left -= before->left;
     if (t->result.steps_run > 0 || n.made + n.left == 0 || !t->hooks->notice) return;
     snprintf(text, sizeof text,
-             "experiment: of the blocks' products of a step %lld are made in fp8, %lld stay bf16 because a size is no "
-             "multiple of 16",
+             "experiment: of the GEMMs in the blocks, per step, %lld run in fp8 and %lld stay in bf16 because a "
+             "dimension is "
+             "not a multiple of 16",
              (long long)n.made, (long long)n.left);
     t->hooks->notice(t->hooks->ctx, text);
 }

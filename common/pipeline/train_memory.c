@@ -112,9 +112,9 @@ enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode
     if (spec->memory && needed <= room_of(m, be, 0)) /* the limit is the one that was given */
         snprintf(more, sizeof more, "--memory %zum, or ", (needed >> 20) + 2);
     return MODE_FAIL(err, MODE_E_MEMORY,
-                     "training %s: a batch of %lld takes %.1f MiB of the %s memory even where all activations are made "
-                     "again; there are %.1f MiB%s. HINT: %s%s",
-                     spec->name, (long long)own, (double)needed / MIB, m->device ? "device's" : "host's",
+                     "training %s: a batch of %lld takes %.1f MiB of %s memory even with full activation "
+                     "checkpointing; %.1f MiB are free%s. HINT: %s%s",
+                     spec->name, (long long)own, (double)needed / MIB, m->device ? "device" : "host",
                      (double)m->room / MIB, spec->memory ? " (--memory)" : "", more, remedy);
 }
 
@@ -126,13 +126,13 @@ static void row(FILE *out, const char *what, size_t bytes, const char *more)
 void mode_train_memory_print(const struct mode_train_memory *m, FILE *out)
 {
     const struct mode_clip_memory *c = &m->model;
-    const char *host = m->device ? "of the host's memory, not in the total" : "";
+    const char *host = m->device ? "host memory, not in the total" : "";
     size_t others = c->activations;
     char text[96];
     if (m->total == SIZE_MAX) return;
     fprintf(out, "memory, at most            MiB\n");
     row(out, "parameters", c->parameters, "");
-    if (c->copies) row(out, "their copies", c->copies, "");
+    if (c->copies) row(out, "bf16 copies", c->copies, "");
     row(out, "gradients", c->gradients, "");
     row(out, "moments", c->moments, "");
     for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
@@ -145,17 +145,17 @@ void mode_train_memory_print(const struct mode_train_memory *m, FILE *out)
         free(name);
     }
     row(out, "other activations", others, "");
-    row(out, "used by turns", c->turns,
-        c->branches ? "gradients under way of both towers, a block made again, logits"
-                    : "gradients under way, a block made again, logits");
+    row(out, "shared in turn", c->turns,
+        c->branches ? "activation gradients of both towers, a recomputed block, logits"
+                    : "activation gradients, a recomputed block, logits");
     row(out, "workspace", c->workspace, "");
-    if (m->pictures) row(out, "pictures", m->pictures, "of the next batches, resized by the device");
+    if (m->pictures) row(out, "pictures", m->pictures, "of the next batches, resized on the device");
     row(out, "batch", m->batch, host);
     if (m->validation) row(out, "validation", m->validation + (m->device ? 0 : m->lists), host);
     if (!m->device) row(out, "program", m->program, "");
-    snprintf(text, sizeof text, "of %.1f that are free; %.1f %% of the way in is made again", (double)m->room / MIB,
+    snprintf(text, sizeof text, "of %.1f free; %.1f %% of the forward pass is recomputed", (double)m->room / MIB,
              100 * c->again);
-    if (m->room == SIZE_MAX) snprintf(text, sizeof text, "%.1f %% of the way in is made again", 100 * c->again);
+    if (m->room == SIZE_MAX) snprintf(text, sizeof text, "%.1f %% of the forward pass is recomputed", 100 * c->again);
     row(out, "total", m->total, text);
 }
 
