@@ -1,32 +1,32 @@
-/* cuda-bench - how fast the cuda backend is on this machine; no library but CUDA's is needed.
+/* cuda-bench - how fast the cuda backend is on this machine; needs no library but CUDA's.
  *
  *     cuda-bench [OUT [BACKEND...]]    every subject below; a table on stdout and in OUT/cuda_bench.tsv
  *     cuda-bench train|encode|sweep [options]
  *         --config ViT-B-32|ViT-B-16|ViT-L-14  --backend cuda|cuda-tf32|cuda-fp8...  --batch B  --rounds N  --profile
  *         --tokens MEAN                lengths of texts: MEAN - 14 to MEAN + 14, 77: no padding
- *         --lengths FILE               instead: one number of tokens per line, as `mode tokenize --lengths` prints; of
- *                                      more or fewer lines than the batch has pairs, lines evenly spread over the file
- *         --seconds S                  a round is as many steps as take so long, one by default
+ *         --lengths FILE               instead: one number of tokens per line, as `mode tokenize --lengths` prints;
+ *                                      if there are more or fewer lines than pairs in the batch, evenly spaced lines
+ *         --seconds S                  a round is as many steps as take that long, one by default
  *         --no-savings                 padding and whole last blocks are computed, too
- *         --no-graphs                  steps of train run op by op, not as a recorded CUDA graph
- *         --no-streams                 one op after another, not towers and gradients of weights side by side
- *         --measure-products           algorithms of products by the clock, as runs with train.algorithms have them
- *         --measure                    ways of attention by the clock, too, which no run can keep
- *         --activations own|cudnn      products that end with an activation's slope never or always by cuDNN, those that
- *                                      end with an activation, too, not as the clock says (--measure-products)
+ *         --no-graphs                  steps of train run op by op, not as a captured CUDA graph
+ *         --no-streams                 all ops on one stream, not towers and gradients of weights concurrently
+ *         --measure-products           autotune GEMM algorithms by timing, as runs with train.algorithms do
+ *         --measure                    autotune attention, too, which no run can keep
+ *         --activations own|cudnn      GEMMs with a fused activation or its derivative never or always by cuDNN,
+ *                                      instead of by timing (--measure-products)
  *         --turns                      wait for a line on stdin before every round: bench/peers/bench_cuda.py
  *
- * A step of train is forward, loss, backward, AdamW, and one wait, as in use. Inputs are random, none are zero (a GPU
- * that multiplies zeros draws less power and runs faster); pixels lie in the GPU's memory, as the peers' do. One JSON
- * line per round, as `mode bench` prints. sweep: steps of train from half of --batch to --batch, in sixteenths, pairs a
- * second of each: how many rows fill waves of tiles is a matter of several per cent.
+ * A step of train is forward, loss, backward, AdamW, and one synchronisation, as in use. Inputs are random, none are
+ * zero (a GPU that multiplies zeros draws less power and runs faster); pixels are in GPU memory, as the peers' are. One
+ * JSON line per round, as `mode bench` prints. sweep: steps of train from half of --batch to --batch, in sixteenths,
+ * pairs per second of each: wave quantization (how many tiles fill the last wave) is a matter of several per cent.
  *
- * Without a subject training comes first as it is at its best in use: algorithms of products by the clock, every exact
- * saving. Texts of 77 tokens are "dense tokens", where the last blocks alone save something; "nothing saved" is beside.
- * OUT/cuda_bench_profiles.txt has every op of these steps: calls, time, TFLOP/s, GB/s. FLOPs are those that were
- * executed, from the shapes of the products and of attention; MFU is their share of 989 TFLOP/s, an H100's and H200's
- * dense bf16 peak by NVIDIA's data sheet, the share of k-means that of 788 TFLOP/s: what an H200's products of
- * 8192 x 8192 x 8192 reach. Medians of the rounds: 15 of bf16, which is measured first, 5 of the others. */
+ * Without a subject training comes first, at its best in use: autotuned GEMMs, every exact saving. Texts of 77 tokens
+ * are "dense tokens", where only the last blocks save something; "nothing saved" is listed too.
+ * OUT/cuda_bench_profiles.txt has every op of these steps: calls, time, TFLOP/s, GB/s. FLOPs are those executed, from
+ * the shapes of GEMMs and attention; MFU is relative to 989 TFLOP/s, an H100's and H200's dense bf16 peak by NVIDIA's
+ * data sheet, for k-means to 788 TFLOP/s: what an H200 reaches in a GEMM of 8192 x 8192 x 8192. Medians of the rounds:
+ * 15 of bf16, which is measured first, 5 of the others. */
 #include "cuda/table.h"
 
 #include "base/clock.h"
@@ -55,7 +55,7 @@ struct options {
     int64_t batch, tokens, rounds;
     double seconds;
     bool turns, profile, no_savings, no_graphs, no_streams, measure_products, measure;
-    bool keeps_profile; /* in the file of them, where there is a folder for it */
+    bool keeps_profile; /* in OUT/cuda_bench_profiles.txt, if OUT is given */
 };
 
 static const struct tower {
@@ -121,12 +121,12 @@ static struct mode_clip_config config_of(const char *name)
 }
 
 struct inputs {
-    float *pixels;        /* [batch, 3, 224, 224], the backend's memory */
+    float *pixels;        /* [batch, 3, 224, 224], backend memory */
     int32_t *ids, *n_ids; /* one text after another */
     int64_t tokens;
 };
 
-/* Of a file of n numbers those of lines i n / batch: all in their order, where there are as many. */
+/* Of a file of n numbers those of lines i n / batch: all in order, if there are as many. */
 static void lengths_from(int32_t *n_ids, int64_t batch, const char *path)
 {
     FILE *f = fopen(path, "r");
@@ -239,7 +239,7 @@ static void encode(struct work *w)
     must(mode_clip_encode_images(w->clip, w->features, w->in.pixels, w->o->batch, 0, &err), &err);
 }
 
-static FILE *profiles; /* of the runs that keep theirs, where there is a folder for tables */
+static FILE *profiles; /* of runs with keeps_profile, if OUT is given */
 
 static void choose(const struct options *o, struct mode_backend *be)
 {
@@ -273,7 +273,7 @@ static void towers_run(const char *subject, const struct options *o, bool lines)
         w.params = mode_clip_params(w.clip, &w.n_params);
     }
     choose(o, w.be);
-    one(&w); /* plans are made, memory is touched */
+    one(&w); /* warm-up: plans, autotuning, memory */
     mode_backend_measure(w.be, false);
     for (int i = 0; i < 2; i++) one(&w);
     for (; rounds < o->rounds && turn(o); rounds++) {
@@ -344,7 +344,7 @@ static void draw_row(void *ctx, int64_t i, int thread)
     }
 }
 
-/* As products read and write them on this backend, or f32: gradients of parameters. */
+/* In the type that GEMMs use on this backend, or f32: gradients of parameters. */
 static struct mode_tensor random_matrix(struct mode_backend *be, enum mode_dtype dtype, int64_t rows, int64_t cols)
 {
     struct mode_error err;
@@ -359,14 +359,14 @@ static struct mode_tensor random_matrix(struct mode_backend *be, enum mode_dtype
 }
 
 /* y = x w^T, the gradient of w, the gradient of x: TFLOP/s of each */
-static void product(const char *name, const char *backend_name, int64_t m, int64_t n, int64_t k, int64_t rounds)
+static void gemm(const char *name, const char *backend_name, int64_t m, int64_t n, int64_t k, int64_t rounds)
 {
     struct mode_backend *be = backend(backend_name);
     enum mode_dtype stored = mode_backend_activations(be);
     struct mode_tensor x = random_matrix(be, stored, m, k), w = random_matrix(be, stored, n, k),
                        y = random_matrix(be, stored, m, n), dw = random_matrix(be, MODE_DTYPE_F32, n, k),
                        dx = random_matrix(be, stored, m, k);
-    mode_backend_narrow(be, true); /* cuda-fp8; but for the weights' gradient */
+    mode_backend_narrow(be, true); /* cuda-fp8; except the weights' gradient */
     double t[3][MAX_ROUNDS], flops = 2.0 * (double)m * (double)n * (double)k;
     for (int64_t i = -2; i < rounds; i++) {
         double t0 = mode_clock_s();
@@ -395,8 +395,8 @@ static void product(const char *name, const char *backend_name, int64_t m, int64
     mode_backend_close(&be);
 }
 
-/* A layer norm over m rows of d numbers, forward and back with a residual's gradient, against the bytes they must move.
- */
+/* A layer norm over m rows of d elements, forward and backward with a residual's gradient, relative to the bytes they
+ * must move. */
 static void norm(const char *backend_name, int64_t m, int64_t d, int64_t rounds)
 {
     struct mode_backend *be = backend(backend_name);
@@ -439,8 +439,7 @@ static void draw_bytes(void *ctx, int64_t i, int thread)
     for (int64_t j = 0; j < d->bytes; j++) d->rgb[i * d->bytes + j] = (uint8_t)mode_rng_u32(&r);
 }
 
-/* Decoded pictures of width x height to the patches of 224 x 224: pictures a second, once they are in the GPU's memory.
- */
+/* Decoded pictures of width x height to the patches of 224 x 224: pictures per second, once in GPU memory. */
 static void pixels(const char *backend_name, int width, int height, int64_t rounds)
 {
     enum { BATCH = 256, SIDE = 224, PATCH = 32 };
@@ -455,7 +454,7 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     void *memory;
     must(mode_backend_alloc(be, &memory, (size_t)(rgb + BATCH * each), &err), &err);
     uint8_t *bytes = mode_xmalloc((size_t)(rgb + BATCH * each));
-    struct mode_pixels_window *windows = (void *)bytes; /* the table */
+    struct mode_pixels_window *windows = (void *)bytes; /* of all pictures */
     mode_parallel_for(BATCH, draw_bytes, &(struct decoded){bytes + rgb, each});
     mode_pixels_taps((int32_t *)(void *)(bytes + to_x), SIDE, across.n_max, across.first, across.n, across.k, 0);
     mode_pixels_taps((int32_t *)(void *)(bytes + to_y), SIDE, down.n_max, down.first, down.n, down.k, 0);
@@ -494,12 +493,12 @@ static void pixels(const char *backend_name, int width, int height, int64_t roun
     mode_backend_close(&be);
 }
 
-/* An iteration of k-means, rows made ready before; the last pass is undone, so all ask the same. way:
- * MODE_CUDA_NEAREST */
-static void kmeans(const char *backend_name, const char *way, int64_t n, int64_t k, int64_t d, int64_t rounds)
+/* An iteration of k-means on prepared rows; the last pass is undone, so all do the same work.
+ * nearest: MODE_CUDA_NEAREST */
+static void kmeans(const char *backend_name, const char *nearest, int64_t n, int64_t k, int64_t d, int64_t rounds)
 {
     enum { WORK_BYTES = 16 << 20 }; /* as cluster/nearest.c has it */
-    setenv("MODE_CUDA_NEAREST", way, 1);
+    setenv("MODE_CUDA_NEAREST", nearest, 1);
     struct mode_backend *be = backend(backend_name);
     const size_t ready_bytes = mode_nearest_ready_bytes(be, n, d);
     struct mode_error err;
@@ -538,14 +537,14 @@ static void kmeans(const char *backend_name, const char *way, int64_t n, int64_t
     table_row(
         "k-means\t%lld x %lld x %lld\t%s, %s\tnearest %.2f ms, groups and means %.2f ms\t%.0f TFLOP/s\t%.1f %% of "
         "%g TFLOP/s\n",
-        (long long)n, (long long)k, (long long)d, backend_name, way, 1e3 * a, 1e3 * b, 1e-12 * flops / (a + b),
+        (long long)n, (long long)k, (long long)d, backend_name, nearest, 1e3 * a, 1e3 * b, 1e-12 * flops / (a + b),
         100 * flops / (a + b) / PRODUCTS_PEAK, 1e-12 * PRODUCTS_PEAK);
     for (int i = 0; i < 8; i++) mode_backend_free(be, at[i]);
     mode_backend_close(&be);
     unsetenv("MODE_CUDA_NEAREST");
 }
 
-/* GPU, driver, clocks and power by NVIDIA's own tool, where it is installed. */
+/* GPU, driver, clocks and power from nvidia-smi, if installed. */
 static void clocks(void)
 {
     char line[256];
@@ -574,7 +573,7 @@ static void everything(const char *const *backends)
     } runs[] = {{"train", "ViT-B-32", 1024, 77},  {"train", "ViT-B-32", 1024, 22}, {"train", "ViT-B-16", 512, 77},
                 {"train", "ViT-B-16", 512, 22},   {"train", "ViT-L-14", 128, 77},  {"train", "ViT-L-14", 128, 22},
                 {"encode", "ViT-B-32", 1024, 22}, {"encode", "ViT-L-14", 256, 22}};
-    static const struct options ways[] = {/* tokens: of texts of that length alone */
+    static const struct options variants[] = {/* tokens: all texts of that length */
                                           {.measure_products = true},
                                           {.measure_products = true, .no_savings = true, .tokens = CONTEXT},
                                           {0},
@@ -587,7 +586,7 @@ static void everything(const char *const *backends)
     for (int b = 0; backends[b]; b++) {
         struct mode_backend *be;
         struct mode_error err;
-        if (mode_backend_open(&be, backends[b], &err)) { /* there is a GPU, but it cannot compute so */
+        if (mode_backend_open(&be, backends[b], &err)) { /* not supported by this GPU */
             table_row("%s is left out: %s\n", backends[b], err.text);
             continue;
         }
@@ -596,27 +595,27 @@ static void everything(const char *const *backends)
         pixels(backends[b], 500, 375, 15);
         pixels(backends[b], 1024, 768, 15);
         for (size_t i = 0; i < sizeof products / sizeof *products; i++)
-            product(products[i].name, backends[b], products[i].m, products[i].n, products[i].k, 15);
+            gemm(products[i].name, backends[b], products[i].m, products[i].n, products[i].k, 15);
         norm(backends[b], 51200, 768, 15);  /* B/32, batch 1024 */
         norm(backends[b], 65792, 1024, 15); /* L/14, batch 256 */
         norm(backends[b], 65792, 1280, 15); /* H/14 */
         const bool half = strcmp(backends[b], "cuda-bf16") == 0;
-        enum { WAYS = sizeof ways / sizeof *ways };
-        for (int way = 0; way < (half ? WAYS : 1); way++) { /* what is asked for first comes first */
+        enum { N_VARIANTS = sizeof variants / sizeof *variants };
+        for (int variant = 0; variant < (half ? N_VARIANTS : 1); variant++) {
             for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
                 const bool train = strcmp(runs[i].subject, "train") == 0;
-                struct options o = ways[way];
+                struct options o = variants[variant];
                 if (o.tokens && o.tokens != runs[i].tokens) continue;
                 o.config = runs[i].config;
                 o.backend = backends[b];
                 o.batch = runs[i].batch;
                 o.tokens = runs[i].tokens;
                 o.rounds = half ? 15 : 5;
-                o.keeps_profile = way == 0;
-                if (!train) o.measure_products = false; /* what encodes does so by rule */
-                if (train || way == 0) towers_run(runs[i].subject, &o, false);
+                o.keeps_profile = variant == 0;
+                if (!train) o.measure_products = false; /* encode has no autotuning */
+                if (train || variant == 0) towers_run(runs[i].subject, &o, false);
             }
-            for (int own = 0; own < 2 && half && way == 0; own++) /* alike on every backend */
+            for (int own = 0; own < 2 && half && variant == 0; own++) /* the same on every backend */
                 kmeans(backends[b], own ? "own" : "library", 1 << 19, 1024, 768, 15);
         }
         clocks();
@@ -688,7 +687,7 @@ int main(int argc, char **argv)
             one_subject(argc, argv);
             return 0;
         }
-    struct mode_backend *gpu = backend("cuda"); /* is there one? */
+    struct mode_backend *gpu = backend("cuda"); /* exits if there is none */
     mode_backend_close(&gpu);
     if (!table_open(argc > 1 ? argv[1] : NULL, "cuda_bench.tsv")) return 1;
     if (argc > 1) profiles = folder_file(argv[1], "cuda_bench_profiles.txt");

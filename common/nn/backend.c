@@ -12,9 +12,8 @@
 
 enum { PAGE = 4096 };
 
-/* The cpu backend under this name where the processor can run it; "cpu": the best it can, but for AMX, which is up to
- * half as fast again as AVX-512 on a core of one's own and slower than it on one that others multiply on too
- * (docs/SPEED.md). */
+/* The cpu backend of this name if the processor supports it; "cpu": the best it supports except AMX, which is up to
+ * half as fast again as AVX-512 on an otherwise idle core, and slower on a core that is shared (docs/SPEED.md). */
 static const struct mode_ops *cpu_ops(const char *name)
 {
     bool any = strcmp(name, "cpu") == 0;
@@ -186,8 +185,8 @@ void mode_backend_repeats(const struct mode_backend *be, struct mode_backend_rep
     if (be->kind) be->kind->repeats(be, r);
 }
 
-/* Memory comes as fresh pages: zeroed by the kernel when they are first touched, so that a plan for the longest
- * texts costs only what is used. The page before it holds the size. */
+/* Fresh pages: the kernel zeroes them when they are first touched, so that a plan for the longest texts costs only what
+ * is used. The page before the memory holds its size. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
     size_t size = bytes + PAGE;

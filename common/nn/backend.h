@@ -5,16 +5,16 @@
  *     ...
  *     mode_backend_close(&be);
  *
- * "ref" is the slow truth: plain loops, double accumulation. "cpu" uses every thread of base/parallel.h, and AVX2
- * and FMA, or AVX-512, where the processor has them ("cpu-plain", "cpu-avx2", "cpu-avx512"); "cpu-amx" makes products
- * of floats with AMX (docs/decisions/0019-amx-by-name.md). "cuda" is the first GPU in f32, "cuda-tf32" with products of
- * numbers rounded to 10 bits.
+ * "ref" is the slow reference: plain loops, double accumulation. "cpu" uses every thread of base/parallel.h, and AVX2
+ * and FMA, or AVX-512, where the processor has them ("cpu-plain", "cpu-avx2", "cpu-avx512"); "cpu-amx" computes f32
+ * GEMMs with AMX (docs/decisions/0019-amx-by-name.md). "cuda" is the first GPU in f32, "cuda-tf32" the same with TF32
+ * GEMMs.
  *
- * "cuda-bf16" and its slow truth "ref-bf16" keep activations, their gradients and the operands of products in bf16
- * (the residual stream too); sums, statistics, the loss, parameters, their gradients and the optimiser stay f32.
+ * "cuda-bf16" and its reference "ref-bf16" keep activations, their gradients and GEMM operands in bf16 (the residual
+ * stream too); accumulation, statistics, the loss, parameters, their gradients and optimiser state stay f32.
  *
- * "cuda-fp8" and its slow truth "ref-fp8" are an experiment (docs/decisions/0022-products-in-fp8.md): bf16, but for
- * products that mode_backend_narrow allows to be made of 8-bit numbers. No run can ask for it.
+ * "cuda-fp8" and its reference "ref-fp8" are an experiment (docs/decisions/0022-products-in-fp8.md): bf16, except for
+ * the GEMMs that mode_backend_narrow allows in fp8. No run can request it.
  *
  * Threads: one caller per backend. */
 #ifndef MODE_NN_BACKEND_H
@@ -35,129 +35,130 @@ struct mode_ranks;
 /* MODE_E_VALUE: no such backend; MODE_E_DEVICE: it is known, but this build or machine lacks it. */
 enum mode_status mode_backend_open(struct mode_backend **be, const char *name, struct mode_error *err);
 void mode_backend_close(struct mode_backend **be);
-/* Has this machine a GPU that cannot be opened because it has failed? Opening is refused then as where there is none. A
- * GPU that fails while it computes ends the process, with a sentence and the exit code of MODE_E_DEVICE. */
+/* Is there a GPU that cannot be opened because it has failed? mode_backend_open fails then as it does without a GPU. A
+ * GPU that fails during an op ends the process, with a message and the exit code of MODE_E_DEVICE. */
 bool mode_backend_gpu_is_broken(void);
 /* "ref", "cpu-avx2", "cpu-plain", "cuda" ... */
 const char *mode_backend_name(const struct mode_backend *be);
-/* For people: "NVIDIA H200, 140 GiB"; of a processor the name. */
+/* Human-readable: "NVIDIA H200, 140 GiB"; on CPU backends the backend's name. */
 void mode_backend_describe(const struct mode_backend *be, char *text, size_t size);
-/* Does it compute apart from the host's processor, at the same time? */
+/* Is it a device: memory of its own, ops asynchronous to the host? */
 bool mode_backend_is_device(const struct mode_backend *be);
 /* How activations are stored: F32 or BF16 (nn/ops.h says which tensors these are). */
 enum mode_dtype mode_backend_activations(const struct mode_backend *be);
 
-/* Ops of a GPU return before they are done: wait for all of them. Before the host reads a result, or writes what an op
- * may still read. Nothing to do on the others. */
+/* GPU ops are asynchronous: wait for all of them. Needed before the host reads a result, or overwrites what an op may
+ * still read. A no-op on other backends. */
 void mode_backend_sync(struct mode_backend *be);
 
-/* While on, algorithms of matrix products and the ways of attention are chosen by timing them, once for each shape and
- * those like it, where the device has several; off again, what was chosen stays, and new shapes follow the rule. So:
- * on for a first step, which runs op by op. Faster, but what is chosen, and with it the last bits of results, may
- * differ from process to process. Off by default. */
+/* Autotuning. While on, GEMM algorithms and attention implementations are chosen by timing the candidates, once per
+ * shape and shapes close to it. Off again, the choices stay, and new shapes get the default. So: on for a first step,
+ * which runs eagerly. Faster, but the choice, and with it the last bits of results, may differ from process to process.
+ * Off by default. */
 void mode_backend_measure(struct mode_backend *be, bool on);
-/* The same of matrix products alone: what is chosen can be kept, and chosen again. */
+/* The same for GEMMs alone, whose choices can be saved and restored. */
 void mode_backend_measure_products(struct mode_backend *be, bool on);
 #define MODE_ALGORITHMS_FIRST_LINE "mode-algorithms 2\n"
-/* The algorithms that were chosen so, as a text of a line each, to be freed; NULL from backends that have none. */
+/* The algorithms chosen so, as text, one per line; the caller frees it. NULL on backends that have none. */
 char *mode_backend_algorithms(struct mode_backend *be);
-/* Products of the text's shapes, and of shapes like those, take its algorithms from now on, all others follow the rule:
- * the same text, the same bytes. Where it is for another kind of GPU, another version of its library or another backend
- * nothing changes, and why_not says so; else that is "". MODE_E_FORMAT: it is no such text. */
+/* GEMMs of the text's shapes, and of shapes close to those, use its algorithms from now on, all others the default: the
+ * same text gives bit-identical results. A text for another GPU model, library version or backend changes nothing, and
+ * why_not says so; otherwise why_not is "". MODE_E_FORMAT: it is not such a text. */
 enum mode_status mode_backend_use_algorithms(struct mode_backend *be, const char *text, char *why_not, size_t size,
                                              struct mode_error *err);
 
-/* While on, linear maps (mode_linear..., not mode_project) may round x, w and dy to 8 bits: models say so of their
- * blocks. The gradient of w never does. Nothing to do but on "cuda-fp8" and "ref-fp8". Off by default. */
+/* While on, linear layers (mode_linear..., not mode_project) may quantise x, w and dy to fp8; models switch it on for
+ * their blocks. The gradient of w is never computed in fp8. No effect except on "cuda-fp8" and "ref-fp8". Off by
+ * default. */
 void mode_backend_narrow(struct mode_backend *be, bool on);
-/* How many products were asked for so, and made; and that stayed bf16, because a size is no multiple of 16 or the
- * library refused. What is replayed (mode_backend_repeat) is not counted again. */
+/* GEMMs requested in fp8: how many ran so (made), and how many stayed bf16 (left) because a size is not a multiple of
+ * 16 or the library refused. Graph replays (mode_backend_repeat) are not counted again. */
 struct mode_backend_narrowed {
     int64_t made, left;
 };
 void mode_backend_narrowed(const struct mode_backend *be, struct mode_backend_narrowed *n);
-/* Scratch that a product of such sizes takes; 0 on backends that make none. x [m, k], w [n, k]. */
+/* Scratch bytes of an fp8 GEMM of x [m, k] and w [n, k]; 0 on backends without fp8. */
 int64_t mode_backend_narrow_work(const struct mode_backend *be, int64_t m, int64_t n, int64_t k);
 
-/* A sequence of ops that comes again and again, as a step of training does: runs ops(ctx), or what was recorded when it
- * ran before. A key promises the same ops on the same tensors with the same arguments as ever before; what changes from
- * time to time is in the tensors. ops calls ops and nothing that waits, reads results, takes memory or can fail. On a
- * GPU the first time of a key runs op by op, the second is recorded as a CUDA graph, which is launched then and later;
- * the same bytes either way. Recorded sequences are forgotten when memory is freed. While profiling or measuring, and
- * after the device has refused to record, every time runs op by op. Other backends just run ops. */
+/* A repeated sequence of ops, such as a training step: runs ops(ctx), or replays the CUDA graph of an earlier run.
+ * Equal keys promise the same ops on the same tensors with the same arguments; only the contents of tensors change. ops
+ * calls ops and nothing that synchronises, reads results, allocates or can fail. On a GPU the first run of a key is
+ * eager; the second is captured as a CUDA graph, which is launched then and from then on. Results are bit-identical
+ * either way. Freeing memory drops all graphs. While profiling or autotuning, and once a capture has failed, every run
+ * is eager. Other backends just call ops. */
 struct mode_sequence {
     const void *owner; /* whose tensors these are */
     int64_t shape[3];
 };
 void mode_backend_repeat(struct mode_backend *be, const struct mode_sequence *key, void (*ops)(void *ctx), void *ctx);
-/* Off: every sequence runs op by op. On by default. */
+/* Off: every sequence runs eagerly. On by default. */
 void mode_backend_record(struct mode_backend *be, bool on);
-/* What became of sequences so far; all 0 on backends that record none. */
+/* Runs of sequences so far; all 0 on backends without graphs. */
 struct mode_backend_repeats {
-    long one_by_one, recorded, replayed; /* replayed: launches, that of the recording included */
-    char why_not[160];                   /* a clause, once the device has refused; else "" */
+    long one_by_one, recorded, replayed; /* replayed: graph launches, the first included */
+    char why_not[160];                   /* a clause, once a capture has failed; else "" */
 };
 void mode_backend_repeats(const struct mode_backend *be, struct mode_backend_repeats *r);
 
-/* Branches: ops that need nothing of each other, which a GPU runs at the same time. Between fork and join ops belong to
- * the branch that was named last, after fork to 0: they come after all that was called before the fork and after the
- * ops of their branch before them; what is called after join comes after everything. The caller promises that what one
- * branch writes no other reads or writes, and that dw and db of linear_back and project_back are read after the join
- * alone: a GPU makes these beside their branch. The same bytes as one after another, which is how ops run while
- * profiling or measuring, where mode_backend_branches was not called, and on all other backends. */
+/* Branches: independent ops, which a GPU runs concurrently, one stream per branch. Between fork and join, ops belong to
+ * the branch selected last (after the fork, 0): they run after everything before the fork and in order within their
+ * branch; what follows the join runs after everything. The caller promises that no branch reads or writes what another
+ * writes, and that dw and db of linear_back and project_back are read only after the join: a GPU computes these on a
+ * side stream of the branch. Results are bit-identical to serial execution, which is what happens while profiling or
+ * autotuning, where mode_backend_branches was not called, and on all other backends. */
 enum { MODE_BRANCHES = 2 };
-/* Make them possible: scratch of branch 1, and for what each has beside it (branch 0 has mode_backend_reserve's); more
- * is taken where an op needs more. MODE_E_DEVICE, MODE_E_MEMORY. */
+/* Enable them. scratch: bytes for branch 1 (branch 0 has mode_backend_reserve's); beside: bytes for the side stream of
+ * each branch; both grow where an op needs more. MODE_E_DEVICE, MODE_E_MEMORY. */
 enum mode_status mode_backend_branches(struct mode_backend *be, size_t scratch, size_t beside, struct mode_error *err);
-/* All that this takes of the device's memory. */
+/* Total device memory that this takes. */
 size_t mode_backend_branches_bytes(const struct mode_backend *be, size_t scratch, size_t beside);
 void mode_backend_fork(struct mode_backend *be);
 void mode_backend_branch(struct mode_backend *be, int i);
 void mode_backend_join(struct mode_backend *be);
 
-/* The backend's memory (docs/decisions/0011-memory-of-gpus.md): zeroed, aligned to 64 bytes. A device's is its own: ops
- * and mode_backend_copy get at it, the host never does. MODE_E_MEMORY. NULL may be freed. */
+/* The backend's memory (docs/decisions/0011-memory-of-gpus.md): zeroed, aligned to 64 bytes. Only ops and
+ * mode_backend_copy access device memory, never the host. MODE_E_MEMORY. free accepts NULL. */
 enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_free(struct mode_backend *be, void *data);
-/* memcpy where one side or both may be the backend's memory: after all ops that were called before it, and done when it
- * returns. Not within a sequence. */
+/* memcpy where either side or both may be the backend's memory: synchronous, after all earlier ops. Not within a
+ * sequence. */
 void mode_backend_copy(struct mode_backend *be, void *to, const void *from, size_t bytes);
 
-/* Small memory that both sides have (lists, what a step is told and what it tells), zeroed: data is the host's, and
- * where a device has a copy of its own, the ops that take such memory (nn/ops.h) find it by that. Given back by
- * mode_backend_free. Both of the following take their turn among the ops, wait for nothing and may be in a sequence,
- * which does them every time; nothing to do where there is no copy.
- *   written  after the host has, before ops read it. The host leaves it alone until the next mode_backend_sync.
- *   show     what ops have made there so far: the host finds it after the next mode_backend_sync. */
+/* Small host memory with a copy on the device (lists, a step's inputs and results), zeroed. data is the host's
+ * copy, pinned for a GPU; ops that take such memory (nn/ops.h) look up the device copy by its address. Freed by
+ * mode_backend_free. The two below are asynchronous copies in stream order with the ops; a sequence repeats them.
+ * No-ops where there is no second copy.
+ *   written  host to device, after the host has written and before ops read. The host must not write again until the
+ *            next mode_backend_sync.
+ *   show     device to host: the host may read it after the next mode_backend_sync. */
 enum mode_status mode_backend_share(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
 void mode_backend_written(struct mode_backend *be, const void *data, size_t bytes);
 void mode_backend_show(struct mode_backend *be, void *data, size_t bytes);
 
-/* Bytes of the device's own memory that this backend can still take, as far as was free when it was opened, and all
- * that the device has. SIZE_MAX twice: the host's processor, whose memory is taken page by page as it is touched. */
+/* Bytes of device memory that this backend can still allocate, out of what was free when it was opened; and the
+ * device's total. SIZE_MAX for both on CPU backends, whose pages are committed when first touched. */
 void mode_backend_room(const struct mode_backend *be, size_t *left, size_t *total);
 
-/* Tell the device of memory of the caller's that its ops will often read (batches): it is then copied without the
- * processor and without waiting. Where that cannot be done nothing changes. Unpin before it is freed. */
+/* Pin (page-lock) host memory that ops often read (batches), so that its copies to the device are asynchronous DMA. If
+ * that fails nothing changes. Unpin before freeing it. */
 void mode_backend_pin(struct mode_backend *be, void *data, size_t bytes);
 void mode_backend_unpin(struct mode_backend *be, void *data);
 
-/* Take scratch of that many bytes now, of the branch that ops belong to; an op that needs no more allocates nothing.
- * MODE_E_MEMORY. */
+/* Allocate that much scratch now, for the current branch; an op that needs no more allocates nothing. MODE_E_MEMORY. */
 enum mode_status mode_backend_reserve(struct mode_backend *be, size_t bytes, struct mode_error *err);
 
-/* The processes of a meeting, with a backend of this kind each, as a group (dist/ranks.h): of GPUs, by NCCL. All call
- * it. The meeting is taken over, whatever comes of it; backends close after their group. MODE_E_DEVICE: not on this
- * backend, or NCCL says no; MODE_E_PEER: another process has ended or cannot take part. */
+/* Join the processes of a meeting, each with a backend of this kind, into a group (dist/ranks.h): on GPUs, by NCCL. A
+ * collective call. The group owns the meeting, which is closed on failure too; close the group before the backend.
+ * MODE_E_DEVICE: not on this backend, or NCCL failed; MODE_E_PEER: another process has ended or cannot join. */
 enum mode_status mode_backend_ranks(struct mode_ranks **g, struct mode_backend *be, struct mode_meeting **m,
                                     struct mode_error *err);
 
-/* Count calls and seconds of every op from now on: one after another, on a GPU by its own clock; print them, the
- * dearest first, with operations and bytes a second: those of its shapes, each tensor read or written once. */
+/* Profile every op from now on: calls and seconds; ops run serially, on a GPU timed by its events. print: the most
+ * expensive first, with FLOP/s and bytes/s as the shapes give them, each tensor read or written once. */
 void mode_backend_profile(struct mode_backend *be, bool on);
 void mode_backend_profile_print(struct mode_backend *be, FILE *out);
-/* The same in four numbers: seconds of products (on a GPU without what goes with them: activations, biases' gradients),
- * of attention, of all else; floating point operations of products, attention and loss by their shapes. */
+/* The same as four totals: seconds in GEMMs (on a GPU without the kernels around them: activations, bias gradients), in
+ * attention, in all else; FLOPs of GEMMs, attention and loss, as the shapes give them. */
 struct mode_backend_sums {
     double products, attention, rest, flops;
 };

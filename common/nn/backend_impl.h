@@ -1,4 +1,4 @@
-/* backend_impl.h - inside of a backend; for nn/ only. */
+/* backend_impl.h - internals of a backend; for nn/ only. */
 #ifndef MODE_NN_BACKEND_IMPL_H
 #define MODE_NN_BACKEND_IMPL_H
 
@@ -51,7 +51,7 @@ enum mode__op {
         MODE__N_OPS
 };
 
-/* nn/staging.h, called between its checks. open: host is there, pinned; sets device. close: whatever open left behind.
+/* A device's part of nn/staging.h. open: host is allocated and pinned; it sets device. close: also after a failed open.
  */
 struct mode_staging;
 struct mode__staging_kind {
@@ -63,7 +63,7 @@ struct mode__staging_kind {
     void (*end)(struct mode_staging *s);
 };
 
-/* nn/results.h, likewise. */
+/* The same for nn/results.h. */
 struct mode_results;
 struct mode__results_kind {
     enum mode_status (*open)(struct mode_results *r, struct mode_error *err);
@@ -72,12 +72,12 @@ struct mode__results_kind {
     void (*wait)(struct mode_results *r);
 };
 
-/* What a device other than the host's processor brings along. */
+/* Functions of a device, which has its own memory and runs asynchronously. */
 struct mode__device {
     enum mode_status (*open)(struct mode_backend *be, struct mode_error *err); /* sets be->device */
     void (*close)(struct mode_backend *be);
     void (*describe)(const struct mode_backend *be, char *text, size_t size);
-    bool (*is_broken)(void); /* one is there, and its driver says that it has failed */
+    bool (*is_broken)(void); /* a GPU is there, and the driver reports that it has failed */
     enum mode_status (*alloc)(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err);
     void (*free)(struct mode_backend *be, void *data);
     void (*room)(const struct mode_backend *be, size_t *left, size_t *total);
@@ -100,15 +100,15 @@ struct mode__device {
     void (*record)(struct mode_backend *be, bool on);
     void (*repeats)(const struct mode_backend *be, struct mode_backend_repeats *r);
     enum mode_status (*branches)(struct mode_backend *be, struct mode_error *err);
-    size_t branches_bytes; /* that they take, without scratch */
+    size_t branches_bytes; /* device memory that they take, without scratch */
     void (*fork)(struct mode_backend *be);
     void (*branch)(struct mode_backend *be, int i);
     void (*join)(struct mode_backend *be);
-    /* The next op writes and reads the n tensors of each that are not NULL. */
+    /* Called before each op: the tensors that it writes and reads, n entries each, NULL where there is none. */
     void (*uses)(struct mode_backend *be, struct mode_tensor *const *written, const struct mode_tensor *const *read,
                  int n);
-    void (*note)(const struct mode_backend *be, FILE *out); /* below the profile */
-    /* A profile's clock: around an op; what it has timed, added to be->time. */
+    void (*note)(const struct mode_backend *be, FILE *out); /* printed below the profile */
+    /* The profiler: begin and end around an op; read adds the times to be->time. */
     void (*clock_begin)(struct mode_backend *be, enum mode__op op);
     void (*clock_end)(struct mode_backend *be);
     void (*clock_read)(struct mode_backend *be);
@@ -116,15 +116,16 @@ struct mode__device {
     void (*nearest_ready)(struct mode_backend *be, struct mode_tensor *ready, const struct mode_tensor *x);
 };
 
-/* Where ops run: branches, behind them what lies beside each, and last the exchanges of a group, which are no ops. */
+/* Lanes that ops run in: the branches, then the side stream of each, last the collectives of a group, which are not
+ * ops. */
 enum { MODE__EXCHANGES = 2 * MODE_BRANCHES, MODE__LANES };
 
 struct mode_backend {
     const struct mode_ops *ops;
-    const struct mode__device *kind; /* NULL: the host's processor */
+    const struct mode__device *kind; /* NULL: a CPU backend */
     void *device;                    /* its own */
-    int lane;                        /* of ops now */
-    struct mode__work {              /* scratch of a lane's running op; grows to what the largest op needs and stays */
+    int lane;                        /* the current one */
+    struct mode__work {              /* scratch of a lane's running op; grows, never shrinks */
         void *data;
         size_t bytes;
     } work[MODE__LANES];
@@ -134,15 +135,15 @@ struct mode_backend {
     } narrow; /* mode_backend_narrow */
     bool profile;
     struct mode__op_time {
-        double seconds, products, flops, bytes; /* products: of the seconds, where the device tells them apart */
+        double seconds, products, flops, bytes; /* products: GEMMs' part of seconds, where it is known */
         long calls;
     } time[MODE__N_OPS];
 };
 
-/* Scratch of the lane of at least `bytes`, aligned to 64, contents undefined; valid until the next call. */
+/* The lane's scratch, at least `bytes`, aligned to 64, contents undefined; valid until the next call. */
 void *mode__backend_work(struct mode_backend *be, size_t bytes);
 
-/* What gradients are multiplied by; false: their length is not finite, and nothing is updated. */
+/* The clipping factor of gradients; false: their norm is non-finite, and the update is skipped. */
 static inline bool mode__adamw_factor(float *factor, const struct mode_adamw_step *s)
 {
     double norm = s->clip_norm > 0 ? sqrt(s->squares) : 0, f = s->clip_norm / (norm + 1e-6);
@@ -150,30 +151,30 @@ static inline bool mode__adamw_factor(float *factor, const struct mode_adamw_ste
     return isfinite(norm);
 }
 
-/* fp8 (docs/decisions/0022-products-in-fp8.md). Sizes that products of 8-bit numbers can have. */
+/* fp8 (docs/decisions/0022-products-in-fp8.md): the sizes that its GEMMs support. */
 static inline bool mode__fp8_fits(int64_t m, int64_t n, int64_t k)
 {
     return m % 16 == 0 && n % 16 == 0 && k % 16 == 0;
 }
 
-/* The largest s with most * 2^s <= upper, within +-100; 0 where most is 0 or not finite. */
-static inline int mode__fp8_exponent(float most, float upper)
+/* The largest s with amax * 2^s <= upper, clamped to +-100; 0 if amax is 0 or non-finite. */
+static inline int mode__fp8_exponent(float amax, float upper)
 {
     int e, top;
-    if (!(most > 0) || !isfinite(most)) return 0;
-    float f = frexpf(most, &e), upper_f = frexpf(upper, &top);
+    if (!(amax > 0) || !isfinite(amax)) return 0;
+    float f = frexpf(amax, &e), upper_f = frexpf(upper, &top);
     int s = top - e - (f > upper_f);
     return s > 100 ? 100 : s < -100 ? -100 : s;
 }
 
-/* Bytes of both operands, their scales and the maxima that these come from. */
+/* Bytes of both fp8 operands, their scales and partial maxima. */
 static inline int64_t mode__fp8_work(int64_t m, int64_t n, int64_t k)
 {
     return (m + n) * k + 2 * (1024 * 4 + 3 * 256);
 }
 
-/* exact.c: what decides between centres, and the mean of the rows members[0..n-1] of x; sum [2, d] is scratch. */
-enum { MODE__PIECE_ROWS = 256 }; /* added up from 0 on, before they are added to what the group has */
+/* exact.c: exact comparison of centres, and the mean of the rows members[0..n-1] of x; sum [2, d] is scratch. */
+enum { MODE__PIECE_ROWS = 256 }; /* rows of a partial sum */
 double mode__exact_dot(const float *x, const float *y, int64_t d);
 double mode__exact_cost(const float *x, const float *y, int64_t d, bool cosine);
 float mode__exact_distance(double cost, bool cosine);
@@ -184,7 +185,7 @@ void mode__exact_mean(float *mean, double *sum, const float *x, const int32_t *m
 extern const struct mode_ops mode__ref_ops, mode__ref_bf16_ops, mode__ref_fp8_ops, mode__cpu_plain_ops;
 #if defined(__x86_64__)
 extern const struct mode_ops mode__cpu_avx2_ops, mode__cpu_avx512_ops, mode__cpu_amx_ops;
-bool mode__cpu_amx_usable(void); /* cpu_amx.c; asks the system for the registers */
+bool mode__cpu_amx_usable(void); /* cpu_amx.c; requests AMX tile state from the kernel */
 #endif
 #if defined(MODE_CUDA)
 extern const struct mode_ops mode__cuda_ops, mode__cuda_tf32_ops, mode__cuda_bf16_ops, mode__cuda_fp8_ops;

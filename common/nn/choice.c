@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the products of a backend of that name are rounded to. */
+/* The GEMM precision of the backend of that name. */
 static const char *precision_of(const char *name)
 {
 #define X(known, precision, ops, whom)                                                                                 \
@@ -18,7 +18,7 @@ static const char *precision_of(const char *name)
 /* The GPU's backend for a precision, or NULL. */
 static const char *gpu_for(const char *precision)
 {
-    if (strcmp(precision, "fp8") == 0) return NULL; /* which no task can ask for */
+    if (strcmp(precision, "fp8") == 0) return NULL; /* which no task can request */
 #define X(name, its, ops, whom)                                                                                        \
     if (strcmp(precision, its) == 0) return name;
     MODE_BACKENDS_CUDA(X)

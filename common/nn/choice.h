@@ -1,11 +1,10 @@
-/* choice.h - which backend is meant: "auto", and the precision that a task asks for.
+/* choice.h - which backend to open: "auto", and the precision that a task requests.
  *
- * A device is a choice of who starts a process; the precision of products is a choice of who writes a run's spec,
- * because it changes results by more than rounding. docs/decisions/0015-backends-and-keys.md says what follows.
+ * Whoever starts a process chooses the device; whoever writes a run's spec chooses the precision of GEMMs, because it
+ * changes results by more than f32 rounding. docs/decisions/0015-backends-and-keys.md says what follows.
  *
  *     char why[MODE_BACKEND_WHY];
- *     st = mode_backend_choose(&be, why, "auto", "f32", &err);   // a GPU where one can be used, else "cpu"
- */
+ *     st = mode_backend_choose(&be, why, "auto", "f32", &err);   // a GPU where one can be used, else "cpu" */
 #ifndef MODE_NN_CHOICE_H
 #define MODE_NN_CHOICE_H
 
@@ -13,11 +12,11 @@
 
 enum { MODE_BACKEND_WHY = 240 };
 
-/* Open backend `name`: "auto", which takes the processor for f32 where there is no GPU that can be used (but
- * not where one has failed: a machine that has GPUs is not to become a slow one in silence), or a name that
- * mode_backend_open knows. precision: "f32", "tf32" or "bf16", what a task
- * asks for, or NULL: whatever the name says. why (may be NULL) receives a sentence when auto did not take a GPU, else
- * "". Errors: MODE_E_VALUE: no such name or precision; MODE_E_DEVICE: the device is not here, or cannot compute so. */
+/* Open backend `name`: "auto", which falls back to the CPU for f32 where there is no usable GPU (but not where one has
+ * failed: a GPU machine must not become a slow one silently), or a name that mode_backend_open knows. precision: "f32",
+ * "tf32" or "bf16", as a task requests it, or NULL: whatever the name implies. why (may be NULL) receives a sentence
+ * when auto did not take a GPU, else "". Errors: MODE_E_VALUE: no such name or precision; MODE_E_DEVICE: the device is
+ * not here, or cannot compute so. */
 enum mode_status mode_backend_choose(struct mode_backend **be, char why[MODE_BACKEND_WHY], const char *name,
                                      const char *precision, struct mode_error *err);
 

@@ -1,11 +1,10 @@
-/* The arithmetic that decides nearest centres and makes means, in double and in one order: compiled once, without
- * contraction to fused multiply-adds, for every backend of the host; nn/cuda/nearest.cu does the same steps.
+/* The exact arithmetic of nearest centres and group means: in double, in a fixed order, compiled once without FMA
+ * contraction for every CPU backend; nn/cuda/nearest.cu and groups.cu take the same steps.
  *
- * The order of a sum over columns: lane l adds up columns l, l + 32, l + 64, ... from 0 on; then lane i gets lane i +
- * 16, i + 8, ... i + 1 in turn. On a GPU that is a warp and its shuffles. Here lanes are eight vectors, which the
- * compiler cuts into those that the machine has: any cut gives the same bits. Rows of a group are added up
- * MODE__PIECE_ROWS at a time, then these sums in their order: on a GPU pieces are made side by side, however uneven the
- * groups are. */
+ * A sum over columns: lane l sums columns l, l + 32, l + 64, ... from 0 on; then a tree reduction adds lane i + 16 to
+ * lane i, then i + 8, ... i + 1. On a GPU that is a warp and its shuffles. Here lanes are eight vectors, which the
+ * compiler splits into the machine's: any split is bit-identical. Rows of a group are summed MODE__PIECE_ROWS at a
+ * time, then these partial sums in order: a GPU computes them in parallel, however uneven the groups are. */
 #include "nn/backend_impl.h"
 
 #include <math.h>
@@ -20,10 +19,10 @@
 
 enum { LANES = 32, WIDTH = 4, VECTORS = LANES / WIDTH };
 
-typedef double four __attribute__((vector_size(WIDTH * sizeof(double))));
-typedef double four_loose __attribute__((vector_size(WIDTH * sizeof(double)), aligned(8), may_alias));
+typedef double v4d __attribute__((vector_size(WIDTH * sizeof(double))));
+typedef double v4d_unaligned __attribute__((vector_size(WIDTH * sizeof(double)), aligned(8), may_alias));
 
-static bool machine_is_wide(void)
+static bool has_avx2(void)
 {
 #if defined(__x86_64__)
     return __builtin_cpu_supports("avx2");
@@ -32,17 +31,17 @@ static bool machine_is_wide(void)
 #endif
 }
 
-/* The next 32 columns: products, or squares of differences. */
-INLINE void add_columns(four s[VECTORS], const float *x, const float *y, bool products)
+/* The next 32 columns: of a dot product, or of a squared distance. */
+INLINE void add_columns(v4d s[VECTORS], const float *x, const float *y, bool dot)
 {
     for (int v = 0; v < VECTORS; v++) {
         const float *p = x + v * WIDTH, *q = y + v * WIDTH;
-        const four a = {p[0], p[1], p[2], p[3]}, b = {q[0], q[1], q[2], q[3]}, t = a - b;
-        s[v] += products ? a * b : t * t;
+        const v4d a = {p[0], p[1], p[2], p[3]}, b = {q[0], q[1], q[2], q[3]}, t = a - b;
+        s[v] += dot ? a * b : t * t;
     }
 }
 
-INLINE double sum_of(const four s[VECTORS])
+INLINE double sum_of(const v4d s[VECTORS])
 {
     double lane[LANES];
     memcpy(lane, s, sizeof lane);
@@ -51,16 +50,16 @@ INLINE double sum_of(const four s[VECTORS])
     return lane[0];
 }
 
-INLINE double sum_over(const float *x, const float *y, int64_t d, bool products)
+INLINE double sum_over(const float *x, const float *y, int64_t d, bool dot)
 {
-    four s[VECTORS] = {{0}};
+    v4d s[VECTORS] = {{0}};
     float rest[2][LANES] = {{0}};
     int64_t j = 0;
-    for (; j + LANES <= d; j += LANES) add_columns(s, x + j, y + j, products);
-    if (j < d) { /* adding 0 changes no lane: none of them is -0 */
+    for (; j + LANES <= d; j += LANES) add_columns(s, x + j, y + j, dot);
+    if (j < d) { /* adding +0 changes no lane: none is -0 */
         memcpy(rest[0], x + j, (size_t)(d - j) * sizeof *x);
         memcpy(rest[1], y + j, (size_t)(d - j) * sizeof *y);
-        add_columns(s, rest[0], rest[1], products);
+        add_columns(s, rest[0], rest[1], dot);
     }
     return sum_of(s);
 }
@@ -77,55 +76,56 @@ INLINE double squares_of(const double *x, int64_t d)
 INLINE void add_row(double *sum, const float *x, int64_t d)
 {
     int64_t j = 0;
-    for (; j + WIDTH <= d; j += WIDTH) *(four_loose *)(sum + j) += (four){x[j], x[j + 1], x[j + 2], x[j + 3]};
+    for (; j + WIDTH <= d; j += WIDTH) *(v4d_unaligned *)(sum + j) += (v4d){x[j], x[j + 1], x[j + 2], x[j + 3]};
     for (; j < d; j++) sum[j] += x[j];
 }
 
-INLINE void add_members(double *sum, double *piece, const float *x, const int32_t *members, int64_t n, int64_t d)
+INLINE void add_members(double *sum, double *partial, const float *x, const int32_t *members, int64_t n, int64_t d)
 {
     memset(sum, 0, (size_t)d * sizeof *sum);
     for (int64_t i = 0; i < n; i += MODE__PIECE_ROWS) {
         int64_t end = i + MODE__PIECE_ROWS < n ? i + MODE__PIECE_ROWS : n;
-        memset(piece, 0, (size_t)d * sizeof *piece);
-        for (int64_t r = i; r < end; r++) add_row(piece, x + members[r] * d, d);
-        for (int64_t j = 0; j < d; j++) sum[j] += piece[j];
+        memset(partial, 0, (size_t)d * sizeof *partial);
+        for (int64_t r = i; r < end; r++) add_row(partial, x + members[r] * d, d);
+        for (int64_t j = 0; j < d; j++) sum[j] += partial[j];
     }
 }
 
-WIDE double wide_sum(const float *x, const float *y, int64_t d, bool products)
+WIDE double wide_sum(const float *x, const float *y, int64_t d, bool dot)
 {
-    return products ? sum_over(x, y, d, true) : sum_over(x, y, d, false);
+    return dot ? sum_over(x, y, d, true) : sum_over(x, y, d, false);
 }
 
-static double plain_sum(const float *x, const float *y, int64_t d, bool products)
+static double plain_sum(const float *x, const float *y, int64_t d, bool dot)
 {
-    return products ? sum_over(x, y, d, true) : sum_over(x, y, d, false);
+    return dot ? sum_over(x, y, d, true) : sum_over(x, y, d, false);
 }
 
-WIDE void wide_add_members(double *sum, double *piece, const float *x, const int32_t *members, int64_t n, int64_t d)
+WIDE void wide_add_members(double *sum, double *partial, const float *x, const int32_t *members, int64_t n, int64_t d)
 {
-    add_members(sum, piece, x, members, n, d);
+    add_members(sum, partial, x, members, n, d);
 }
 
-static void plain_add_members(double *sum, double *piece, const float *x, const int32_t *members, int64_t n, int64_t d)
+static void plain_add_members(double *sum, double *partial, const float *x, const int32_t *members, int64_t n,
+                              int64_t d)
 {
-    add_members(sum, piece, x, members, n, d);
+    add_members(sum, partial, x, members, n, d);
 }
 
 double mode__exact_dot(const float *x, const float *y, int64_t d)
 {
-    return machine_is_wide() ? wide_sum(x, y, d, true) : plain_sum(x, y, d, true);
+    return has_avx2() ? wide_sum(x, y, d, true) : plain_sum(x, y, d, true);
 }
 
 double mode__exact_cost(const float *x, const float *y, int64_t d, bool cosine)
 {
     if (cosine) return 1 - mode__exact_dot(x, y, d);
-    return machine_is_wide() ? wide_sum(x, y, d, false) : plain_sum(x, y, d, false);
+    return has_avx2() ? wide_sum(x, y, d, false) : plain_sum(x, y, d, false);
 }
 
 float mode__exact_distance(double cost, bool cosine)
 {
-    if (!(cost > 0)) return 0; /* rounding can take 1 - x.c below zero */
+    if (!(cost > 0)) return 0; /* rounding can make 1 - x.c negative */
     return (float)(cosine ? cost : sqrt(cost));
 }
 
@@ -143,7 +143,7 @@ void mode__exact_mean(float *mean, double *sum, const float *x, const int32_t *m
 {
     double scale = 1.0 / (double)n;
     if (n == 0) return;
-    if (machine_is_wide())
+    if (has_avx2())
         wide_add_members(sum, sum + d, x, members, n, d);
     else
         plain_add_members(sum, sum + d, x, members, n, d);

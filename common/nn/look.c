@@ -11,7 +11,7 @@
 enum { ROWS = 96, IN = 80, OUT = 64, TENSORS = 6 };
 
 struct trial {
-    struct mode_tensor x, w, g, b, y, z; /* y = x w^T by the product, z = layernorm(y) by a kernel */
+    struct mode_tensor x, w, g, b, y, z; /* y = x w^T by a library's GEMM, z = layernorm(y) by a kernel of ours */
     void *data[TENSORS];
 };
 
@@ -36,7 +36,7 @@ static enum mode_status run(struct trial *t, struct mode_mirror *m, struct mode_
     return MODE_OK;
 }
 
-/* b: the processor's */
+/* b: the CPU's */
 static double distance(struct mode_mirror *m, const struct mode_tensor *a, const struct mode_tensor *b)
 {
     const float *here = mode_mirror_read(m, a->data, mode_tensor_bytes(a));

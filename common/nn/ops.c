@@ -1,4 +1,4 @@
-/* Checks, once for all backends: an argument that breaks the contract is a bug of the caller. */
+/* Argument checks, once for all backends: a broken contract is a bug of the caller. */
 #include "nn/ops.h"
 
 #include "base/clock.h"
@@ -24,19 +24,19 @@
     EACH_OF(__VA_ARGS__, EACH_11, EACH_10, EACH_9, EACH_8, EACH_7, EACH_6, EACH_5, EACH_4, EACH_3, EACH_2, EACH_1, 0)  \
     (f, __VA_ARGS__)
 
-/* An op writes the tensors that its arguments do not make const, and reads the others. */
+/* An op writes its non-const tensor arguments and reads the const ones. */
 #define WRITTEN(x) _Generic((x), struct mode_tensor * : (x), default : NULL)
 #define READ(x)    _Generic((x), const struct mode_tensor * : (x), default : NULL)
 #define TENSOR(x)  _Generic((x), struct mode_tensor * : (x), const struct mode_tensor * : (x), default : NULL)
 
-/* Call an op through the table; when profiling with its time, (nominal) floating point operations and the bytes that it
- * cannot but move: each of its tensors once. */
+/* Call an op through the table; when profiling, record its time, nominal FLOPs and minimal memory traffic (each of its
+ * tensors once). */
 #define CALL(op, n_flops, ...)                                                                                         \
     CALL_MOVING(op, n_flops, bytes_of(EACH_AS(TENSOR, const struct mode_tensor *, __VA_ARGS__)), __VA_ARGS__)
 #define EACH_AS(f, type, ...)                                                                                          \
     (type const[]){EACH(f, __VA_ARGS__)}, (int)(sizeof((type const[]){EACH(f, __VA_ARGS__)}) / sizeof(type))
 
-/* The same for ops that read parts of a tensor, or what is no tensor. */
+/* The same for ops that touch only parts of a tensor, or memory that is not in a tensor. */
 #define CALL_MOVING(op, n_flops, n_bytes, ...)                                                                         \
     do {                                                                                                               \
         double t0_ = be->profile ? clock_begin(be, MODE__OP_##op) : 0;                                                 \
@@ -49,7 +49,7 @@
         if (be->profile) note(be, MODE__OP_##op, t0_, (double)(n_flops), (double)(n_bytes));                           \
     } while (0)
 
-/* On a device ops are timed by its own clock, on the host by the host's. */
+/* Ops are timed by the device's events, on the host by its clock. */
 static double clock_begin(struct mode_backend *be, enum mode__op op)
 {
     if (!be->kind) return mode_clock_s();
@@ -91,7 +91,7 @@ static bool is_vector(const struct mode_tensor *t, int64_t n)
     return is_f32(t, 1) && t->dim[0] == n;
 }
 
-/* As the backend stores activations. */
+/* Of the backend's activation type. */
 static bool is_act(const struct mode_backend *be, const struct mode_tensor *t, int n_dims)
 {
     return t->dtype == be->ops->activations && t->n_dims == n_dims && t->data;
@@ -201,7 +201,7 @@ void mode_layernorm_back(struct mode_backend *be, struct mode_tensor *dx, struct
     CALL(layernorm_back, 16.0 * (double)m * (double)d, dx, dw, db, dy, x, stats, w, add);
 }
 
-/* Shapes and offsets agree; returns multiply-adds times two of one product q k^T. */
+/* Shapes and offsets agree; returns the FLOPs of q k^T. */
 static double check_attention(const struct mode_backend *be, const struct mode_tensor *q, const struct mode_tensor *kv,
                               const struct mode_attention *s)
 {
@@ -268,7 +268,7 @@ void mode_embed_back(struct mode_backend *be, struct mode_tensor *dtable, struct
     CALL_MOVING(embed_back, 2 * mode_tensor_count(dx), mode_tensor_bytes(dx), dtable, dpos, dx, ids, offsets);
 }
 
-/* Of what the table says, all that can be told without reading the bytes. */
+/* Checks a window of the table, as far as possible without reading the bytes. */
 static bool is_window(const struct mode_pixels_window *w, int64_t bytes, int64_t side)
 {
     const int64_t across = (int64_t)mode_pixels_taps_bytes(w->n_x, w->across_most),
@@ -470,7 +470,7 @@ double mode_log_add(double a, double b)
     return top + log(exp(a - top) + exp(b - top));
 }
 
-/* What CALL cannot see: the tensors of parameters. */
+/* CALL does not see the tensors inside struct mode_param. */
 static void uses_params(struct mode_backend *be, struct mode_param *p, size_t n, bool updated)
 {
     for (size_t i = 0; be->kind && i < n; i++) {
@@ -493,7 +493,7 @@ void mode_adamw(struct mode_backend *be, struct mode_param *p, size_t n, const s
             MODE_ASSERT(all[k]->dtype == MODE_DTYPE_F32 && all[k]->data && mode_tensor_count(all[k]) == own);
         MODE_ASSERT(!copy || (copy->dtype == MODE_DTYPE_BF16 && mode_tensor_count(copy) == own));
         count += (double)own;
-        bytes += (double)own * (copy ? 30 : 28); /* value, m and v there and back, the gradient, the copy */
+        bytes += (double)own * (copy ? 30 : 28); /* value, m, v: read and written; gradient: read; copy: written */
     }
     uses_params(be, p, n, true);
     CALL_MOVING(adamw, 12 * count, bytes, p, n, s);

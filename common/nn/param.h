@@ -1,4 +1,4 @@
-/* param.h - one trainable tensor of a model: what checkpoints, the optimiser and the tests walk over. */
+/* param.h - one trainable tensor of a model: what checkpoints, the optimiser and the tests iterate over. */
 #ifndef MODE_NN_PARAM_H
 #define MODE_NN_PARAM_H
 
@@ -10,17 +10,17 @@
 struct mode_param {
     char *name; /* as in the checkpoint; owned by the model          */
     struct mode_tensor value;
-    struct mode_tensor operand;    /* what products read: value, or on a bf16 backend its rounded copy */
-    struct mode_tensor grad, m, v; /* same shape; data NULL until training is begun     */
+    struct mode_tensor operand;    /* what GEMMs read: value, or on a bf16 backend its rounded copy */
+    struct mode_tensor grad, m, v; /* same shape; data NULL until training begins */
     bool decay;                    /* weight decay applies                              */
     bool frozen;                   /* never trained: its grad stays zero                */
 };
 
-/* All parameters of a model in one block and their gradients in another, at the same places. */
+/* All parameters of a model in one buffer and their gradients in another, at the same offsets. */
 struct mode_flat {
     float *values, *grads;
-    size_t n;    /* floats, what fills gaps included; a multiple of 16 */
-    size_t room; /* floats that there is memory for, so that the blocks can be cut into equal shares */
+    size_t n;    /* floats, padding included; a multiple of 16 */
+    size_t room; /* floats allocated, so that the buffers can be cut into equal shards */
 };
 enum { MODE_FLAT_ROOM = 16 * MODE_RANKS_MAX };
 

@@ -5,7 +5,7 @@ size_t mode_pixels_taps_bytes(int64_t n, int64_t most)
     return (size_t)n * (size_t)(2 + most) * sizeof(int32_t);
 }
 
-/* The weights turned round: neighbouring threads of a device make neighbouring outputs. */
+/* The weights transposed: neighbouring GPU threads compute neighbouring outputs. */
 void mode_pixels_taps(int32_t *to, int64_t n, int64_t most, const int *first, const int *count, const int32_t *k,
                       int from)
 {

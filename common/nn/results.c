@@ -45,7 +45,7 @@ void mode_results_take(struct mode_results *r, size_t at, const void *from, size
         struct mode_tensor *const none = NULL;
         const struct mode_tensor bytes = mode_tensor_1d((void *)(uintptr_t)from, MODE_DTYPE_U8, (int64_t)n);
         const struct mode_tensor *const read = &bytes;
-        r->be->kind->uses(r->be, &none, &read, 1); /* as an op does: what lies beside the ops may be making them */
+        r->be->kind->uses(r->be, &none, &read, 1); /* as an op does: another stream may still be writing them */
         r->be->kind->results->take(r, at, from, n);
     } else
         memcpy((char *)r->host + at, from, n);

@@ -1,10 +1,10 @@
-/* results.h - what ops make, on its way to the host while later ones run.
+/* results.h - results of ops, copied to the host while later ops run.
  *
- *     mode_results_take(r, 0, features, n); // behind the ops so far; later ones may write there again
+ *     mode_results_take(r, 0, features, n); // in stream order: later ops may overwrite features
  *     more_ops(be, ...);
- *     mode_results_wait(r); use(r->host);  // n bytes from 0 on; until they are taken again
+ *     mode_results_wait(r); use(r->host);   // n bytes from offset 0; until the next take
  *
- * Two of them, taken by turns, and a device computes one batch while the host is busy with the one before.
+ * With two of them, used alternately, a device computes one batch while the host handles the one before.
  *
  * Threads: the backend's caller. */
 #ifndef MODE_NN_RESULTS_H
@@ -16,16 +16,16 @@ struct mode_results {
     struct mode_backend *be; /* borrowed */
     size_t bytes;
     void *host; /* owned; aligned to a page */
-    void *way;  /* the backend's own */
+    void *impl; /* the backend's own */
 };
 
 /* MODE_E_MEMORY. */
 enum mode_status mode_results_open(struct mode_results **r, struct mode_backend *be, size_t bytes,
                                    struct mode_error *err);
 void mode_results_close(struct mode_results **r);
-/* The first n bytes of `from`, memory of the backend, to byte `at` of the host's and further. */
+/* Copy n bytes of `from`, in the backend's memory, to offset `at` of host. */
 void mode_results_take(struct mode_results *r, size_t at, const void *from, size_t n);
-/* For all that was taken. */
+/* For all copies so far. */
 void mode_results_wait(struct mode_results *r);
 
 #endif

@@ -1,6 +1,6 @@
-/* Algorithms of matrix products as a text: what was chosen is chosen again, in another backend and without the clock;
- * what is for another GPU is left alone and said; what is no such text is an error. On an emulated GPU, whose cuBLASLt
- * has two algorithms: number 0, which is the rule's, and number 1, which adds up k in two parts. */
+/* GEMM algorithms as a text: the choices are restored in another backend without timing; those for another GPU are
+ * skipped, with a note; invalid text is an error. On an emulated GPU, whose cuBLASLt has two algorithms: 0, the
+ * default, and 1, split-K in two parts. */
 #include "base/rng.h"
 #include "base/str.h"
 #include "nn/backend.h"
@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-enum { M = 26, N = 16, K = 200, LESS = 25 /* alike, by less than an eighth */, FAR = 48 };
+enum { M = 26, N = 16, K = 200, LESS = 25 /* similar: within an eighth */, FAR = 48 };
 
 static struct mode_backend *open_one(const char *name)
 {
@@ -60,7 +60,7 @@ static void gradient(struct mode_backend *be, float *to, int64_t rows)
     for (int i = 0; i < 4; i++) mode_backend_free(be, all[i]->data);
 }
 
-/* What the clock chose for M rows; by number: another algorithm in its place. To be freed. */
+/* The text with the timed choice for M rows; by number: with another algorithm in its place. The caller frees it. */
 static char *chosen_for(void (*run)(struct mode_backend *be, float *to, int64_t rows), const char *backend, int number)
 {
     struct mode_backend *be = open_one(backend);
@@ -70,7 +70,7 @@ static char *chosen_for(void (*run)(struct mode_backend *be, float *to, int64_t 
     mode_backend_measure_products(be, false);
     char *text = mode_backend_algorithms(be), *last = text;
     for (int line = 0; line < 2; line++) last = strchr(last, '\n') + 1;
-    assert_true(strlen(last) > 8 * 16 && !strchr(last, '\n')[1]); /* one product */
+    assert_true(strlen(last) > 8 * 16 && !strchr(last, '\n')[1]); /* one GEMM */
     strchr(last, '\n')[-(6 * 17) - 1] = (char)('0' + number);     /* the second of 8 words */
     mode_backend_close(&be);
     return text;
@@ -86,7 +86,7 @@ static void by_text(float *y, char **back, const char *text, int64_t rows)
     struct mode_backend *be = open_one("cuda");
     struct mode_error err;
     char why_not[400];
-    multiply(be, y, rows); /* what was planned before is planned again */
+    multiply(be, y, rows); /* a plan by default, which the text must replace */
     assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
     assert_string_equal(why_not, "");
     multiply(be, y, rows);
@@ -116,7 +116,7 @@ static void test_what_was_chosen_is_chosen_again(void **state)
     free(text[1]);
 }
 
-/* cuBLASLt is asked first: what it does not know any more is chosen by rule. */
+/* cuBLASLt checks the algorithm: one that it no longer knows is replaced by the default. */
 static void test_an_algorithm_that_is_none_is_not_used(void **state)
 {
     static float rule[M * N], y[M * N];
@@ -134,7 +134,7 @@ static void test_an_algorithm_that_is_none_is_not_used(void **state)
     free(text);
 }
 
-/* Rows are what gradients of weights are summed over. */
+/* Gradients of weights are summed over rows: row counts are similar there, too. */
 static void test_gradients_of_alike_rows_are_made_alike(void **state)
 {
     static const int64_t rows[] = {M, LESS, FAR};
@@ -153,11 +153,11 @@ static void test_gradients_of_alike_rows_are_made_alike(void **state)
     free(text);
 }
 
-/* cuBLASLt is told where each of a product's tensors lies: it refuses none of them, whatever was planned before. */
+/* cuBLASLt is given the alignment of each tensor: it refuses none, whatever was planned before. */
 static void test_products_at_any_address_are_cublaslts(void **state)
 {
     enum { TENSORS = 4, PLACES = 5 };
-    static const int64_t off[PLACES] = {0, 64, 8, 2, 1}; /* numbers from a multiple of 256 bytes on */
+    static const int64_t off[PLACES] = {0, 64, 8, 2, 1}; /* elements past a multiple of 256 bytes */
     static float want[M * N], got[M * N];
     struct mode_backend *be = open_one("cuda");
     struct mode_tensor x = matrix(be, M, K), w = matrix(be, N, K), add = matrix(be, M, N), room[TENSORS];
@@ -183,12 +183,12 @@ static void test_products_at_any_address_are_cublaslts(void **state)
     mode_backend_close(&be);
 }
 
-/* One size, one place, every type and every way that operands lie: no product is made by the plan of another. */
+/* Same size and addresses, every type and every transpose: no GEMM uses the plan of another. */
 static void test_products_of_one_size_are_told_apart(void **state)
 {
     enum { SIDE = 16, WAYS = 16, NUMBERS = SIDE * SIDE };
     static float want[WAYS][NUMBERS], got[NUMBERS];
-    uint16_t drawn[4 * NUMBERS]; /* numbers of every type */
+    uint16_t drawn[4 * NUMBERS]; /* values of every type */
     struct mode_rng rng = mode_rng_for(5, MODE_RNG_TEST, 0, 1);
     struct mode_error err;
     void *at;
@@ -205,8 +205,8 @@ static void test_products_of_one_size_are_told_apart(void **state)
             const struct mode__product p = {.a = at,
                                             .b = (char *)at + sizeof got,
                                             .c = (char *)at + 2 * sizeof got,
-                                            .a_turned = w % 2,
-                                            .b_turned = w / 2 % 2,
+                                            .a_transposed = w % 2,
+                                            .b_transposed = w / 2 % 2,
                                             .m = SIDE,
                                             .n = SIDE,
                                             .k = SIDE,
@@ -224,7 +224,7 @@ static void test_products_of_one_size_are_told_apart(void **state)
     for (int w = 1; w < WAYS; w++) assert_memory_not_equal(want[w], want[0], sizeof got);
 }
 
-/* A plan that makes room for another is not taken for it. */
+/* An evicted plan is not mistaken for its successor. */
 static void test_more_products_than_there_are_plans(void **state)
 {
     enum { MANY = 4000 };
@@ -262,7 +262,7 @@ static void multiply_again(void *ctx)
     mode_linear(p->be, &p->y, &p->x, &p->w, NULL);
 }
 
-/* A sequence that was recorded before is not repeated with the algorithms of then. */
+/* A sequence captured before is not replayed with the algorithms of then. */
 static void test_graphs_know_the_algorithms_of_now(void **state)
 {
     struct product p = {.be = open_one("cuda")};
@@ -290,7 +290,7 @@ static void test_graphs_know_the_algorithms_of_now(void **state)
     mode_backend_measure_products(p.be, false);
     for (int i = 0; i < 2; i++) mode_backend_repeat(p.be, &key, multiply_again, &p);
     mode_backend_repeats(p.be, &r);
-    assert_true(r.recorded == 3 && r.replayed == 4); /* nor with those before the clock was asked */
+    assert_true(r.recorded == 3 && r.replayed == 4); /* nor with those from before timing */
     mode_backend_free(p.be, p.x.data);
     mode_backend_free(p.be, p.w.data);
     mode_backend_free(p.be, p.y.data);
@@ -298,7 +298,7 @@ static void test_graphs_know_the_algorithms_of_now(void **state)
     free(text);
 }
 
-/* Where there is no place left an algorithm is forgotten; no product is given another's. */
+/* When the table is full an algorithm is forgotten; no GEMM gets another's. */
 static void test_more_algorithms_than_there_is_room_for(void **state)
 {
     enum { MANY = 5000 };
@@ -323,7 +323,7 @@ static void test_more_algorithms_than_there_is_room_for(void **state)
     mode__winners_free(all);
 }
 
-/* Products that differ by any one of the numbers are different ones, in a text, too. */
+/* GEMMs that differ in any one value of the key are distinct, in a text, too. */
 static void test_a_text_has_every_number(void **state)
 {
     struct mode__product_key key[MODE__PRODUCT_KEY_NUMBERS + 1];
@@ -335,8 +335,9 @@ static void test_a_text_has_every_number(void **state)
         struct mode__product_key *k = &key[i];
         memset(k, 0, sizeof *k);
         int64_t *const wide[] = {&k->m, &k->n, &k->k};
-        int32_t *const rest[] = {&k->a_turned, &k->b_turned, &k->bf16,    &k->c_bf16,  &k->f16,     &k->fp8, &k->bias,
-                                 &k->add,      &k->align_a,  &k->align_b, &k->align_c, &k->align_d, &k->act};
+        int32_t *const rest[] = {&k->a_transposed, &k->b_transposed, &k->bf16, &k->c_bf16,  &k->f16,
+                                 &k->fp8,          &k->bias,         &k->add,  &k->align_a, &k->align_b,
+                                 &k->align_c,      &k->align_d,      &k->act};
         for (int j = 0; j < 3; j++) *wide[j] = 10 + j + 100 * (i == j);
         for (int j = 3; j < MODE__PRODUCT_KEY_NUMBERS; j++) *rest[j - 3] = 10 + j + 100 * (i == j);
         mode__winner_set(all, k, &(cublasLtMatmulAlgo_t){{1, (uint64_t)i + 2, UINT64_MAX, 4, 5, 6, 7, (uint64_t)i}});
@@ -386,8 +387,8 @@ static void test_what_is_for_another_gpu_is_said(void **state)
     free(other);
 }
 
-/* Cut off anywhere, and with any one character another one: an error, or what is known to be of another GPU; never
- * numbers out of their range. */
+/* Truncated anywhere, or with any one character changed: an error, or recognised as another GPU's; never values out of
+ * range. */
 static void test_what_is_no_such_text_is_an_error(void **state)
 {
     struct mode_backend *be = open_one("cuda");
@@ -398,7 +399,7 @@ static void test_what_is_no_such_text_is_an_error(void **state)
     for (size_t n = 0; n < size; n++) {
         memcpy(bad, text, n);
         bad[n] = 0;
-        if (n == head) continue; /* no products, which is fine */
+        if (n == head) continue; /* no GEMMs, which is valid */
         assert_int_equal(mode_backend_use_algorithms(be, bad, why_not, sizeof why_not, &err), MODE_E_FORMAT);
     }
     memcpy(bad, text, size + 1);

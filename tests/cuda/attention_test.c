@@ -1,10 +1,10 @@
 /* attention-test [--small] [OUT] - our attention kernels, f32 and bf16, against "ref" and "ref-bf16": head widths of
- * all our models and others, sequences of 1 to 257 rows on both sides of every border of blocks and tiles and mixtures
- * of odd lengths, causal or not, one query to each sequence, keys of other tensors, sequences without a query, rows
- * that begin off a multiple of 16 bytes. Every case twice, byte by byte; outputs start as noise, and what a case does
- * not name must stay. Then the same by cuDNN where it can, whose plans take half a second each (--small: not these).
- * Runs on a GPU, and on the emulator of tests/cuda/emulator. Prints a table, and writes it to OUT/attention_test.tsv.
- * Ends with 1 when anything is off, with 77 when there is no GPU. */
+ * all our models and others, sequences of 1 to 257 rows on both sides of every block and tile boundary, batches of
+ * mixed odd lengths, causal or not, one query per sequence, keys in another tensor, sequences without a query, rows
+ * that are not aligned to 16 bytes. Every case runs twice and must be bit-identical; outputs start as noise, and
+ * columns outside a case must not change. Then the same with cuDNN where it can, whose plans take half a second each
+ * (--small: not these). Runs on a GPU, and on the emulator of tests/cuda/emulator. Prints a table, and writes it to
+ * OUT/attention_test.tsv. Exits with 1 when anything is off, with 77 when there is no GPU. */
 #include "cuda/table.h"
 #include "nn/cuda/cudnn_attention.h"
 
@@ -18,16 +18,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* q and kv in one tensor; the same, of scores that lie about -100; packed ones begin with one of 64 rows; a query each;
- * queries and keys of their own lengths; 0, 1 or 2 queries */
+/* q and kv in one tensor; the same with scores near -100 (packed batches begin with a sequence of 64 rows); one query
+ * per sequence; queries and keys with lengths of their own; 0, 1 or 2 queries */
 enum form { SELF, SELF_LOW, ONE_QUERY, TWO_SIDES, FEW_QUERIES };
-/* Our kernels; cuDNN's where it can; the way that the backend chooses by rule, or by the clock */
-enum how { OWN, CUDNN, CHOSEN, MEASURED };
+/* Our kernels; cuDNN where it can; the backend's choice by rule, or by timing */
+enum impl { OWN, CUDNN, CHOSEN, MEASURED };
 
 static const struct attention_case {
     const char *name;
-    int64_t sequences, longest; /* rows of each, or at most (mixed) */
-    int64_t heads, dh, margin;  /* margin: columns of a row that nobody names */
+    int64_t sequences, longest; /* rows per sequence, at most (mixed) or each */
+    int64_t heads, dh, margin;  /* margin: unused columns of a row */
     bool mixed, causal;
     enum form form;
 } cases[] = {
@@ -81,7 +81,7 @@ static const struct attention_case {
     {"low scores, rows of 128", 1, 128, 1, 64, 0, false, false, SELF_LOW},
     {"low scores, packed", 3, 100, 1, 64, 0, true, true, SELF_LOW},
     {"low scores, packed, at most 64", 3, 64, 1, 64, 0, true, true, SELF_LOW},
-    /* the first one but for one thing each */
+    /* the first one with one thing changed each */
     {"small", 49, 4, 2, 16, 0, false, true, SELF},
     {"small, packed", 49, 4, 2, 16, 0, true, true, SELF},
     {"small, wider rows", 49, 4, 2, 16, 8, false, true, SELF},
@@ -103,7 +103,7 @@ static double get(const struct mode_tensor *t, int64_t i)
     return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(((const uint16_t *)t->data)[i]) : mode_f32(t)[i];
 }
 
-/* Memory of the host, lists that both sides have, and what is sent to the device; given back all at once. */
+/* Host memory, shared lists and device memory; freed all at once. */
 struct pool {
     struct mode_backend *be;
     struct mode_rng rng;
@@ -165,7 +165,7 @@ static struct mode_tensor few(struct pool *p, int64_t n)
     return t;
 }
 
-/* first: rows of the first sequence, 0: as of the others */
+/* first: rows of the first sequence, 0: like the others */
 static struct mode_tensor offsets(struct pool *p, int64_t n, int64_t longest, bool mixed, int64_t first)
 {
     struct mode_tensor t = mode_tensor_1d(NULL, MODE_DTYPE_I32, n + 1);
@@ -225,7 +225,7 @@ static void begin(struct pool *p, const struct problem *a, struct mode_tensor ou
     if (a->q.data == a->kv.data) out[3] = out[2];
 }
 
-/* longest 0: our own kernels; else the way that the backend chooses, which may be cuDNN's */
+/* longest 0: our own kernels; else the backend's choice, which may be cuDNN */
 static void run_ours(struct pool *p, const struct attention_case *k, struct problem *a, struct mode_tensor out[OUTPUTS],
                      int64_t longest)
 {
@@ -264,7 +264,7 @@ static void run_reference(struct pool *p, struct mode_backend *ref, struct probl
     mode_attention_back(ref, &out[2], &out[3], &a->dout, &out[0], &out[1], &a->q, &a->kv, &a->s);
 }
 
-/* In f32, of the same numbers: what comes forward without any rounding. */
+/* The same values in f32: the forward pass on them has no bf16 rounding. */
 static struct mode_tensor widened(struct pool *p, const struct mode_tensor *t)
 {
     struct mode_tensor w = mode_tensor_2d(NULL, MODE_DTYPE_F32, t->dim[0], t->dim[1]);
@@ -273,9 +273,9 @@ static struct mode_tensor widened(struct pool *p, const struct mode_tensor *t)
     return w;
 }
 
-/* Of one number of out, and of what it would be if no value were negative. In bf16 4e-3, unless its two roundings can do
- * more: half a step of the result, and 2^-8 of each share before it meets a value (half a step of a number is that much
- * of it at most). */
+/* Tolerance of one element of out; size: what it would be if all values were positive. In bf16 4e-3, unless its two
+ * roundings exceed that: half an ulp of the result, and 2^-8 of each probability before it is multiplied by a value
+ * (half an ulp relative to the number, at most). */
 static double allowed_of(double x, double size, bool half)
 {
     int e;
@@ -283,7 +283,7 @@ static double allowed_of(double x, double size, bool half)
     return half ? fmax(4e-3, ldexp(1, e - 9) + ldexp(size, -8) + 1e-5) : 5e-6;
 }
 
-/* How much of what it is allowed the furthest number of out uses. */
+/* The largest error of an element of out, as a share of its tolerance. */
 static double furthest(struct pool *p, struct mode_backend *ref, const struct problem *a, const struct mode_tensor *out)
 {
     struct mode_tensor q = widened(p, &a->q), kv = a->q.data == a->kv.data ? q : widened(p, &a->kv),
@@ -315,9 +315,9 @@ static double distance(const struct mode_tensor *a, const struct mode_tensor *b)
     return sqrt(off / all);
 }
 
-/* ref: rounds as cuda does; exact: not */
+/* ref: rounds as cuda does; exact: does not round */
 static int check(const struct attention_case *c, int number, struct mode_backend *cuda, struct mode_backend *ref,
-                 struct mode_backend *exact, enum how how)
+                 struct mode_backend *exact, enum impl impl)
 {
     enum mode_dtype dtype = mode_backend_activations(ref);
     bool half = dtype == MODE_DTYPE_BF16;
@@ -326,28 +326,28 @@ static int check(const struct attention_case *c, int number, struct mode_backend
     struct mode_tensor ours[OUTPUTS], again[OUTPUTS], truth[OUTPUTS];
     a.s.q_offsets = &a.qo;
     a.s.kv_offsets = &a.ko;
-    run_ours(&p, c, &a, ours, how == OWN ? 0 : c->longest);
-    run_ours(&p, c, &a, again, how == OWN ? 0 : c->longest);
+    run_ours(&p, c, &a, ours, impl == OWN ? 0 : c->longest);
+    run_ours(&p, c, &a, again, impl == OWN ? 0 : c->longest);
     run_reference(&p, ref, &a, truth);
     bool same = true;
-    static const char *const ways[] = {"bf16", "bf16, cuDNN", "bf16, as chosen", "bf16, measured"};
-    const char *way = half ? ways[how] : "f32";
+    static const char *const names[] = {"bf16", "bf16, cuDNN", "bf16, as chosen", "bf16, measured"};
+    const char *name = half ? names[impl] : "f32";
     double off[OUTPUTS];
     for (int i = 0; i < OUTPUTS; i++) {
         same &= memcmp(ours[i].data, again[i].data, mode_tensor_bytes(&ours[i])) == 0;
         off[i] = distance(&ours[i], &truth[i]);
     }
-    /* bf16: one rounding of the shares (2^-9) and one of the result; f32: sums of a few hundred numbers */
+    /* bf16: one rounding of the probabilities (2^-9) and one of the result; f32: sums of a few hundred terms */
     double forward = half ? 4e-3 : 2e-6, back = half ? 8e-3 : 4e-6, worst = fmax(off[2], off[3]),
            single = furthest(&p, exact, &a, &ours[0]);
-    bool good = (same || how == MEASURED) && off[0] <= forward && off[1] <= 2e-6 && worst <= back && single <= 1;
-    table_row("%s\t%s\t%.1e\t%.0f %%\t%.1e\t%.1e\t%s\t%s\n", c->name, way, off[0], 100 * single, off[1], worst,
+    bool good = (same || impl == MEASURED) && off[0] <= forward && off[1] <= 2e-6 && worst <= back && single <= 1;
+    table_row("%s\t%s\t%.1e\t%.0f %%\t%.1e\t%.1e\t%s\t%s\n", c->name, name, off[0], 100 * single, off[1], worst,
               same ? "same bytes" : "BYTES DIFFER", good ? "ok" : "OFF");
     clear(&p);
     return !good;
 }
 
-/* One head of bf16 numbers; sequences of equally many rows. */
+/* One head in bf16; sequences of equal length. */
 static struct mode__cuda_attention attention_of_rows(const struct mode_backend *be, const void *qkv, const void *list,
                                                      int64_t sequences, int64_t rows, int64_t dh)
 {
@@ -368,9 +368,8 @@ static struct mode__cuda_attention attention_of_rows(const struct mode_backend *
                                          .bf16 = true};
 }
 
-/* Shapes that the rule has decided about are measured all the same when the clock is asked, and what it said stays;
- * rows that begin at no multiple of 16 bytes are never cuDNN's; a training takes the rule's way, whatever inference met
- * before. 1: not so. */
+/* Shapes already decided by rule are still timed once measuring is on, and the result is kept; rows not aligned to 16
+ * bytes never go to cuDNN; training uses the rule's choice, whatever inference has seen. Returns 1 if not so. */
 static int ways_of_a_shape(void)
 {
     enum { SEQUENCES = 3, ROWS = 32, DH = 64, COLUMNS = 3 * DH, LONGEST = MODE__ATTENTION_SHORT + 4 };
@@ -391,7 +390,7 @@ static int ways_of_a_shape(void)
     mode_backend_written(be, list, (SEQUENCES + 1) * sizeof(int32_t));
     const struct mode__cuda_attention c = attention_of_rows(be, qkv, list, SEQUENCES, ROWS, DH),
                                       off = attention_of_rows(be, (char *)qkv + 8, list, SEQUENCES - 1, ROWS, DH);
-    for (int training = 0; training < 2; training++) /* packed, for they could be longer */
+    for (int training = 0; training < 2; training++) /* packed: LONGEST exceeds their rows */
         mode__attention_by_best(be, out, training ? lse : NULL, &c, LONGEST);
     for (int times = 0; times < 3; times++) {
         mode__attention_ways_measure(ways, times == 1);
@@ -402,7 +401,7 @@ static int ways_of_a_shape(void)
     FILE *f = open_memstream(&text, &size);
     mode__attention_ways_note(ways, f);
     fclose(f);
-    const bool good = strstr(text, "cuDNN: ") /* there is none */ ||
+    const bool good = strstr(text, "cuDNN: ") /* not loaded */ ||
                       (strstr(text, "cuDNN, 1 times: ") && strstr(text, " 1 times: packed sequences in inference") &&
                        strstr(text, " 1 times: sequences so short") && strstr(text, " ms, own kernels ") &&
                        strstr(text, "only our own kernels take: 1 times"));
@@ -414,8 +413,8 @@ static int ways_of_a_shape(void)
     return !good;
 }
 
-/* A training meets its shapes after many of inference, as where it is evaluated between its steps: their number is
- * limited, and its own have their places all the same. 1: not so. */
+/* Training shapes that come after many of inference, as when a training evaluates between steps: the number of
+ * inference shapes is limited, training still gets its own entries. Returns 1 if not so. */
 static int many_shapes_of_inference(void)
 {
     enum { MANY = 200, ROWS = 2, DH = 16, COLUMNS = 3 * DH };
@@ -477,7 +476,7 @@ int main(int argc, char **argv)
     double t0 = mode_clock_s();
     table_row("case\tway\tout\tits worst number\tstatistic\tgradients\ttwice\tverdict\n");
     for (int i = 0; i < N_CASES; i++, n++) bad += check(&cases[i], i, cuda, ref_bf16, ref, OWN);
-    for (int i = 0; i < N_CASES; i++) { /* scores of -100 are known to 1e-5 in f32: its tolerance is for others */
+    for (int i = 0; i < N_CASES; i++) { /* scores of -100 have an error of 1e-5 in f32: its tolerance is for others */
         if (cases[i].form == SELF_LOW) continue;
         bad += check(&cases[i], i, cuda, ref, ref, OWN);
         n++;

@@ -1,16 +1,16 @@
-/* cuda-test [--small|--nearest] [OUT] - the cuda backend against the reference on a machine with a GPU; no library but
- * CUDA's is needed.
+/* cuda-test [--small|--nearest] [OUT] - the cuda backend against the reference on a machine with a GPU; needs no
+ * library but CUDA's.
  *
- * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16", clustering on "cuda-tf32" and
- * "cuda-fp8", too, and on "cuda" by our own kernel, linear maps on "cuda-tf32" against "ref" and on "cuda-fp8" against
- * "ref-fp8", products that end with an activation by cuDNN, and more whose shapes meet the edges of the kernels; numbers
- * that are none and subnormal ones; layer norms and updates of bf16 number by number; cases of the size that models have
- * against "ref" by all threads, clustering and the loss, which would take it minutes, against "cpu" (--small: not these,
- * for the emulator; --nearest: clustering by our own kernel alone, for a sanitizer); every case twice, byte by byte;
- * products once more with measured algorithms.
- * MODE_CUDA_NEAREST=library: not by our own kernel.
- * Prints a table, and writes it to OUT/cuda_test.tsv: small cases of all backends first, for a test that is cut short.
- * Ends with 1 when anything is off, with 77 when there is no GPU. */
+ * Every case of tests/ops on "cuda" against "ref" and on "cuda-bf16" against "ref-bf16"; clustering also on
+ * "cuda-tf32", "cuda-fp8" and with our own kernel; linear maps on "cuda-tf32" against "ref" and on "cuda-fp8" against
+ * "ref-fp8"; GEMMs with a fused activation by cuDNN; more shapes at the edges of the kernels; NaN, infinities and
+ * subnormals; layer norms and updates of bf16 element by element; cases of model size against "ref" on all threads, but
+ * clustering and the loss, which would take minutes there, against "cpu" (--small: not these, for the emulator;
+ * --nearest: only clustering with our own kernel, for a sanitizer). Every case runs twice and must be bit-identical;
+ * GEMMs run again with autotuned algorithms.
+ * MODE_CUDA_NEAREST=library: not with our own kernel.
+ * Prints a table, and writes it to OUT/cuda_test.tsv: small cases of all backends first, in case the test is cut short.
+ * Exits with 1 when anything is off, with 77 when there is no GPU. */
 #include "cuda/table.h"
 #include "ops/op_cases.h"
 #include "ops/oracle.h"
@@ -23,8 +23,8 @@
 
 #include <cuda_runtime_api.h>
 
-/* The large cases' ways through the kernels at sizes that the reference and the emulator take in their stride: several
- * blocks a row of the grid, several chunks of a column sum, the widest heads, tails everywhere. */
+/* The code paths of the large cases at sizes that are quick on the reference and the emulator: several blocks per row
+ * of the grid, several chunks of a column sum, the widest heads, tails everywhere. */
 static const struct op_case small_cases[] = {
     {"linear add", case_linear, {65, 96, 257, MODE_ACT_NONE, 1}, 1e-6},
     {"linear gelu", case_linear, {130, 48, 96, MODE_ACT_GELU, 0}, 1e-6},
@@ -41,7 +41,7 @@ static const struct op_case small_cases[] = {
     {"attention of one query", case_attention_one_query, {33, 70, 2, 64, 0}, 2e-6},
     {"embed", case_embed, {33, 7, 129, 50}, 1e-6},
     {"image", case_image, {17, 32, 8, 129}, 1e-6},
-    /* rows of whole 16 bytes */
+    /* rows that are multiples of 16 bytes */
     {"linear add", case_linear, {66, 96, 256, MODE_ACT_NONE, 1}, 1e-6},
     {"linear quick gelu", case_linear, {33, 64, 72, MODE_ACT_QUICK_GELU, 0}, 1e-6},
     {"linear back act", case_linear_back, {70, 64, 32, 1, 0}, 1e-6},
@@ -49,7 +49,7 @@ static const struct op_case small_cases[] = {
     {"layernorm", case_layernorm, {600, 768, 1}, 2e-6},
     {"layernorm", case_layernorm, {2300, 8, 0}, 2e-6},
     {"layernorm", case_layernorm, {70, 1032, 1}, 2e-6},
-    /* one, two and sixteen warps to a row, full and not, and rows that begin anywhere */
+    /* one, two and sixteen warps per row, full and not; unaligned rows */
     {"layernorm", case_layernorm, {19, 1000, 1}, 2e-6},
     {"layernorm", case_layernorm, {19, 1001, 1, 1}, 2e-6},
     {"layernorm", case_layernorm, {300, 1024, 0}, 2e-6},
@@ -62,19 +62,19 @@ static const struct op_case small_cases[] = {
     {"layernorm", case_layernorm, {2, 16384, 1}, 2e-6},
     {"layernorm", case_layernorm, {2, 16383, 0}, 2e-6},
     {"image", case_image, {9, 16, 8, 64}, 1e-6},
-    /* more pictures than a block asks for at a time; rows of a patch that are even, odd and wide */
+    /* more pictures than a block loads at a time; patch rows that are even, odd and wide */
     {"image", case_image, {70, 8, 4, 72}, 1e-6},
     {"image", case_image, {131, 4, 2, 33}, 1e-6},
     {"image", case_image, {3, 28, 14, 16}, 1e-6},
     {"image", case_image, {2, 9, 3, 8}, 1e-6},
-    /* pictures down by fours, whose patches are multiples of four wide and are not; the ways around that */
+    /* pictures downscaled by four, with patch widths that are multiples of four and not; the general path */
     {"pictures", case_pictures, {12, 48, 100, 0, 16}, 0},
     {"pictures", case_pictures, {9, 28, 90, 0, 14}, 0},
     {"pictures bilinear", case_pictures, {6, 10, 40, 1, 5}, 0},
     {"gather", case_gather, {131, 2, 64}, 1e-7},
     {"scale", case_scale, {300, 128}, 1e-6},
     {"mean_rows", case_mean_rows, {5, 20, 64, 1}, 1e-6},
-    /* a token in many pieces of the sorted rows, in a part of one, tokens without rows; keys of several blocks */
+    /* a token in many chunks of the sorted rows, in part of one, tokens without rows; keys of several blocks */
     {"embed", case_embed, {300, 9, 40, 3}, 4e-6},
     {"embed", case_embed, {150, 15, 13, 40}, 2e-6},
     {"embed", case_embed, {120, 12, 64, 5000}, 1e-6},
@@ -85,12 +85,12 @@ static const struct op_case small_cases[] = {
     {"contrastive", case_contrastive, {257, 33, 27}, 2e-6},
     {"adamw", case_adamw, {200003, 3}, 1e-6},
     {"adamw", case_adamw, {131072, 4, 70}, 1e-6},        /* more than one launch */
-    {"group rows", case_group_rows, {300, 13000, 0}, 0}, /* groups of which no shared memory takes all */
-    {"contrastive", case_contrastive, {1, 1, 60}, 2e-6}, /* a logit far below 0, and no other */
+    {"group rows", case_group_rows, {300, 13000, 0}, 0}, /* more groups than fit in shared memory */
+    {"contrastive", case_contrastive, {1, 1, 60}, 2e-6}, /* a single logit, far below 0 */
 };
 enum { N_SMALL = sizeof small_cases / sizeof *small_cases };
 
-/* Products of 8-bit numbers, and two whose sizes have none. */
+/* GEMMs in FP8, and two whose sizes allow none. */
 static const struct op_case fp8_cases[] = {
     {"linear", case_linear, {16, 16, 16, MODE_ACT_NONE, 0}, 1e-6},
     {"linear add", case_linear, {80, 272, 48, MODE_ACT_NONE, 1}, 1e-6},
@@ -104,7 +104,7 @@ static const struct op_case fp8_cases[] = {
 };
 enum { N_FP8 = sizeof fp8_cases / sizeof *fp8_cases };
 
-/* Products that end with an activation or its slope; the last two with --small left out. */
+/* GEMMs with a fused activation or its derivative; --small leaves out the last two. */
 static const struct op_case act_cases[] = {
     {"linear gelu", case_linear, {130, 48, 96, MODE_ACT_GELU, 0}, 1e-6},
     {"linear quick gelu", case_linear, {33, 64, 72, MODE_ACT_QUICK_GELU, 0}, 1e-6},
@@ -116,7 +116,7 @@ static const struct op_case act_cases[] = {
 };
 enum { N_ACT = sizeof act_cases / sizeof *act_cases, N_ACT_LARGE = 2 };
 
-/* Shapes of ViT-B/32 and its text tower at batch 64, of L/14's heads and rows, of lone long sums. */
+/* Shapes of ViT-B/32 and its text tower at batch 64, heads and rows of L/14, single long sums. */
 static const struct op_case large_cases[] = {
     {"nearest", case_nearest, {20000, 1024, 768, 0, 8192, 1}, 0},
     {"nearest cosine", case_nearest, {5000, 4096, 768, 1, 2048, 0}, 0},
@@ -158,7 +158,7 @@ static bool same_bytes(const struct op_run *a, const struct op_run *b)
     return same;
 }
 
-/* TF32 has 10 bits behind the point: each of two factors that are cut is off by 2^-10 at most. */
+/* TF32 has 10 bits of fraction: each of two truncated factors is off by 2^-10 at most. */
 static const double TF32 = 2e-3;
 
 static bool is_product(const struct op_case *c)
@@ -166,9 +166,8 @@ static bool is_product(const struct op_case *c)
     return c->run == case_linear || c->run == case_linear_back || c->run == case_project;
 }
 
-/* Tensor cores cut a sum, towards zero, whenever they have added products to it, so long sums come out small: 2.4e-9 of
- * them for each product, when products of random signs are added 8 at a time. Of what is stored in f32 gradients of
- * weights show it. */
+/* Tensor cores truncate the accumulator after each step, so long sums come out small: by 2.4e-9 of their size per
+ * product, for random signs and 8 products per step. Among f32 results, gradients of weights show it. */
 static double limit_of(const struct op_case *c, const struct op_run *r, int i)
 {
     const bool over_rows = c->run == case_linear_back || c->run == case_project;
@@ -180,10 +179,10 @@ static double limit_of(const struct op_case *c, const struct op_run *r, int i)
 
 static int check(const struct op_case *c, int number, struct mode_backend *cuda, struct mode_backend *truth)
 {
-    bool rounded = mode_backend_activations(cuda) == MODE_DTYPE_BF16; /* what "cpu" is given then, too */
+    bool rounded = mode_backend_activations(cuda) == MODE_DTYPE_BF16; /* then inputs are rounded for "cpu", too */
     struct op_run a = op_case_run(c, number, cuda), again = op_case_run(c, number, cuda),
                   b = op_case_run_of(c, number, truth, rounded);
-    double share = 0, worst = 0, allowed = c->tolerance; /* of the result that uses up most of what it is allowed */
+    double share = 0, worst = 0, allowed = c->tolerance; /* of the output with the largest share of its tolerance */
     int64_t at;
     for (int i = 0; i < b.n_out; i++) {
         double d = op_distance(&a.out[i], &b.out[i], &at), limit = limit_of(c, &a, i);
@@ -207,7 +206,7 @@ static int check(const struct op_case *c, int number, struct mode_backend *cuda,
     return !good;
 }
 
-/* bf16's step at x. */
+/* One unit in the last place of bf16 at x. */
 static double ulp_of(double x)
 {
     int e;
@@ -215,8 +214,8 @@ static double ulp_of(double x)
     return ldexp(1, e - 8 < -133 ? -133 : e - 8);
 }
 
-/* Layer norms rounded once: no number of y further than one step of bf16 from the truth (and what f32 is off where y is
- * next to 0), on average three tenths. */
+/* Layer norms are rounded once: no element of y is further than one bf16 ulp from the exact value (plus f32's error
+ * where y is near 0), on average three tenths. */
 static int check_norm(const struct op_case *c, int number, struct mode_backend *be, struct mode_backend *ref)
 {
     struct op_run a = op_case_run(c, number, be), b = op_case_run_of(c, number, ref, true);
@@ -236,8 +235,8 @@ static int check_norm(const struct op_case *c, int number, struct mode_backend *
     return !good;
 }
 
-/* An update in bf16 is that of f32 to the byte, and what products read is the new value rounded. No moment is subnormal:
- * it would stay so for good. */
+/* An update with bf16 weights is bit-identical to that of f32 masters, and the copy that GEMMs read is the new value
+ * rounded. No moment may be subnormal: it would never leave that range. */
 static int check_update(const struct op_case *c, int number, struct mode_backend *cuda, struct mode_backend *bf16)
 {
     struct op_run a = op_case_run(c, number, bf16), b = op_case_run(c, number, cuda);
@@ -247,7 +246,7 @@ static int check_update(const struct op_case *c, int number, struct mode_backend
         for (int64_t i = 0; i < mode_tensor_count(&b.out[k]); i++)
             good &= fpclassify(mode_f32(&b.out[k])[i]) != FP_SUBNORMAL;
     const uint16_t *copy = a.out[a.n_out - 2].data;
-    for (int64_t i = 0; c->s[2] == 0 && i < mode_tensor_count(&b.out[0]); i++) /* with parts, one is frozen */
+    for (int64_t i = 0; c->s[2] == 0 && i < mode_tensor_count(&b.out[0]); i++) /* s[2] > 0: one is frozen */
         good &= copy[i] == mode_f32_to_bf16(mode_f32(&b.out[0])[i]);
     table_row("%s\t%s, masters\t%lld %lld %lld\tcuda\t\t0\t\t\t%s\n", mode_backend_name(bf16), c->name,
               (long long)c->s[0], (long long)c->s[1], (long long)c->s[2], good ? "ok" : "OFF");
@@ -256,8 +255,8 @@ static int check_update(const struct op_case *c, int number, struct mode_backend
     return !good;
 }
 
-/* What is no number stays none; rows and sequences without one are as ever (within a sequence attention may spread it:
- * 0 times infinity behind a mask). What is small is not taken for 0. */
+/* NaN and infinities propagate; rows and sequences without one are unaffected (within a sequence attention may spread
+ * it: 0 times infinity behind a mask). Subnormals are not flushed to 0. */
 static const struct op_case special_cases[] = {
     {"linear", case_linear, {33, 64, 48, MODE_ACT_NONE, 0}, 1e-6},
     {"linear add", case_linear, {37, 65, 43, MODE_ACT_NONE, 1}, 1e-6},
@@ -283,7 +282,7 @@ static int check_special(const struct op_case *c, int number, struct mode_backen
     struct op_run a = op_case_run_with(c, number, cuda, false, special),
                   b = op_case_run_with(c, number, truth, false, special);
     const bool attention = c->run == case_attention || c->run == case_attention_one_query;
-    /* subnormal numbers have fewer digits; without those a tiny result would be 6e-2 off */
+    /* subnormals have fewer digits; flushing them would be an error of 6e-2 */
     const double coarse = special != OP_TINY ? 0 : mode_backend_activations(cuda) == MODE_DTYPE_BF16 ? 1e-2 : 1e-5;
     int64_t lost = 0, spread = 0, at;
     double worst = 0, allowed = 0;
@@ -293,7 +292,7 @@ static int check_special(const struct op_case *c, int number, struct mode_backen
             const bool ours = isfinite(op_number(x, k)), theirs = isfinite(op_number(y, k));
             lost += ours && !theirs;
             spread += !ours && theirs;
-            if (ours && theirs) continue; /* both 0 then, for the distance of the others */
+            if (ours && theirs) continue; /* non-finite: both set to 0, so that the distance is of the others */
             memset((char *)x->data + (size_t)k * mode_dtype_size(x->dtype), 0, mode_dtype_size(x->dtype));
             memset((char *)y->data + (size_t)k * mode_dtype_size(y->dtype), 0, mode_dtype_size(y->dtype));
         }
@@ -312,8 +311,7 @@ static int check_special(const struct op_case *c, int number, struct mode_backen
     return !good;
 }
 
-/* Activations of every number that bf16 has, rounded once: half of the last digit off, and what the functions and the
- * arithmetic of f32 take. */
+/* Activations of every bf16 value, rounded once: half an ulp, plus the error of the functions and arithmetic of f32. */
 static int check_activations(struct mode_backend *be)
 {
     enum { N = 256, ONES = 16 };
@@ -321,7 +319,7 @@ static int check_activations(struct mode_backend *be)
     for (int act = MODE_ACT_GELU; act <= MODE_ACT_TANH; act++) {
         struct op_run r = {.be = be, .rng = mode_rng_for(7, MODE_RNG_TEST, 1, (uint64_t)act)};
         struct mode_tensor z = acts(&r, N, N), y = acts(&r, N, N), slope = acts(&r, N, N), dw = mat(&r, ONES, N);
-        struct mode_tensor one = acts(&r, N, ONES), ones = acts(&r, ONES, N); /* a product of 1 everywhere */
+        struct mode_tensor one = acts(&r, N, ONES), ones = acts(&r, ONES, N); /* one ones^T is 1 everywhere */
         double worst = 0, ulps = 0, normal = 0;
         uint16_t *z_here = op_host(&r, z.data), *one_here = op_host(&r, one.data), *ones_here = op_host(&r, ones.data);
         const struct mode_tensor y_here = op_seen(&r, &y), slope_here = op_seen(&r, &slope);
@@ -345,7 +343,7 @@ static int check_activations(struct mode_backend *be)
                 double s = 1 / (1 + exp(-1.702 * x));
                 want = x * s;
                 d = s + x * 1.702 * s * (1 - s);
-            } else if (act != MODE_ACT_GELU) { /* 1 + tanh loses what it loses */
+            } else if (act != MODE_ACT_GELU) { /* cancellation in 1 + tanh */
                 bool alone = act == MODE_ACT_TANH;
                 double u = 1 + 3 * 0.044715 * x * x, t = tanh(alone ? x : sqrt(2 / M_PI) * (x + 0.044715 * x * x * x));
                 want = alone ? t : 0.5 * x * (1 + t);
@@ -359,7 +357,7 @@ static int check_activations(struct mode_backend *be)
                 ulps += fabs(op_number(&y_here, i) - want) / ulp_of(want);
                 normal++;
             }
-            if (!(off <= worst)) worst = off; /* what is not a number is worst */
+            if (!(off <= worst)) worst = off; /* NaN is worst */
             if (!(off_d <= worst)) worst = off_d;
         }
         const bool good = worst <= 1 && ulps < 0.3 * normal;
@@ -371,7 +369,7 @@ static int check_activations(struct mode_backend *be)
     return bad;
 }
 
-/* By cuDNN, which is asked by name; how many cases are off. A machine without it is said to be one. */
+/* With cuDNN forced by name; returns how many cases are off. Without cuDNN, says so. */
 static int check_products_by_cudnn(struct mode_backend *ref, struct mode_backend *cpu, bool small, int *n)
 {
     struct mode_backend *be;
@@ -396,7 +394,7 @@ static int check_products_by_cudnn(struct mode_backend *ref, struct mode_backend
     return bad + (failed != 0 || by_cudnn == 0);
 }
 
-/* With algorithms by rule and measured; how many cases are off. A GPU that makes no such products is said to be one. */
+/* With default and with autotuned algorithms; returns how many cases are off. A GPU without FP8 GEMMs is reported. */
 static int check_fp8(int *n)
 {
     struct mode_backend *cuda, *ref;
@@ -421,7 +419,7 @@ static int check_fp8(int *n)
     return bad;
 }
 
-/* Products in TF32; how many cases are off. */
+/* GEMMs in TF32; returns how many cases are off. */
 static int check_tf32(struct mode_backend *ref, int *n)
 {
     struct mode_backend *cuda;
@@ -434,7 +432,7 @@ static int check_tf32(struct mode_backend *ref, int *n)
     return bad;
 }
 
-/* Clustering on a backend; how many cases are off. */
+/* Clustering on a backend; returns how many cases are off. */
 static int check_clustering(const char *name, struct mode_backend *ref, int *n)
 {
     struct mode_backend *cuda;
@@ -450,7 +448,7 @@ static int check_clustering(const char *name, struct mode_backend *ref, int *n)
     return bad;
 }
 
-/* The same by our own kernel for nearest centres; a GPU of another kind is said to be one. */
+/* The same with our own kernel for nearest centres; a GPU that cannot run it is reported. */
 static int check_own_nearest(struct mode_backend *cuda, struct mode_backend *ref, int *n)
 {
     int major, minor;
@@ -470,7 +468,7 @@ static int check_own_nearest(struct mode_backend *cuda, struct mode_backend *ref
     return check_clustering("cuda", ref, n);
 }
 
-/* Small cases of f32 and bf16; how many are off. */
+/* Small cases of f32 and bf16; returns how many are off. */
 static int check_cases(struct mode_backend *cuda, struct mode_backend *bf16, struct mode_backend *ref,
                        struct mode_backend *ref_bf16, int *n)
 {
@@ -501,7 +499,7 @@ static int check_cases(struct mode_backend *cuda, struct mode_backend *bf16, str
     return bad;
 }
 
-/* Cases of the size that models have. */
+/* Cases of model size. */
 static int check_large(struct mode_backend *cuda, struct mode_backend *bf16, struct mode_backend *cpu, int *n)
 {
     struct mode_backend *ref = oracle_open("ref");
@@ -543,8 +541,7 @@ int main(int argc, char **argv)
     if (!only_nearest) bad += check_clustering("cuda-tf32", ref, &n) + check_clustering("cuda-fp8", ref, &n);
     if (!only_nearest) bad += check_fp8(&n) + check_products_by_cudnn(ref_bf16, cpu, small, &n);
     if (!small) bad += check_large(cuda, bf16, cpu, &n);
-    if (by_own)
-        bad += check_own_nearest(cuda, ref, &n); /* last: should it take the GPU with it, the rest has been said */
+    if (by_own) bad += check_own_nearest(cuda, ref, &n); /* last: a fault in it would lose the results of the rest */
     table_row("%d of %d cases are off; %.1f s\n", bad, n, mode_clock_s() - t0);
     table_close();
     mode_backend_close(&cuda);

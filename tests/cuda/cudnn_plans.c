@@ -1,11 +1,11 @@
-/* cudnn-plans [no_driver library [GPU]] - makes every attention plan of our models, and plans of products that end with
- * an activation, for a GPU (h100; a100, rtx3090, rtx4090), on a machine without one.
+/* cudnn-plans [no_driver library [GPU]] - builds every attention plan of our models, and plans of GEMMs with a fused
+ * activation, for a GPU (h100; a100, rtx3090, rtx4090), on a machine without one.
  *
- * cuDNN takes a description of a device in the place of a device: it checks each graph, chooses an engine, and compiles
- * its kernels. Nothing is run, so no number is checked here (tests/ops/test_attention_graph.c does that for the graph).
- * A product's first candidate is made twice, the second time from its engine and knobs alone, and must be the same.
- * Where there is no driver, the library named on the command line stands in for it. Ends with 1 when a plan is refused,
- * with 77 when there is no cuDNN. */
+ * cuDNN accepts the description of a device instead of a device: it checks each graph, chooses an engine, and compiles
+ * its kernels. Nothing runs, so no result is checked here (tests/ops/test_attention_graph.c does that for the graph). A
+ * GEMM's first candidate is built twice, the second time from its engine and knobs alone, and must be the same. Without
+ * a driver, the library named on the command line stands in for it. Exits with 1 when a plan is refused, with 77 when
+ * there is no cuDNN. */
 #include "nn/cuda/attention_graph.h"
 #include "nn/cuda/cudnn.h"
 #include "nn/cuda/product_graph.h"
@@ -16,11 +16,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* GPUs in cuDNN's words, from NVIDIA's public tables. */
+/* GPUs as cuDNN describes them, from NVIDIA's public tables. */
 static const struct gpu {
     const char *key, *name;
-    int capability, multiprocessors, shared_optin, blocks,
-        threads; /* the last three: of a multiprocessor, or of a block */
+    int capability, multiprocessors, shared_optin, blocks, threads; /* the last three per multiprocessor or block */
     long l2, memory, clock, memory_clock, memory_bits;
 } gpus[] = {
     {"h100", "NVIDIA H100 80GB HBM3", 90, 132, 232448, 32, 2048, 52428800, 85000000000, 1980000, 2619000, 5120},
@@ -106,7 +105,7 @@ static int one_product(struct mode__cudnn *dnn, const char *name, const struct m
     return !same;
 }
 
-static int one(struct mode__cudnn *dnn, const char *name, struct mode__attention_shape s, bool back, bool same_bytes,
+static int one(struct mode__cudnn *dnn, const char *name, struct mode__attention_shape s, bool back, bool deterministic,
                const char *(*kernel)(void))
 {
     struct mode__graph g;
@@ -114,11 +113,11 @@ static int one(struct mode__cudnn *dnn, const char *name, struct mode__attention
     struct mode_error err;
     double t0 = mode_clock_s();
     s.row = 3 * s.heads * s.head_width;
-    s.same_bytes = same_bytes;
+    s.deterministic = deterministic;
     back ? mode__attention_back_graph(&g, &s) : mode__attention_graph(&g, &s);
-    enum mode_status st = mode__cudnn_plan(dnn, &plan, &g, same_bytes, 0, &err);
+    enum mode_status st = mode__cudnn_plan(dnn, &plan, &g, deterministic, 0, &err);
     printf("%s\t%lld %lld %lld %lld\t%s%s\t%.1f s\t%s\n", name, (long long)s.batch, (long long)s.tokens,
-           (long long)s.heads, (long long)s.head_width, back ? "back" : "forward", same_bytes ? ", same bytes" : "",
+           (long long)s.heads, (long long)s.head_width, back ? "back" : "forward", deterministic ? ", same bytes" : "",
            mode_clock_s() - t0, st ? err.text : mode__cudnn_plan_text(plan));
     if (!st) {
         printf("\t%d operations, %zu bytes of scratch%s%s\n", g.n_nodes, mode__cudnn_plan_work(plan),

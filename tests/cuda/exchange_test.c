@@ -1,7 +1,7 @@
-/* exchange-test [--all] - several processes whose exchanges run beside the ops: the same bytes as when every exchange
- * takes its turn on one stream, in every order that the streams' events allow; and nothing waits that has nothing in
- * common. Two processes with an emulated GPU each, which takes the order from MODE_EMULATOR_STREAMS. --all: every kind
- * of tower in five orders, for `make slow`; else in two of them. */
+/* exchange-test [--all] - processes whose collectives run concurrently with the ops: bit-identical to collectives in
+ * stream order on one stream, in every order that the streams' events allow; and nothing waits without a dependency.
+ * Two processes with an emulated GPU each, which takes the order from MODE_EMULATOR_STREAMS. --all: every kind of tower
+ * in five orders, for `make slow`; else in two of them. */
 #include "clip_variants.h"
 #include "socket_ranks.h"
 
@@ -23,8 +23,8 @@
 #include <cmocka.h>
 
 enum { RANKS = 2, PAIRS = 6, SIDE = 12, LONGEST = 9, VOCAB = 23, STEPS = 2, MAX_FLOATS = 1 << 15 };
-/* Streams by number: the first branch, exchanges (a group is opened before a training begins), the second branch, what
- * lies beside each. */
+/* Streams by number: the first branch, collectives (a group is opened before a training begins), the second branch, the
+ * side stream of each. */
 enum { STREAMS_MADE = 5, EXCHANGES = 1 };
 
 struct outcome {
@@ -32,13 +32,13 @@ struct outcome {
     float values[MAX_FLOATS], copies[MAX_FLOATS];
 };
 
-struct way {
+struct run_options {
     const char *backend, *order;
     int kind;
     enum mode_clip_policy policy;
     int64_t pieces;
     double clip_norm;
-    bool streams, in_turn;
+    bool streams, in_stream_order;
 };
 
 #define OK(call)                                                                                                       \
@@ -61,7 +61,7 @@ static struct mode_ranks *join(struct mode_backend *be, int rank, const char *pl
 
 static void load(struct mode_clip *clip, int rank, int number)
 {
-    static float pixels[PAIRS * 3 * SIDE * SIDE]; /* all three stay until the step is done */
+    static float pixels[PAIRS * 3 * SIDE * SIDE]; /* all three must live until the step is done */
     static int32_t ids[PAIRS * LONGEST], n_ids[PAIRS];
     struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 7 + (uint64_t)rank, (uint64_t)number);
     struct mode_error err;
@@ -84,9 +84,9 @@ static void step(struct mode_clip *clip, struct mode_sharded *s, struct mode_ada
     mode_clip_clamp(clip);
 }
 
-static void train(struct outcome *o, const struct way *w, int rank, const char *place)
+static void train(struct outcome *o, const struct run_options *w, int rank, const char *place)
 {
-    static struct mode_ranks_ops in_turn;
+    static struct mode_ranks_ops in_stream_order;
     struct mode_clip_blocks blocks = {0};
     struct mode_adamw options = {.lr = 3e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.2};
     struct mode_adamw_step *now;
@@ -100,12 +100,12 @@ static void train(struct outcome *o, const struct way *w, int rank, const char *
     setenv("MODE_EMULATOR_STREAMS", w->order, 1);
     OK(mode_backend_open(&be, w->backend, &err));
     struct mode_ranks *g = join(be, rank, place);
-    const struct mode_ranks_ops *beside = g->ops;
-    in_turn = *beside;
-    in_turn.parcels = NULL;
-    in_turn.made = in_turn.begin = NULL;
-    in_turn.end = NULL;
-    if (w->in_turn) g->ops = &in_turn;
+    const struct mode_ranks_ops *concurrent = g->ops;
+    in_stream_order = *concurrent;
+    in_stream_order.parcels = NULL;
+    in_stream_order.made = in_stream_order.begin = NULL;
+    in_stream_order.end = NULL;
+    if (w->in_stream_order) g->ops = &in_stream_order;
     OK(mode_clip_create(&clip, be, cfg, NULL, 5, &err));
     mode_clip_set_memory(clip, w->pieces ? w->pieces : 1, false);
     blocks.image[w->policy] = blocks.text[w->policy] = 3;
@@ -120,20 +120,20 @@ static void train(struct outcome *o, const struct way *w, int rank, const char *
     OK(mode_sharded_open(&s, be, g, p, n, &flat, 900, &err));
     OK(mode_sharded_broadcast(s, &err));
     mode_clip_refresh(clip);
-    if (!w->in_turn) mode_clip_set_made(clip, mode_sharded_made, s);
+    if (!w->in_stream_order) mode_clip_set_made(clip, mode_sharded_made, s);
     options.clip_norm = w->clip_norm;
     mode_backend_room(be, &begun, &total);
     for (int i = 0; i < STEPS; i++) {
         load(clip, rank, i);
         mode_adamw_tell(now, &options, i + 1);
         step(clip, s, now, rank);
-        step(clip, s, now, rank); /* nobody has waited for the weights of the first */
+        step(clip, s, now, rank); /* without waiting for the first step's weights */
         o->loss[i] = mode_clip_train_loss(clip);
         o->norm[i] = mode_adamw_norm(now);
     }
     mode_backend_sync(be);
     mode_backend_room(be, &after, &total);
-    MODE_ASSERT(after == begun); /* no step takes memory */
+    MODE_ASSERT(after == begun); /* no step allocates */
     mode_backend_copy(be, o->values, flat.values, flat.n * sizeof(float));
     char *copies = (char *)o->copies;
     for (size_t i = 0; i < n; i++) {
@@ -146,47 +146,47 @@ static void train(struct outcome *o, const struct way *w, int rank, const char *
     mode_backend_free(be, now);
     mode_sharded_close(&s);
     mode_clip_close(&clip);
-    g->ops = beside;
+    g->ops = concurrent;
     mode_ranks_close(&g, true);
     mode_backend_close(&be);
     free(cfg);
 }
 
-static struct outcome beside, turn;
+static struct outcome concurrent, serial;
 static bool all_orders_of_kinds;
 
-static int compare(const struct way *w, int rank)
+static int compare(const struct run_options *w, int rank)
 {
-    bool same = memcmp(&beside, &turn, sizeof beside) == 0 && turn.loss[0] != turn.loss[1];
+    bool same = memcmp(&concurrent, &serial, sizeof concurrent) == 0 && serial.loss[0] != serial.loss[1];
     if (!same)
         fprintf(stderr,
                 "process %d: %s, tower %d, policy %d, pieces %d, order %s, streams %d, clip %g: losses %.9g %.9g, "
                 "in turn %.9g %.9g, weights %s\n",
                 rank, w->backend, w->kind, (int)w->policy, (int)w->pieces, w->order, w->streams, w->clip_norm,
-                beside.loss[0], beside.loss[1], turn.loss[0], turn.loss[1],
-                memcmp(beside.values, turn.values, sizeof turn.values) ? "differ" : "are the same");
+                concurrent.loss[0], concurrent.loss[1], serial.loss[0], serial.loss[1],
+                memcmp(concurrent.values, serial.values, sizeof serial.values) ? "differ" : "are the same");
     return !same;
 }
 
-/* w with streams and every exchange beside the ops, in these orders, against one stream and all in turn. */
-static int in_orders(struct way w, const char *const *orders, size_t n, int rank, const char *place)
+/* w with streams and concurrent collectives, in these orders, against one stream and all in stream order. */
+static int in_orders(struct run_options w, const char *const *orders, size_t n, int rank, const char *place)
 {
-    w.in_turn = true;
+    w.in_stream_order = true;
     w.order = "late";
-    train(&turn, &w, rank, place);
-    w.in_turn = false;
+    train(&serial, &w, rank, place);
+    w.in_stream_order = false;
     for (size_t i = 0; i < n; i++)
-        for (int streams = i % 4 > 0; streams < 2; streams++) { /* without branches there are fewer orders */
+        for (int streams = i % 4 > 0; streams < 2; streams++) { /* without branches, fewer orders differ */
             w.order = orders[i];
             w.streams = streams;
-            train(&beside, &w, rank, place);
+            train(&concurrent, &w, rank, place);
             if (compare(&w, rank)) return 1;
         }
     return 0;
 }
 
-/* Exchanges first where each other stream is last, and the other way round: whichever lacks an event of the other is
- * too early once. Of the other streams among themselves, streams_test.c has all. */
+/* Collectives first with each other stream last, and the reverse: a stream that lacks an event of the other runs too
+ * early once. streams_test.c has all orders of the other streams. */
 static size_t all_orders(char (*text)[STREAMS_MADE + 1], const char **order)
 {
     size_t n = 0;
@@ -213,9 +213,10 @@ static int every_order(int rank, int size, const char *place, void *ctx)
     (void)size;
     (void)ctx;
     mode_parallel_set_threads(1);
-    int wrong = in_orders((struct way){.backend = "cuda", .clip_norm = 0.5}, order, n, rank, place);
+    int wrong = in_orders((struct run_options){.backend = "cuda", .clip_norm = 0.5}, order, n, rank, place);
     if (wrong) return wrong;
-    return in_orders((struct way){.backend = "cuda-bf16", .policy = MODE_CLIP_CHECKPOINT}, order, n, rank, place);
+    return in_orders((struct run_options){.backend = "cuda-bf16", .policy = MODE_CLIP_CHECKPOINT}, order, n, rank,
+                     place);
 }
 
 static int every_kind(int rank, int size, const char *place, void *ctx)
@@ -228,12 +229,13 @@ static int every_kind(int rank, int size, const char *place, void *ctx)
     (void)size;
     (void)ctx;
     mode_parallel_set_threads(1);
-    for (int kind = 0; kind < VARIANTS; kind++) { /* one of them has a frozen parameter */
-        struct way w = {.backend = kind % 2 ? "cuda-bf16" : "cuda", .kind = kind, .clip_norm = kind % 3 ? 0.5 : 0};
+    for (int kind = 0; kind < VARIANTS; kind++) { /* one kind has a frozen parameter */
+        struct run_options w = {
+            .backend = kind % 2 ? "cuda-bf16" : "cuda", .kind = kind, .clip_norm = kind % 3 ? 0.5 : 0};
         w.policy = (enum mode_clip_policy)(kind % MODE_CLIP_POLICIES);
         if ((wrong = in_orders(w, orders + kind, n, rank, place))) return wrong; /* VARIANTS is ORDERS: each twice */
     }
-    struct way w = {.backend = "cuda-bf16", .pieces = 3, .policy = MODE_CLIP_LEAN, .clip_norm = 0.5};
+    struct run_options w = {.backend = "cuda-bf16", .pieces = 3, .policy = MODE_CLIP_LEAN, .clip_norm = 0.5};
     return in_orders(w, orders, n, rank, place);
 }
 
@@ -256,7 +258,7 @@ static void test_every_tower_and_steps_in_pieces(void **state)
     run(every_kind);
 }
 
-/* How many of n numbers are not x. */
+/* How many of n values are not x. */
 static int others(struct mode_backend *be, const double *at, int n, double x)
 {
     double seen[RANKS];
@@ -267,8 +269,8 @@ static int others(struct mode_backend *be, const double *at, int n, double x)
     return wrong;
 }
 
-/* Numbers that no op knows by a tensor show who comes first: an exchange does not wait for ops after those that made
- * its numbers, nor ops for an exchange that has nothing to do with them; but those that have do. */
+/* Values show who runs first: a collective does not wait for ops after those that wrote its input, nor ops for an
+ * unrelated collective; but related ones wait. */
 static int overtakes(int rank, int size, const char *place, void *ctx)
 {
     struct mode_backend *be;
@@ -278,9 +280,9 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     int parcel, wrong = 0;
     const double three = 3;
     (void)ctx;
-    setenv("MODE_EMULATOR_STREAMS", "1", 1); /* exchanges first */
+    setenv("MODE_EMULATOR_STREAMS", "1", 1); /* collectives first */
     OK(mode_backend_open(&be, "cuda", &err));
-    const int fds = open_fds(); /* a communicator that is not ended keeps some */
+    const int fds = open_fds(); /* a leaked communicator keeps some open */
     struct mode_ranks *g = join(be, rank, place);
     OK(mode_backend_alloc(be, &memory, 8192, &err));
     OK(mode_ranks_parcels(g, 1, &parcel, &err));
@@ -311,7 +313,7 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     mode_ranks_begin(g, parcel);
     OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
     mode_ranks_end(g);
-    mode_zero(be, &got); /* what is gathered: waits */
+    mode_zero(be, &got); /* the output: waits */
     mode_grad_squares(be, in, &p, 1);
     wrong += others(be, out, size, 0);
     wrong += others(be, in, 1, 16);
@@ -320,11 +322,12 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     mode_ranks_begin(g, parcel);
     OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err));
     mode_ranks_end(g);
-    mode_zero(be, &own); /* what it reads: waits, too */
+    mode_zero(be, &own); /* the input: waits, too */
     wrong += others(be, out, size, 3);
     wrong += others(be, in, 1, 0);
 
-    /* the last row of what is gathered, or is to be added up; then the last of more places than it keeps apart */
+    /* the last row of the gathered output, or of the input to be reduced; then the last of more ranges than are tracked
+     * separately */
     struct mode_tensor last = mode_tensor_1d(out + size - 1, MODE_DTYPE_F32, 2);
     const double threes[RANKS] = {3, 3};
     mode_backend_copy(be, in, threes, (size_t)size * sizeof *threes);
@@ -340,7 +343,7 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     mode_zero(be, &last);
     wrong += others(be, out, 1, 3 * size);
     mode_backend_copy(be, in, threes, (size_t)size * sizeof *threes);
-    for (int times = 0; times < 2; times++) { /* the same parcel again before the first time is over */
+    for (int times = 0; times < 2; times++) { /* the same parcel again before the first is done */
         mode_ranks_begin(g, parcel);
         OK(mode_ranks_all_gather(g, out + 128 * times, in, 1, MODE_DTYPE_F64, &err));
         mode_ranks_end(g);
@@ -350,27 +353,28 @@ static int overtakes(int rank, int size, const char *place, void *ctx)
     wrong += others(be, out, 1, 0);
     double *const behind = out + 64 * PLACES;
     mode_backend_copy(be, behind, &three, sizeof three);
-    for (int way = 0; way < 4; way++) { /* up or down, then written or read */
+    for (int variant = 0; variant < 4; variant++) { /* ascending or descending addresses, then written or read */
         const double none = 0;
-        mode_backend_copy(be, out + 64 * (way % 2 ? PLACES - 1 : 0), &none, sizeof none);
+        mode_backend_copy(be, out + 64 * (variant % 2 ? PLACES - 1 : 0), &none, sizeof none);
         mode_ranks_begin(g, parcel);
         for (int i = 0; i < PLACES; i++) {
-            last.data = out + 64 * (way % 2 ? i : PLACES - 1 - i);
-            OK(mode_ranks_all_gather(g, last.data, way % 2 ? in : behind, 1, MODE_DTYPE_F64, &err));
+            last.data = out + 64 * (variant % 2 ? i : PLACES - 1 - i);
+            OK(mode_ranks_all_gather(g, last.data, variant % 2 ? in : behind, 1, MODE_DTYPE_F64, &err));
         }
         mode_ranks_end(g);
         const struct mode_tensor z = mode_tensor_2d(last.data, MODE_DTYPE_F32, 1, 2);
         struct mode_tensor y = mode_tensor_2d(behind + 32, MODE_DTYPE_F32, 1, 2);
         float seen[2] = {0, 1};
-        if (way < 2) mode_zero(be, &last);
-        if (way < 2) wrong += others(be, last.data, 1, 0);
-        if (way > 1) mode_activate(be, &y, &z, MODE_ACT_TANH); /* of 3's halves, 0 and 2.125, or of zeros */
-        if (way > 1) mode_backend_copy(be, seen, y.data, sizeof seen);
+        if (variant < 2) mode_zero(be, &last);
+        if (variant < 2) wrong += others(be, last.data, 1, 0);
+        if (variant > 1)
+            mode_activate(be, &y, &z, MODE_ACT_TANH); /* of the f32 halves of 3.0, 0 and 2.125, or of zeros */
+        if (variant > 1) mode_backend_copy(be, seen, y.data, sizeof seen);
         wrong += seen[1] < 0.9f;
     }
 
     mode_backend_copy(be, in, &three, sizeof three);
-    OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err)); /* in its turn */
+    OK(mode_ranks_all_gather(g, out, in, 1, MODE_DTYPE_F64, &err)); /* in stream order */
     mode_grad_squares(be, in, &p, 1);
     wrong += others(be, out, size, 3);
     mode_backend_free(be, memory);
@@ -388,7 +392,7 @@ static void test_what_has_nothing_in_common_does_not_wait(void **state)
     run(overtakes);
 }
 
-/* Process 1 ends before it has given its number: the wait of process 0 ends, with nothing that it could believe. */
+/* Process 1 exits before it has contributed: the wait of process 0 ends, and no result is accepted. */
 static int ends_in_the_midst(int rank, int size, const char *place, void *ctx)
 {
     struct mode_backend *be;
@@ -404,13 +408,13 @@ static int ends_in_the_midst(int rank, int size, const char *place, void *ctx)
     mode_backend_sync(be);
     OK(mode_ranks_check(g, &err));
     int wrong = others(be, sum, 1, size);
-    char *go = mode_xasprintf("%s.go", place); /* process 1 ends when 0 has believed what was before */
+    char *go = mode_xasprintf("%s.go", place); /* process 1 exits after 0 has accepted the previous result */
     if (rank == 0) close(open(go, O_CREAT | O_WRONLY, 0600));
     while (rank == 1 && unlink(go)) usleep(1000);
     free(go);
     if (rank == 1) _exit(wrong);
     const enum mode_status asked = mode_ranks_all_reduce(g, sum, 1, MODE_DTYPE_F64, &err);
-    mode_backend_sync(be); /* asked or not, it comes back */
+    mode_backend_sync(be); /* returns in either case */
     wrong += asked != MODE_OK && asked != MODE_E_PEER;
     wrong += mode_ranks_check(g, &err) != MODE_E_PEER;
     mode_ranks_close(&g, false);
@@ -425,12 +429,12 @@ static void test_what_was_broken_off_is_not_believed(void **state)
     for (int i = 0; i < 10; i++) run(ends_in_the_midst);
 }
 
-/* What becomes of process 1 of three, and what the others say then. Process 2 has a connection to process 0 alone,
- * which is there until it has heard. */
+/* How process 1 of three ends, and what the others report. Process 2 is connected to process 0 only, which stays until
+ * 2 has its error. */
 struct fate {
     enum { NO_GPU, LEAVES, ENDS } what;
     const char *words;
-    atomic_bool *heard; /* in memory that the processes share */
+    atomic_bool *heard; /* in memory shared by the processes */
 };
 
 static int is_told_of(const struct fate *f, const struct mode_error *err, int rank)
@@ -460,7 +464,7 @@ static int third_is_told(int rank, int size, const char *place, void *ctx)
     const enum mode_status st = mode_backend_ranks(&g, be, &m, &err);
     if (f->what == NO_GPU) _exit(g ? 1 : rank == 1 ? st != MODE_E_DEVICE : is_told_of(f, &err, rank));
     OK(st);
-    (void)mode_ranks_all_reduce(g, sum, 1, MODE_DTYPE_F64, &err); /* when it is over all have begun */
+    (void)mode_ranks_all_reduce(g, sum, 1, MODE_DTYPE_F64, &err); /* after it all have begun */
     mode_backend_sync(be);
     if (rank == 1 && f->what == ENDS) _exit(0);
     if (rank == 1) mode_ranks_close(&g, false);

@@ -1,7 +1,7 @@
 #!/bin/sh
-# fault.sh MODE CORPUS - an emulated GPU that fails in the midst of `mode train`: one sentence, exit code 70, and nothing that was
-# computed after the fault is in a checkpoint: the training goes on to the bytes of one without a fault. A mistake of a
-# kernel is no fault of the GPU, and a GPU that has failed before the start is not one that is missing.
+# fault.sh MODE CORPUS - an emulated GPU that fails during `mode train`: one sentence, exit code 70, and nothing
+# computed after the fault is in a checkpoint: the resumed training is bit-identical to one without a fault. A kernel's
+# mistake is not reported as a fault of the GPU, and a GPU that failed before the start is not reported as missing.
 set -eu
 mode=$1 corpus=$2
 . "$(dirname "$0")/small-training.sh"
@@ -13,7 +13,7 @@ train() { # out options...
     "$mode" train --config model.json --data "$shards" --batch 8 --warmup 2 --seed 3 --steps 12 --checkpoint-steps 1 \
         --out "$out" "$@" >"$out.log" 2>&1 || code=$?
 }
-# The GPU of a training into `hit` fails so many pieces of work after its first checkpoint.
+# The GPU of a training into `hit` fails this many pieces of work after its first checkpoint.
 train_until() { # error pieces
     rm -rf hit
     echo "$1 * $2 hit/checkpoints/latest" >fault
@@ -45,7 +45,7 @@ train begin --backend auto
 grep -q 'cudaErrorECCUncorrectable' begin.log || fail "it does not say what is wrong with the GPU"
 rm -f fault
 
-# a GPU that this program has no kernels for is not one that has failed
+# a GPU that this program has no kernels for has not failed
 export MODE_EMULATOR_CAPABILITY=75
 train old --backend cuda
 [ $code = 70 ] && grep -q 'no kernels for emulated GPU, compute capability 7.5; expected 8.0 or newer' old.log || fail "an old GPU: code $code"

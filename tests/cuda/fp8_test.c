@@ -1,6 +1,6 @@
-/* Products in fp8 (docs/decisions/0022-products-in-fp8.md) on "cuda-fp8" and on its slow truth "ref-fp8": what a number
- * is rounded to, how far products come from those of bf16, what stays bf16, and ten steps of training. On a machine
- * without a GPU the kernels run on the host (emulator/). tests/cuda/cuda_test.c compares the two backends. */
+/* GEMMs in FP8 (docs/decisions/0022-products-in-fp8.md) on "cuda-fp8" and its reference "ref-fp8": rounding, distance
+ * from bf16, what stays bf16, and ten steps of training. On a machine without a GPU the kernels run on the host
+ * (emulator/). tests/cuda/cuda_test.c compares the two backends. */
 #include "drawn_pairs.h"
 
 #include "base/rng.h"
@@ -36,7 +36,7 @@ static struct mode_backend *open_backend(const char *name)
     return be;
 }
 
-/* In the host's memory. */
+/* In host memory. */
 static struct mode_tensor matrix(enum mode_dtype dtype, int64_t rows, int64_t cols)
 {
     return mode_tensor_2d(mode_xcalloc((size_t)(rows * cols), mode_dtype_size(dtype)), dtype, rows, cols);
@@ -52,7 +52,7 @@ static double get(const struct mode_tensor *t, int64_t i)
     return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(((const uint16_t *)t->data)[i]) : mode_f32(t)[i];
 }
 
-/* ---- one product with all that belongs to it ---- */
+/* ---- one linear map, forward and backward ---- */
 
 struct maps {
     struct mode_backend *be;
@@ -89,7 +89,7 @@ static void maps_clear(struct maps *a)
     mode_backend_close(&a->be);
 }
 
-/* In the backend's memory and back. */
+/* Copies to the backend, runs, copies back. */
 static void run(struct maps *a, bool narrow, bool bias)
 {
     struct maps b = *a;
@@ -132,9 +132,9 @@ static void assert_narrowed(const struct mode_backend *be, int64_t made, int64_t
     assert_int_equal(n.left, left);
 }
 
-/* ---- what a number becomes ---- */
+/* ---- rounding ---- */
 
-/* The nearest of all numbers that the format has, found by looking at each; of two the one with an even code. */
+/* The nearest value of the format, by exhaustive search; a tie goes to the even code. */
 static double nearest_of_all(double x, bool wide)
 {
     const int bits = wide ? 2 : 3, least = wide ? -14 : -6, last = wide ? 0x7b : 0x7e;
@@ -152,7 +152,7 @@ static double nearest_of_all(double x, bool wide)
     return copysign(best, x);
 }
 
-/* Products with the unit matrix give operands back as they were rounded. */
+/* GEMMs with the identity return operands as they were rounded. */
 static void test_numbers_become_the_nearest_ones(void **state)
 {
     enum { ROWS = 256, N = 16 };
@@ -161,11 +161,11 @@ static void test_numbers_become_the_nearest_ones(void **state)
         struct maps a = maps_of(narrow_backends[k], ROWS, N, N);
         struct mode_rng r = mode_rng_for(18, MODE_RNG_TEST, 0, 0);
         double most = 0;
-        for (int64_t i = 0; i < ROWS * N; i++) { /* many octaves, subnormals and what vanishes among them; ties */
+        for (int64_t i = 0; i < ROWS * N; i++) { /* many octaves, with subnormals, underflow and ties */
             double x = ldexp(1 + (double)mode_rng_below(&r, 32) / 32, -(int)mode_rng_below(&r, 36));
             set(&a.x, i, mode_rng_below(&r, 2) ? x : -x);
             set(&a.dy, i, get(&a.x, i));
-            set(&a.z, i, 100); /* where an activation's slope is 1 */
+            set(&a.z, i, 100); /* where the activation's derivative is 1 */
             most = fmax(most, fabs(get(&a.x, i)));
         }
         for (int64_t i = 0; i < N * N; i++) set(&a.w, i, i % (N + 1) == 0);
@@ -184,7 +184,7 @@ static void test_numbers_become_the_nearest_ones(void **state)
     }
 }
 
-/* Scales are powers of two, so they show in no digit. */
+/* Scales are powers of two, so they change no significant digit. */
 static void test_magnitudes_do_not_matter(void **state)
 {
     (void)state;
@@ -202,8 +202,8 @@ static void test_magnitudes_do_not_matter(void **state)
     }
 }
 
-/* Errors of independent factors add up as squares: at most the units of roundoff of both formats, 2^-4 and 2^-3. Being
- * nearer than a tenth of that would mean that nothing was rounded. */
+/* Errors of independent factors add in quadrature: at most the unit roundoffs of both formats, 2^-4 and 2^-3. Less than
+ * a tenth of that would mean that nothing was rounded. */
 static void test_products_are_as_far_from_bf16_as_the_formats_allow(void **state)
 {
     const double e4m3 = 1.0 / 16, e5m2 = 1.0 / 8, forward = sqrt(2) * e4m3, back = hypot(e4m3, e5m2);
@@ -232,7 +232,7 @@ static void test_gradients_of_weights_and_other_sizes_stay_bf16(void **state)
                 struct maps a = maps_of(narrow_backends[k], s[0], s[1], s[2]), b = maps_of(plain[k], s[0], s[1], s[2]);
                 bool narrow = on && i == 0;
                 run(&a, on, true);
-                run(&b, on, true); /* says nothing to it */
+                run(&b, on, true); /* no effect on these backends */
                 assert_same_bytes(&a.dw, &b.dw);
                 assert_same_bytes(&a.db, &b.db);
                 assert_int_equal(memcmp(a.y.data, b.y.data, mode_tensor_bytes(&a.y)) == 0, !narrow);
@@ -244,7 +244,7 @@ static void test_gradients_of_weights_and_other_sizes_stay_bf16(void **state)
             }
 }
 
-/* What is not a number, or too large for one, shows; nothing but zeros has no scale. */
+/* NaN and overflow show in the result; an all-zero operand has no scale. */
 static void test_what_is_not_finite_shows(void **state)
 {
     static const double odd[] = {INFINITY, -INFINITY, NAN};
@@ -341,8 +341,8 @@ static struct training train(const char *backend, bool dense, enum mode_clip_pol
     return t;
 }
 
-/* All products of both towers' blocks but the gradients of weights, and nothing else: 4 linear maps of 4 blocks, on the
- * way in and back. Packed texts have other numbers of rows, and pooled rows are as many as there are pairs. */
+/* Counts: all GEMMs of both towers' blocks but the gradients of weights, and nothing else: 4 linear maps of 4 blocks,
+ * forward and backward. Packed texts have other numbers of rows, and pooled rows are as many as there are pairs. */
 static void test_ten_steps_follow_bf16(void **state)
 {
     (void)state;
@@ -357,7 +357,7 @@ static void test_ten_steps_follow_bf16(void **state)
             if (!(fabs(t.loss[i] - want.loss[i]) < 0.05 * want.loss[0]))
                 fail_msg("%s, step %d: loss %.6f, in bf16 %.6f", narrow_backends[k], i, t.loss[i], want.loss[i]);
         }
-        assert_true(t.loss[0] != want.loss[0]); /* it was fp8 */
+        assert_true(t.loss[0] != want.loss[0]); /* FP8 was in use */
         assert_true(t.loss[STEPS - 1] < 0.8 * t.loss[0]);
     }
     assert_true(want.loss[STEPS - 1] < 0.8 * want.loss[0]);
@@ -392,7 +392,7 @@ static void test_an_older_gpu_is_refused(void **state)
     unsetenv("MODE_EMULATOR_CAPABILITY");
 }
 
-/* A plan of a product is used again after the scratch, where the scales of its operands lie, has moved. */
+/* A cached plan is reused after the scratch buffer, which holds the scales of its operands, has moved. */
 static void test_the_same_product_again_in_a_larger_scratch(void **state)
 {
     struct maps a = maps_of("cuda-fp8", 16, 32, 48), large = maps_of("cuda-fp8", 128, 512, 256);

@@ -1,5 +1,5 @@
-/* Steps as CUDA graphs: ten steps with other texts, other batches and another learning rate each are the same bytes as
- * op by op; what cannot be recorded runs op by op and says why; nothing is launched whose memory is gone. */
+/* Steps as CUDA graphs: ten steps, each with other texts, batch and learning rate, are bit-identical to op by op; what
+ * cannot be captured runs op by op and says why; no graph is launched after its memory was freed. */
 #include "cuda/steps.h"
 #include "nn/cuda/attention.h"
 #include "nn/ops.h"
@@ -10,26 +10,26 @@
 static struct outcome with, without;
 static int steps = STEPS;
 
-static struct way way(const char *backend, int kind, enum mode_clip_policy policy, bool graphs)
+static struct run_options options_of(const char *backend, int kind, enum mode_clip_policy policy, bool graphs)
 {
-    return (struct way){.backend = backend,
-                        .kind = kind,
-                        .steps = steps,
-                        .policy = policy,
-                        .streams = true,
-                        .graphs = graphs,
-                        .fewer_pairs = true};
+    return (struct run_options){.backend = backend,
+                                .kind = kind,
+                                .steps = steps,
+                                .policy = policy,
+                                .streams = true,
+                                .graphs = graphs,
+                                .fewer_pairs = true};
 }
 
 static void train_in(const char *backend, struct outcome *o, int kind, enum mode_clip_policy policy, bool graphs)
 {
-    const struct way w = way(backend, kind, policy, graphs);
+    const struct run_options w = options_of(backend, kind, policy, graphs);
     train(o, &w);
 }
 
 static void train_there(struct mode_backend *be, struct outcome *o)
 {
-    const struct way w = way(NULL, 0, MODE_CLIP_KEEP, true);
+    const struct run_options w = options_of(NULL, 0, MODE_CLIP_KEEP, true);
     train_on(be, o, &w);
 }
 
@@ -46,23 +46,23 @@ static void test_ten_steps_are_the_same_bytes_as_op_by_op(void **state)
 {
     static const char *const names[] = {"cuda", "cuda-bf16"};
     (void)state;
-    for (int way = 0; way < 2 * MODE_CLIP_POLICIES; way++) {
-        const enum mode_clip_policy policy = (enum mode_clip_policy)(way % MODE_CLIP_POLICIES);
-        train_in(names[way / MODE_CLIP_POLICIES], &with, 0, policy, true);
-        train_in(names[way / MODE_CLIP_POLICIES], &without, 0, policy, false);
+    for (int i = 0; i < 2 * MODE_CLIP_POLICIES; i++) {
+        const enum mode_clip_policy policy = (enum mode_clip_policy)(i % MODE_CLIP_POLICIES);
+        train_in(names[i / MODE_CLIP_POLICIES], &with, 0, policy, true);
+        train_in(names[i / MODE_CLIP_POLICIES], &without, 0, policy, false);
         assert_same(&with, &without);
         assert_true(with.loss[0] != with.loss[STEPS - 1] && isfinite(with.loss[STEPS - 1]));
-        /* a shape's first step is run, its second recorded, all but the first are launched; few shapes */
+        /* a shape's first step runs op by op, its second is captured, all but the first are launched; few shapes */
         assert_int_equal(with.repeats.one_by_one + with.repeats.replayed, STEPS);
         assert_true(with.repeats.recorded >= 1 && with.repeats.one_by_one <= 5 && with.repeats.why_not[0] == 0);
     }
-    steps = 5; /* do for what follows */
+    steps = 5; /* enough for the rest */
 }
 
-/* To load the next step's texts waits for the step before, whether or not somebody asked for its loss. */
+/* Loading the next step's texts waits for the previous step, whether or not its loss was read. */
 static void test_steps_that_nobody_waits_for(void **state)
 {
-    struct way w = way("cuda", 0, MODE_CLIP_KEEP, true);
+    struct run_options w = options_of("cuda", 0, MODE_CLIP_KEEP, true);
     (void)state;
     train(&without, &w);
     w.blind = true;
@@ -76,7 +76,7 @@ static void test_steps_that_nobody_waits_for(void **state)
 /* 6 texts of 4 tokens have the rows of 8 texts of 3. */
 static void test_as_many_rows_of_fewer_pairs_are_another_shape(void **state)
 {
-    struct way w = way("cuda", 0, MODE_CLIP_KEEP, true);
+    struct run_options w = options_of("cuda", 0, MODE_CLIP_KEEP, true);
     (void)state;
     w.same_rows = true;
     train(&with, &w);
@@ -99,13 +99,13 @@ static void test_every_tower_can_be_recorded(void **state)
 
 static void test_what_is_refused_runs_op_by_op_and_says_so(void **state)
 {
-    static const char *const ways[] = {"refused", "fails"};
+    static const char *const results[] = {"refused", "fails"};
     (void)state;
     for (int half = 0; half < 2; half++) {
         const char *name = half ? "cuda-bf16" : "cuda";
         train_in(name, &without, 0, MODE_CLIP_KEEP, false);
         for (int k = 0; k < 2; k++) {
-            setenv("MODE_EMULATOR_CAPTURE", ways[k], 1);
+            setenv("MODE_EMULATOR_CAPTURE", results[k], 1);
             train_in(name, &with, 0, MODE_CLIP_KEEP, true);
             unsetenv("MODE_EMULATOR_CAPTURE");
             assert_same(&with, &without);
@@ -126,14 +126,14 @@ static void test_switched_off_profiled_and_measured_steps_run_op_by_op(void **st
         if (k == 1) mode_backend_profile(be, true);
         if (k == 2) mode_backend_measure(be, true);
         train_there(be, &with);
-        if (k < 2) assert_same(&with, &without); /* measuring may choose other algorithms */
+        if (k < 2) assert_same(&with, &without); /* timing may choose other algorithms */
         assert_int_equal(with.repeats.replayed, 0);
         assert_int_equal(with.repeats.one_by_one, steps);
         mode_backend_close(&be);
     }
 }
 
-/* Algorithms that the clock chose stay when it is stopped, and are what graphs are made of. */
+/* Algorithms chosen by timing stay when timing is turned off, and graphs are captured with them. */
 static void test_what_was_measured_is_recorded(void **state)
 {
     struct mode_backend *be = open_backend("cuda");
@@ -148,7 +148,7 @@ static void test_what_was_measured_is_recorded(void **state)
     mode_backend_close(&be);
 }
 
-/* Another model on the same backend, most likely where the first one's memory was. */
+/* Another model on the same backend, probably at the addresses of the first one. */
 static void test_graphs_go_with_their_memory(void **state)
 {
     struct mode_backend *be = open_backend("cuda");
@@ -157,7 +157,7 @@ static void test_graphs_go_with_their_memory(void **state)
     for (int k = 0; k < 3; k++) {
         train_there(be, &with);
         assert_same(&with, &without);
-        assert_true(with.repeats.replayed > k); /* counts go on */
+        assert_true(with.repeats.replayed > k); /* counts are per backend */
     }
     mode_backend_close(&be);
 }
@@ -173,7 +173,8 @@ static void multiply(void *ctx)
     mode_linear(o->be, &o->y, &o->x, &o->w, NULL);
 }
 
-/* Rows of an odd number of bf16, which the emulated cuBLASLt leaves to cuBLAS: that must not take memory of its own. */
+/* Rows of an odd number of bf16, which the emulated cuBLASLt refuses and cuBLAS computes: it must not allocate a
+ * workspace of its own. */
 static void test_products_of_cublas_can_be_recorded(void **state)
 {
     enum { N = 33, EACH = 4096 };
@@ -195,7 +196,8 @@ static void test_products_of_cublas_can_be_recorded(void **state)
     mode_backend_close(&o.be);
 }
 
-/* One kernel with heads of two widths, both of which want more shared memory than every GPU has, the second less. */
+/* One kernel with heads of two widths, both of which opt in to more than the default shared memory, the second to less.
+ */
 static void test_a_recorded_launch_keeps_its_shared_memory(void **state)
 {
     enum { ROWS = 5, WIDEST = 256, NARROWER = 200 };
@@ -254,7 +256,7 @@ static void zero_it(void *ctx)
     mode_zero(z->be, &z->t);
 }
 
-/* Ones at `at`, the sequence `times` times over them: are they zeros? */
+/* Writes ones at `at`, then runs the sequence `times` times: are they zeros? */
 static void assert_zeroed(struct zeroed *z, const struct mode_sequence *key, void *at, int times)
 {
     float x[4];
@@ -267,7 +269,8 @@ static void assert_zeroed(struct zeroed *z, const struct mode_sequence *key, voi
     }
 }
 
-/* The same sequence of ops at another place after what it was recorded with was given back; another's of one shape. */
+/* The same sequence of ops at another address, after the captured one was freed; another owner's sequence of the same
+ * shape. */
 static void test_a_graph_is_its_owner_s_and_goes_with_any_memory(void **state)
 {
     struct zeroed z = {.be = open_backend("cuda")};

@@ -1,6 +1,6 @@
-/* Two processes with an emulated GPU each, when the link between them fails, one ends, or a call never returns: both
- * come to their end soon, one says what it was and the other who, nothing that was broken off is believed, and the
- * communicator is not freed under a call (the emulated NCCL stops whoever does that). */
+/* Two processes with an emulated GPU each, when the link between them fails, one exits, or a call never returns: both
+ * end soon, one reports the cause and the other the peer, no result of an aborted call is accepted, and the
+ * communicator is not freed during a call (the emulated NCCL aborts then). */
 #include "socket_ranks.h"
 
 #include "base/clock.h"
@@ -36,7 +36,7 @@ static struct group join(int rank, const char *place)
     struct mode_error err;
     struct group g;
     void *memory;
-    alarm(SOON_S); /* who waits for ever is seen */
+    alarm(SOON_S); /* a hang ends the test */
     OK(mode_backend_open(&g.be, "cuda", &err));
     OK(mode_backend_alloc(g.be, &memory, sizeof *g.sum, &err));
     OK(mode_meeting_open(&m, &o, &err));
@@ -45,7 +45,7 @@ static struct group join(int rank, const char *place)
     return g;
 }
 
-/* For tests in which process 1 ends: where 0 has not returned from its join yet, it would hear of it there. */
+/* For tests in which process 1 exits: if 0 were still in its join, it would get the error there. */
 static struct group join_both(int rank, const char *place)
 {
     struct group g = join(rank, place);
@@ -63,7 +63,7 @@ static void leave(struct group *g)
     mode_backend_close(&g->be);
 }
 
-/* Everyone's 1 added up, and whether to believe it. */
+/* All-reduces 1 from each process, and checks the result. */
 static enum mode_status add_up(struct group *g, struct mode_error *err)
 {
     double sum = 1;
@@ -125,7 +125,7 @@ static int link_fails(int rank, int size, const char *place, void *ctx)
     else
         snprintf(words, sizeof words, "process %d of 2 has broken off, so process %d cannot", f->rank, rank);
     wrong += says(&err, st, rank == f->rank ? MODE_E_DEVICE : MODE_E_PEER, words);
-    wrong += mode_ranks_all_reduce(g.ranks, g.sum, 1, MODE_DTYPE_F64, &err) != st; /* and it stays so */
+    wrong += mode_ranks_all_reduce(g.ranks, g.sum, 1, MODE_DTYPE_F64, &err) != st; /* the error is sticky */
     leave(&g);
     return wrong;
 }
@@ -141,7 +141,7 @@ static void test_a_link_that_fails_ends_both(void **state)
         run_both(link_fails, (void *)(uintptr_t)&failures[i]);
 }
 
-/* Both ends of a link: each may say its own, or that the other has broken off; nobody waits. */
+/* Both ends of a link fail: each may report its own error, or that the other has quit; neither hangs. */
 static int both_fail(int rank, int size, const char *place, void *ctx)
 {
     struct mode_error err = {0};
@@ -162,7 +162,7 @@ static void test_both_ends_of_a_link(void **state)
     run_both(both_fail, NULL);
 }
 
-/* NCCL's error comes before the end of the process that caused it is known. */
+/* NCCL's error arrives before the exit of the process that caused it is known. */
 static int caused_by_an_end(int rank, int size, const char *place, void *ctx)
 {
     struct mode_error err = {0};
@@ -185,7 +185,7 @@ static void test_an_error_that_the_end_of_a_process_caused_is_that_end(void **st
     run_both(caused_by_an_end, NULL);
 }
 
-/* Process 1 ends while process 0 makes one call after the other, or has just stopped doing so and leaves. */
+/* Process 1 exits while process 0 makes calls one after another, or has just stopped and closes. */
 static int ends_during_calls(int rank, int size, const char *place, void *ctx)
 {
     const int round = *(const int *)ctx;
@@ -211,7 +211,7 @@ static void test_no_call_is_under_way_when_the_communicator_is_freed(void **stat
     for (int round = 0; round < 12; round++) run_both(ends_during_calls, &round);
 }
 
-/* What is written to stderr, to a file; the program's own end is what is tested. */
+/* Redirects stderr to a file; the test checks the exit status. */
 static void say_to(const char *path)
 {
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -221,19 +221,19 @@ static void say_to(const char *path)
 
 static int never_returns(int rank, int size, const char *place, void *ctx)
 {
-    const char *const *how = ctx; /* MODE_EMULATOR_NCCL, and where to say it */
+    const char *const *how = ctx; /* MODE_EMULATOR_NCCL, and the file for stderr */
     struct mode_error err = {0};
     (void)size;
     setenv("MODE_EMULATOR_NCCL", how[0], 1);
     if (rank == 0) say_to(how[1]);
     struct group g = join(rank, place);
-    (void)add_up(&g, &err); /* in which process 1 ends */
-    return 0;               /* it did return */
+    (void)add_up(&g, &err); /* process 1 exits in it */
+    return 0;               /* did not hang */
 }
 
 static void test_a_call_that_never_returns_ends_the_process(void **state)
 {
-    static const char *const hows[] = {"waits", "dies"}; /* in the first exchange, in the beginning */
+    static const char *const hows[] = {"waits", "dies"}; /* in the first collective, while connecting */
     (void)state;
     for (size_t i = 0; i < sizeof hows / sizeof *hows; i++) {
         char path[] = "/tmp/mode-link-XXXXXX", *text = NULL;

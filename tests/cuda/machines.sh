@@ -1,7 +1,8 @@
 #!/bin/sh
-# machines.sh BIN CORPUS - a run whose first models are trained by two machines, that is by a worker and a companion that meet over TCP
-# with keys, with an emulated GPU each: the bytes are those of --gpus 2 on one machine, also when the companion, its process or the leader
-# is killed in the midst or stopped; who has the wrong key or is of another version is not let in, keys come and go at SIGHUP.
+# machines.sh BIN CORPUS - a run whose first models are trained by two machines, that is by a worker and a companion
+# that connect by TCP with keys, with an emulated GPU each: bit-identical to --gpus 2 on one machine, also when the
+# companion, its process or the leader is killed or stopped; a wrong key or another version is refused, keys are added
+# and removed at SIGHUP.
 set -eu
 bin=$1 corpus=$2
 . "$(dirname "$0")/../tools/service-lib.sh"

@@ -1,5 +1,5 @@
-/* Commands on the cuda backend of a machine without a GPU: a training that moves between it and the cpu by its
- * checkpoints, graphs, pictures resized on the GPU, features, and memory that does not suffice. */
+/* Commands on the cuda backend of a machine without a GPU: a training that moves between GPU and CPU by its
+ * checkpoints, graphs, pictures resized on the GPU, features, and too little memory. */
 #include "train_world.h"
 
 #include "models/clip_train.h"
@@ -134,8 +134,8 @@ static void assert_same_files(const struct run *a, const struct run *b)
     }
 }
 
-/* Whether steps are replayed, stopped in between or refused as graphs shows in no file, nor do streams; why they are
- * not is said once. */
+/* Graphs replayed, stopped in between or refused change no file, nor do streams; why graphs are not used is said once.
+ */
 static void test_graphs_show_in_no_file(void **state)
 {
     struct run graphs = {.t.run = "graphs"}, plain = {.t.run = "plain"}, stopped = {.t.run = "stopped"},
@@ -171,8 +171,8 @@ static void test_graphs_show_in_no_file(void **state)
     free(pieces.t.last);
 }
 
-/* Host and device make the same pixels, so all that is trained on them is the same: with pieces, and where there is no
- * room for the pictures, too. */
+/* Pixels resized by host and device are bit-identical, so training on them is too: also with micro-batches, and where
+ * the device lacks memory for the pictures. */
 static void test_it_does_not_show_where_pictures_are_resized(void **state)
 {
     struct run there = {.t.run = "there"}, here = {.t.run = "here"};
@@ -194,7 +194,7 @@ static void test_it_does_not_show_where_pictures_are_resized(void **state)
     accumulate = 1;
 }
 
-/* A picture that went bad ends the training with the same sentence, and no worker hangs. */
+/* A damaged picture ends the training with the same message, and no worker hangs. */
 static void test_a_damaged_picture_is_told_as_on_the_host(void **state)
 {
     struct run r = {.t.run = "damaged"};
@@ -261,7 +261,7 @@ static void keep_text(void *ctx, const char *text)
     snprintf(ctx, 256, "%s", text);
 }
 
-/* A GPU too small for pictures on their way: the host resizes, which is said and does not show. */
+/* A GPU too small for pictures in flight: the host resizes, says so, and the results are the same. */
 static void test_features_on_a_small_gpu(void **state)
 {
     enum { N = 3, E = 16 };
@@ -291,17 +291,17 @@ static void test_features_on_a_small_gpu(void **state)
     for (int i = 0; i < N; i++) free((void *)(uintptr_t)p[i].data);
 }
 
-/* A GPU on which a training finds room for so many bytes; m: what was said on the usual one. */
+/* A GPU on which so many bytes are free for a training; m: the figures on the usual one. */
 static void set_room(size_t bytes, const struct mode_train_memory *m)
 {
     const size_t usual = (size_t)8 << 30, taken = m->model.parameters + m->model.copies;
-    const size_t beside = usual - (m->room - taken) / 31 * 32; /* one part in 32 is left to others */
+    const size_t beside = usual - (m->room - taken) / 31 * 32; /* one part in 32 is left free */
     char text[32];
     snprintf(text, sizeof text, "%zu", beside + (bytes - taken) / 31 * 32 + 64);
     setenv("MODE_EMULATOR_MEMORY", text, 1);
 }
 
-/* One step, and what was planned for it. */
+/* One step, and its memory plan. */
 static enum mode_status first_step(struct run *r, struct mode_error *err)
 {
     r->t.seen = 0;
@@ -315,12 +315,12 @@ static void test_towers_go_one_after_the_other_where_both_have_no_room(void **st
     struct run r = {.t.run = "narrow"};
     struct mode_error err = {0};
     (void)state;
-    setenv("MODE_CUDA_PIXELS", "host", 1); /* the model alone */
+    setenv("MODE_CUDA_PIXELS", "host", 1); /* without pictures on the GPU */
     assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
     const struct mode_train_memory m = r.memory;
     const size_t both = m.total;
     assert_true(m.model.branches);
-    set_room(both + 65536, &m); /* values have a little room behind them */
+    set_room(both + 65536, &m); /* allocations have a little padding */
     assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
     if (!r.memory.model.branches || r.memory.total != both)
         fail_msg("%zu bytes planned in a room of %zu, want %zu", r.memory.total, r.memory.room, both);
@@ -332,18 +332,18 @@ static void test_towers_go_one_after_the_other_where_both_have_no_room(void **st
     free(r.t.last);
 }
 
-/* A GPU that is too small is said to be so before the first step, with a remedy that is one. */
+/* A GPU that is too small is reported before the first step, with a remedy that works. */
 static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **state)
 {
     struct run r = {.t.run = "small"};
     struct mode_error err = {0};
     (void)state;
-    setenv("MODE_CUDA_PIXELS", "host", 1); /* the model alone */
+    setenv("MODE_CUDA_PIXELS", "host", 1); /* without pictures on the GPU */
     no_streams = true;
     assert_int_equal(first_step(&r, &err), MODE_E_STOPPED);
     no_streams = false;
     assert_int_equal(r.memory.pictures, 0);
-    /* one block a tower: making it again saves nothing */
+    /* one block per tower: recomputing it saves nothing */
     const struct mode_train_memory m = r.memory;
     set_room(m.total - m.model.activations / 3, &m);
     assert_int_equal(first_step(&r, &err), MODE_E_MEMORY);
@@ -358,12 +358,12 @@ static void test_a_training_that_does_not_fit_is_refused_with_a_remedy(void **st
     setenv("MODE_EMULATOR_MEMORY", "1000000", 1); /* not even the parameters */
     assert_int_equal(train(&r, "cuda", 1, &err), MODE_E_MEMORY);
     unsetenv("MODE_EMULATOR_MEMORY");
-    assert_int_equal(r.t.notices, 1); /* of the pieces */
+    assert_int_equal(r.t.notices, 1); /* about micro-batches */
     unsetenv("MODE_CUDA_PIXELS");
     free(r.t.last);
 }
 
-/* Pixels are copied to the device through its scratch: the plan has room for them, so that no step takes more. */
+/* Pixels are staged in the device's scratch: the plan includes it, so that no step allocates. */
 static void test_the_plan_has_room_for_the_pixels_of_a_step(void **state)
 {
     static const char cfg[] =
@@ -383,14 +383,14 @@ static void test_the_plan_has_room_for_the_pixels_of_a_step(void **state)
     mode_clip_memory(&m, clip, 1024);
     assert_true(m.workspace >= 256 * picture && m.workspace < 1024 * picture);
     mode_clip_set_branches(clip, false);
-    mode_clip_set_pictures(clip, true); /* those of pictures do not grow with the batch */
+    mode_clip_set_pictures(clip, true); /* the picture buffers do not grow with the batch */
     mode_clip_memory(&m, clip, 1024);
     assert_true(m.workspace >= MODE_PIXELS_BETWEEN && m.workspace < 256 * picture);
     mode_clip_close(&clip);
     mode_backend_close(&be);
 }
 
-/* So is it with what attention keeps on its way back in bf16: the products of every head. */
+/* The same for attention's backward workspace in bf16: the GEMM results of every head. */
 static void test_the_plan_has_room_for_attention(void **state)
 {
     static const char cfg[] =
@@ -404,21 +404,21 @@ static void test_the_plan_has_room_for_attention(void **state)
     (void)state;
     world_ok(mode_clip_create(&clip, be, cfg, NULL, 5, &err), &err);
     mode_clip_set_branches(clip, false);
-    mode_clip_set_pictures(clip, true); /* or pixels would take more */
+    mode_clip_set_pictures(clip, true); /* or pixels would need more */
     mode_clip_memory(&m, clip, 512);
     assert_true(m.workspace >= (size_t)512 * 4 * 256 * 256 * 2); /* 197 tokens in four tiles of 64 */
     mode_clip_close(&clip);
     mode_backend_close(&be);
 }
 
-/* The plan counts the pictures on their way and what resizing takes. Where they find no room the host resizes, and that
- * is said; the files are the same. */
+/* The plan includes pictures in flight and resizing. Where there is no memory for them the host resizes, and says so;
+ * the files are the same. */
 static void test_the_plan_counts_the_pictures_of_a_step(void **state)
 {
     struct run enough = {.t.run = "enough"}, little = {.t.run = "little"}, host = {.t.run = "host"};
     struct mode_error err = {0};
     (void)state;
-    no_streams = true; /* or they would go first */
+    no_streams = true; /* or streams would be dropped first */
     assert_int_equal(train(&enough, "cuda", 1, &err), MODE_E_STOPPED);
     free(enough.t.last);
     enough.t.last = NULL;
@@ -437,7 +437,7 @@ static void test_the_plan_counts_the_pictures_of_a_step(void **state)
     assert_int_equal(little.memory.pictures, 0);
     assert_int_equal(little.t.notices, 1);
     if (!strstr(little.t.notice, "pictures are resized by the host: ")) fail_msg("%s", little.t.notice);
-    setenv("MODE_CUDA_PIXELS", "host", 1); /* as one asked for: nothing is said */
+    setenv("MODE_CUDA_PIXELS", "host", 1); /* requested, so nothing is said */
     world_ok(train(&host, "cuda", 0, &err), &err);
     unsetenv("MODE_CUDA_PIXELS");
     assert_int_equal(host.t.notices, 0);
@@ -472,7 +472,7 @@ static struct mode_train_memory plan(double window, bool checkpoint)
     return m;
 }
 
-/* --memory is a limit to the byte, and no promise: where less is free that counts. */
+/* --memory is an exact limit, not a reservation: if less is free, that counts. */
 static void test_memory_that_is_given_is_a_limit(void **state)
 {
     const struct mode_train_memory least = plan(0, true);
@@ -485,13 +485,13 @@ static void test_memory_that_is_given_is_a_limit(void **state)
     if (!strstr(err.text, "(--memory). HINT: --memory ")) fail_msg("%s", err.text);
     world_ok(plan_of(&m, 0, true, 2 * least.room, &err), &err);
     assert_int_equal(m.room, least.room);
-    set_room(least.total - (1 << 20), &least); /* then no limit is to blame */
+    set_room(least.total - (1 << 20), &least); /* then the message names no limit */
     assert_int_equal(plan_of(&m, 0, true, least.total - (2 << 20), &err), MODE_E_MEMORY);
     unsetenv("MODE_EMULATOR_MEMORY");
     if (strstr(err.text, "HINT: --memory ")) fail_msg("%s", err.text);
 }
 
-/* Blocks are made again rather than pictures left to the host, as long as the model fits beside them. */
+/* Activation checkpointing comes before resizing on the host, as long as the model fits beside the pictures. */
 static void test_pictures_come_before_activations(void **state)
 {
     const struct mode_train_memory all = plan(1000, false), least = plan(1000, true), host = plan(0, true);

@@ -1,6 +1,6 @@
-/* Nearest centres by our own kernel for compute capability 9.0, on an emulated GPU: where it has to come round, where
- * it must not be used, and that it is not trusted where products are wrong (MODE_EMULATOR_PRODUCTS=wrong). What the
- * cases of tests/ops show is in cuda_test.c. */
+/* Nearest centres by our own kernel for compute capability 9.0, on an emulated GPU: several rounds per cluster, where
+ * it must not be used, and that it fails its self-test where wgmma is wrong (MODE_EMULATOR_PRODUCTS=wrong). The cases
+ * of tests/ops run in cuda_test.c. */
 #include "base/rng.h"
 #include "cluster/nearest.h"
 #include "nn/cuda/device.h"
@@ -26,7 +26,7 @@ static struct mode_backend *open_one(const char *name)
     return be;
 }
 
-/* n rows of x to two sets of centres by name; again: made ready. */
+/* Assigns n rows of x to two sets of centres, by backend name; again: with prepared rows. */
 static void assign(int32_t *id, float *distance, const char *name, const float *x, int64_t n, const float *c,
                    bool again)
 {
@@ -47,7 +47,7 @@ static void assign(int32_t *id, float *distance, const char *name, const float *
     mode_backend_close(&be);
 }
 
-/* Several launches, each of several rounds of its clusters, the last one of less; rows in the host's memory. */
+/* Several launches, each of several rounds of its clusters, the last one partial; rows in host memory. */
 static void test_many_rows_come_to_the_bytes_of_the_reference(void **state)
 {
     static float x[N * D], c[(K + 1) * D], want_far[2 * N], far[2 * N];
@@ -89,7 +89,7 @@ static void test_the_kernel_is_used_where_it_is_trusted_and_of_use(void **state)
     mode_backend_close(&be);
 }
 
-/* No numbers at all, numbers that products cannot hold: the row, or all rows, are measured. */
+/* NaN and values outside of fp16's range: the row, or all rows, are scored exactly. */
 static void test_numbers_out_of_range_are_measured(void **state)
 {
     enum { ROWS = 300 };
@@ -113,9 +113,9 @@ static void test_numbers_out_of_range_are_measured(void **state)
     mode_backend_close(&ref);
 }
 
-/* Centres of one length but for its last digits, and rows so short that these decide as much as directions do, or so
- * long that the last digits of costs do: what is lost where |c|^2, a rank and a cost are rounded is within the margin.
- * Some centres are equal; of these the later one lies before the other in a lane's columns. */
+/* Centres of almost equal length, and rows so short that the last digits of |c|^2 decide as much as directions do, or
+ * so long that the last digits of scores do: the rounding of |c|^2, rank and cost stays within the error bound
+ * (margin). Some centres are equal; of these the later one comes first in a lane's columns. */
 static void test_rows_far_shorter_and_longer_than_centres(void **state)
 {
     enum { ROWS = 600 };
@@ -149,10 +149,10 @@ static void test_rows_far_shorter_and_longer_than_centres(void **state)
     mode_backend_close(&ref);
 }
 
-/* Products of fp16 and of f32 that have all sizes in common, by cuBLASLt. */
+/* cuBLASLt GEMMs of fp16 and of f32 with the same sizes. */
 static void test_costs_and_nearest_of_one_size(void **state)
 {
-    enum { ROWS = 64, CENTRES = 8, WIDTH = 16 }; /* so that they lie alike, too */
+    enum { ROWS = 64, CENTRES = 8, WIDTH = 16 }; /* equal alignments, too */
     static float x[ROWS * WIDTH], c[CENTRES * WIDTH], cost[ROWS * CENTRES];
     int32_t id[ROWS];
     struct mode_rng rng = mode_rng_for(7, MODE_RNG_TEST, 2, 2);
@@ -182,7 +182,8 @@ static void test_costs_and_nearest_of_one_size(void **state)
     mode_backend_close(&be);
 }
 
-/* What margins are made of, whichever warps of the block have the longest centre and the one furthest from its half. */
+/* The inputs of the error bound (margin), whichever warps of the block hold the longest centre and the one furthest
+ * from its fp16 rounding. */
 static void test_the_longest_of_all_centres(void **state)
 {
     enum { CENTRES = 1000, TIMES = 30 };

@@ -1,13 +1,13 @@
 /* A stand-in for libcuda.so.1 on machines without a driver, for `make cudnn-plans` only.
  *
  * cuDNN compiles the kernels of a plan itself, for a device that is only described, and then hands the code to the
- * driver, which keeps it for the first launch. Here the code is looked at (is it a program for a GPU?) and dropped;
- * whatever needs a device says that there is none. */
+ * driver, which keeps it for the first launch. Here the code is checked (is it a GPU program?) and dropped; calls that
+ * need a device return CUDA_ERROR_NO_DEVICE. */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { DONE = 0, NO_DEVICE = 100, NOT_CODE = 200, CUDA_MACHINE = 190 /* ELF's number of NVIDIA's GPUs */ };
+enum { DONE = 0, NO_DEVICE = 100, NOT_CODE = 200, CUDA_MACHINE = 190 /* ELF e_machine of NVIDIA GPUs */ };
 
 #define WITHOUT_DEVICE(X)                                                                                              \
     X(cuInit)                                                                                                          \
@@ -60,7 +60,7 @@ enum { DONE = 0, NO_DEVICE = 100, NOT_CODE = 200, CUDA_MACHINE = 190 /* ELF's nu
 WITHOUT_DEVICE(X)
 #undef X
 
-static char kernel[256]; /* the last one asked for; also what handles point to */
+static char kernel[256]; /* name of the last one; handles point to it */
 
 const char *no_driver_kernel(void);
 const char *no_driver_kernel(void)

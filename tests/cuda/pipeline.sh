@@ -1,7 +1,7 @@
 #!/bin/sh
 # pipeline.sh BIN CORPUS - the services on an emulated GPU, in bf16: a run from shards to report; and the same with
-# workers that are killed in the midst of embedding and training, and with a GPU that fails: the same experts and
-# results, to the byte. Where a GPU has failed before, or computes wrong, no worker starts.
+# workers that are killed during embedding and training, and with a GPU that fails: bit-identical experts and results.
+# Where a GPU has failed before, or computes wrong results, no worker starts.
 set -eu
 bin=$1 corpus=$2
 . "$(dirname "$0")/../tools/service-lib.sh"

@@ -1,7 +1,8 @@
-/* Products that end with an activation or its slope, by cuDNN: their numbers, and which way they take. The clock's choice is kept, and a text brings it back, to the byte, for
- * row counts that are alike; by rule nothing changes; where cuDNN is too old, takes nothing or fails, our way makes the
- * same bytes as ever and says so; recorded, it is what it was op by op. On an emulated GPU, whose cuDNN has two engines'
- * worth of candidates for such a product: knob 0, and knob 1, whose sums are larger. */
+/* GEMMs with a fused activation or its derivative, by cuDNN: their values, and which implementation runs. The choice by
+ * timing is kept, and a text restores it, bit-identical, for similar row counts; the default does not change; where
+ * cuDNN is too old, takes no graph or fails, the implementation without cuDNN runs, bit-identical to the default, and
+ * the profile says so; a captured run equals op by op. On an emulated GPU, whose cuDNN has two candidates for such a
+ * GEMM: knob 0, and knob 1, whose sums are larger. */
 #include "base/rng.h"
 #include "base/str.h"
 #include "nn/backend.h"
@@ -17,7 +18,7 @@
 
 #include <cmocka.h>
 
-enum { M = 2100, LESS = 2060 /* alike */, FAR = 3000, N = 24, K = 16, MOST = FAR * N };
+enum { M = 2100, LESS = 2060 /* similar row counts */, FAR = 3000, N = 24, K = 16, MOST = FAR * N };
 
 static struct mode_backend *open_one(void)
 {
@@ -27,7 +28,7 @@ static struct mode_backend *open_one(void)
     return be;
 }
 
-/* One that asks cuDNN for whatever it can be asked for. */
+/* A backend that uses cuDNN wherever it can. */
 static struct mode_backend *open_for_cudnn(void)
 {
     setenv("MODE_CUDA_ACTIVATIONS", "cudnn", 1);
@@ -95,7 +96,8 @@ static long by_cudnn(const struct mode_backend *be)
     return mode__product_ways_by_cudnn(be, &failed);
 }
 
-/* What the clock chose, but of the lines only that of the product with a slope, with these words. To be freed. */
+/* The timed choices as a text, but only the line of the GEMM with a derivative, its words replaced by these. The caller
+ * frees it. */
 static char *text_with(const char *words)
 {
     static uint16_t dz[MOST];
@@ -109,7 +111,7 @@ static char *text_with(const char *words)
     for (char *line = all; *line;) {
         char *end = strchr(line, '\n');
         const bool head = line == all || line == strchr(all, '\n') + 1;
-        char *key = strstr(line, " 16 16 16 16 7 "); /* alignments, QuickGELU, back */
+        char *key = strstr(line, " 16 16 16 16 7 "); /* alignments, QuickGELU, backward */
         if (key && key < end) {
             mode_str_printf(&text, "%.*s%s\n", (int)(key + 15 - line), line, words);
             found++;
@@ -144,7 +146,7 @@ static void test_the_clock_is_asked_once_and_its_choice_comes_back(void **state)
             char *text = text_with(words[i]), why_not[400], *kept;
             struct mode_error err;
             be = open_one();
-            run(be, dz[i], rows[r]); /* what was met before is asked again */
+            run(be, dz[i], rows[r]); /* known shapes are looked up again */
             assert_int_equal(mode_backend_use_algorithms(be, text, why_not, sizeof why_not, &err), MODE_OK);
             assert_string_equal(why_not, "");
             run(be, dz[i], rows[r]);
@@ -156,12 +158,12 @@ static void test_the_clock_is_asked_once_and_its_choice_comes_back(void **state)
             mode_backend_close(&be);
         }
         assert_memory_equal(dz[0], rule, bytes);
-        assert_int_equal(memcmp(dz[1], rule, bytes) != 0, rows[r] != FAR); /* the gradient is not rounded between */
+        assert_int_equal(memcmp(dz[1], rule, bytes) != 0, rows[r] != FAR); /* no rounding before the activation */
         assert_int_equal(memcmp(dz[2], dz[1], bytes) != 0, rows[r] != FAR);
     }
 }
 
-/* One text after the other in one backend. */
+/* Two texts in one backend, one after the other. */
 static void test_a_new_text_is_asked_for_what_was_met(void **state)
 {
     static uint16_t dz[2][MOST], again[MOST];
@@ -187,7 +189,7 @@ static void test_a_new_text_is_asked_for_what_was_met(void **state)
     free(text[1]);
 }
 
-/* The profile's lines, until the next call. */
+/* The profile's lines, valid until the next call. */
 static const char *note_of(const struct mode_backend *be)
 {
     static char text[4000];
@@ -197,7 +199,7 @@ static const char *note_of(const struct mode_backend *be)
     return text;
 }
 
-/* Both times are in the profile, and the faster way is the one that is taken. */
+/* The profile has both times, and the faster implementation is used. */
 static void test_the_faster_way_is_taken(void **state)
 {
     static uint16_t dz[MOST];
@@ -217,7 +219,7 @@ static void test_the_faster_way_is_taken(void **state)
     mode_backend_close(&be);
 }
 
-/* Also what a text had said before. */
+/* Also shapes that a text had decided. */
 static void test_what_was_met_is_timed_when_measuring(void **state)
 {
     static uint16_t dz[MOST];
@@ -306,7 +308,7 @@ static void test_without_a_cudnn_that_can_it_is_our_way(void **state)
     unsetenv("MODE_CUDA_ACTIVATIONS");
 }
 
-/* cuDNN takes tensors that lie at multiples of 16 bytes and whose rows are so long: it is not asked for others. */
+/* cuDNN requires addresses and rows that are multiples of 16 bytes: it gets no others. */
 static void test_tensors_at_other_addresses_are_ours(void **state)
 {
     enum { ROWS = 20, PLACES = 4, ODD = 12 };
@@ -316,7 +318,7 @@ static void test_tensors_at_other_addresses_are_ours(void **state)
     struct tensors t = make(be, ROWS + 1);
     struct mode_tensor *const of[PLACES] = {&t.dz, &t.z, &t.dy, &t.w};
     t.x.dim[0] = t.dz.dim[0] = t.z.dim[0] = t.dy.dim[0] = ROWS;
-    t.w.dim[0] = t.dw.dim[0] = t.dy.dim[1] = ODD; /* there is room behind each */
+    t.w.dim[0] = t.dw.dim[0] = t.dy.dim[1] = ODD; /* each has memory to spare */
     back(&t);
     assert_int_equal(mode__product_ways_by_cudnn(be, &failed) + failed, 0);
     t.w.dim[0] = t.dw.dim[0] = t.dy.dim[1] = K / 2;
@@ -360,7 +362,7 @@ static double rounded(double x)
     return mode_bf16_to_f32(mode_f32_to_bf16((float)x));
 }
 
-/* act(x) and its slope */
+/* act(x) and its derivative */
 static double function_of(double x, enum mode_act act, double *slope)
 {
     double s = act == MODE_ACT_GELU ? 0.5 * erfc(-x * M_SQRT1_2) : 1 / (1 + exp(-1.702 * x));
@@ -379,7 +381,7 @@ static double *numbers(struct mode_backend *be, const struct mode_tensor *t)
     return x;
 }
 
-/* One row's numbers by cuDNN against sums in double here, rounded as they are stored. */
+/* One row by cuDNN against sums in double, rounded as stored. */
 static void check(struct mode_backend *be, enum mode_act act, int64_t rows)
 {
     struct tensors t = make(be, rows);
@@ -423,7 +425,7 @@ static void test_numbers_are_right(void **state)
         check(be, MODE_ACT_GELU, rows[i]);
         check(be, MODE_ACT_QUICK_GELU, rows[i]);
     }
-    assert_int_equal(mode__product_ways_by_cudnn(be, &failed), 18); /* each of three products was cuDNN's */
+    assert_int_equal(mode__product_ways_by_cudnn(be, &failed), 18); /* three GEMMs each time */
     assert_int_equal(failed, 0);
     mode_backend_close(&be);
 }

@@ -1,15 +1,15 @@
 #!/bin/sh
-# sanitize.sh BUILD [OUT [SECONDS]] - the small cases of BUILD's tests under compute-sanitizer: accesses outside of memory,
-# races in shared memory, barriers that not all threads reach, memory that is read before it is written; what looks at
-# most kernels in the shortest time comes first, all of it within SECONDS (default 600). Reports go to the folder OUT.
-# Ends with 1 when it finds something or time was too short, with 77 when there is no GPU or no compute-sanitizer.
+# sanitize.sh BUILD [OUT [SECONDS]] - the small cases of BUILD's tests under compute-sanitizer: out-of-bounds accesses,
+# races in shared memory, barriers that not all threads reach, uninitialised reads; what covers most kernels in the
+# shortest time comes first, all of it within SECONDS (default 600). Reports go to the folder OUT. Exits with 1 when it
+# finds something or time was too short, with 77 when there is no GPU or no compute-sanitizer.
 #
 # What initcheck finds in kernels of libraries is counted and does not fail: they may read what they do not use. Our own
-# kernel for nearest centres has a run of its own, the problem with known answers and the cases of clustering. Its
-# barriers give up after so many tries (PATIENCE in nn/cuda/nearest_proof.c): should a tool slow it down that much, it
-# "has not proven itself" (exit code 1), which is no finding of the tool. initcheck sees bulk copies since 2025.4.
-# memcheck is not asked for calls that return an error: every one of ours is looked at where it is made, some may fail (memory
-# that is not to be had or not pinned), and libraries ask the driver for what it need not have.
+# kernel for nearest centres has a run of its own, its self-test and the cases of clustering. Its barrier waits give up
+# after a number of tries (SPIN_LIMIT in nn/cuda/nearest_proof.c): should a tool slow it down that much, it "has not
+# proven itself" (exit code 1), which is no finding of the tool. initcheck sees bulk copies since 2025.4. memcheck does
+# not report API errors: each of our calls checks its result, some may fail (memory that cannot be allocated or pinned),
+# and libraries query the driver for optional features.
 set -u
 build=$1 out=${2:-$1} end=$(($(date +%s) + ${3:-600}))
 mkdir -p "$out" || exit 1

@@ -1,6 +1,6 @@
 #!/bin/sh
-# sanitize_test.sh - what sanitize.sh makes of a compute-sanitizer's exit codes, with a stand-in for it: like the real one its
-# memcheck takes calls that return an error for findings, unless it is told not to.
+# sanitize_test.sh - how sanitize.sh treats compute-sanitizer's exit codes, with a stand-in for it: like the real one
+# its memcheck reports API errors as findings, unless it is told not to.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)

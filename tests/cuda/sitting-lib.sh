@@ -1,10 +1,10 @@
-# sitting-lib.sh - what the scripts share that are run on a GPU borrowed by the minute. Sourced with $out (a folder), $end
-# (seconds since 1970 at which all is over) and $only (" STEP STEP " or "  ": all) set. $rows: a pattern of lines that go to
+# sitting-lib.sh - shared by the scripts for a GPU that is borrowed by the minute. Sourced with $out (a folder), $end
+# (the deadline in seconds since 1970) and $only (" STEP STEP " or "  ": all) set. $rows: a pattern of lines that go to
 # stdout as they are printed.
 failed= rows=
 mkdir -p "$out" || exit 1
 
-# CUDA's libraries that the loader does not find by itself may lie in Python's packages, as PyTorch brings them.
+# CUDA's libraries that the loader does not find by itself may be in Python packages, as PyTorch installs them.
 known() { ldconfig -p 2>/dev/null | grep -q "$1"; }
 if ! known 'libcublasLt\.so\.1[23]' || ! known 'libcudnn\.so\.9'; then
     for dir in $("${PYTHON:-python3}" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' 2>/dev/null)/nvidia/*/lib /usr/local/cuda/lib64; do

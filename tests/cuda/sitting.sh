@@ -1,11 +1,11 @@
 #!/bin/sh
-# sitting.sh BUILD OUT [SECONDS [STEP...]] - everything of BUILD (tests/cuda) that waits for a GPU, on one that is borrowed: the
-# tests, the speeds, the sanitizer, then the speeds of the other backends, each with its own limit and all of them
-# within SECONDS (default 780); or the STEPs alone, in the same order. What is printed goes to OUT/<step>.log, tables to
-# OUT, what there is of GPU and libraries to OUT/machine.log; one line of each step to stdout. Goes on whatever fails.
-# BUILD/towers.truth is what the reference makes of the models of full size (`cmake --build BUILD --target towers-truth`,
-# anywhere); without it towers-test makes that itself, for a minute or more of 16 processors.
-# Ends with 1 when something is off, with 77 when there is no GPU.
+# sitting.sh BUILD OUT [SECONDS [STEP...]] - everything of BUILD (tests/cuda) that needs a GPU, on a borrowed one: the
+# tests, the benchmarks, the sanitizer, then the benchmarks of the other backends, each with its own limit and all of
+# them within SECONDS (default 780); or only the STEPs, in the same order. Output goes to OUT/<step>.log, tables to OUT,
+# a description of GPU and libraries to OUT/machine.log; one line per step to stdout. Continues after failures.
+# BUILD/towers.truth has the reference's results of the models of full size (`cmake --build BUILD --target
+# towers-truth`, on any machine); without it towers-test computes them, for a minute or more of 16 processors. Exits
+# with 1 when something is off, with 77 when there is no GPU.
 set -u
 build=$1 out=$2 end=$(($(date +%s) + ${3:-780}))
 shift $(($# > 3 ? 3 : $#))

@@ -1,14 +1,15 @@
 #!/bin/sh
-# sitting_mode.sh BIN OUT [SECONDS [STEP...]] - the product itself on a borrowed GPU: BIN has the programs of a build with
-# -DMODE_CUDA=ON, mode-test-corpus among them, MODE_TEST_MODELS the folder of `make models`. As sitting.sh: steps with
-# limits of their own, all within SECONDS (default 420), logs and machine.log in OUT, one line of each step to stdout.
+# sitting_mode.sh BIN OUT [SECONDS [STEP...]] - the product itself on a borrowed GPU: BIN has the programs of a build
+# with -DMODE_CUDA=ON, including mode-test-corpus, MODE_TEST_MODELS is the folder of `make models`. As in sitting.sh:
+# each step has a limit, all run within SECONDS (default 420), logs and machine.log go to OUT, one line per step to
+# stdout.
 #
 #   doctor       what mode doctor says of GPU and libraries
-#   embed        the vectors of a processor, in f32 and bf16
-#   train        its losses, too; the same bytes with and without graphs and streams
-#   algorithms   chosen by the clock once; by what was kept the same bytes, twice
-#   resume       stopped on a GPU, gone on with on a processor, and the other way round: ten more losses; stopped and gone
-#                on with on the same GPU: the same bytes
+#   embed        the vectors match the CPU's, in f32 and bf16
+#   train        the losses match the CPU's; bit-identical with and without graphs and streams
+#   algorithms   autotuned once; two trainings with the kept choices are bit-identical
+#   resume       stopped on a GPU and resumed on the CPU, and the reverse: ten more losses match; stopped and resumed on
+#                the same GPU: bit-identical
 #   run          mode up and mode run, shards to report, in bf16 (where redis-server is)
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,8 +38,8 @@ train() { # out backend options...
     "$mode" train --config model.json --data "$shards" --batch 8 --warmup 2 --seed 3 --backend "$on" --out "$to" "$@" >"$to.log" 2>&1
 }
 same() { cmp -s "$1/open_clip_model.safetensors" "$2/open_clip_model.safetensors"; }
-# How far apart two lists of numbers are, of pairs of lines: the largest difference, as a share of the largest number.
-# Fails, and says so, beyond the limit, and where something is no number or one list is longer.
+# Distance of two lists of numbers, line by line: the largest difference relative to the largest number. Prints it, and
+# fails beyond the limit, for NaN and Inf, and when one list is longer.
 near() { # what, limit, file, file
     paste "$3" "$4" | awk -v what="$1" -v limit="$2" '
         NF != 2 || $0 ~ /nan|inf/ {bad = 1}
@@ -48,7 +49,7 @@ near() { # what, limit, file, file
 
 case $what in
 embed)
-    # of an .npy the numbers alone: its head has 128 bytes
+    # an .npy without its header of 128 bytes
     floats() { tail -c +129 "$1" | od -An -v -t f4 -w4; }
     for i in 1 2 3 4 5 6 7 8; do
         printf 'a red square\na photograph of %s small dogs that run along a beach\n\nblue\n' $i
@@ -57,7 +58,7 @@ embed)
         "$mode" embed --encoder "$MODE_TEST_MODELS/encoder" --pooling mean --texts texts --backend $on --out $on.npy >$on.log 2>&1 || fail "embed on $on"
         floats $on.npy >$on.txt
     done
-    # 1 - cosine of each vector and its like in the other file, both one number a line: the worst
+    # the largest 1 - cosine of corresponding vectors; both files have one number per line
     cosines() { # what, limit, file, file
         paste "$3" "$4" | awk -v what="$1" -v limit="$2" -v dim=$(($(wc -l <"$3") / $(wc -l <texts))) '
             NF != 2 || $0 ~ /nan|inf/ {bad = 1}
@@ -91,8 +92,8 @@ algorithms)
     echo "the same bytes, twice"
     ;;
 resume)
-    # from, to, how far apart ten losses may be: a training that is stopped after its first checkpoint; with more steps
-    # where it was too quick for that
+    # from, to, tolerance of ten losses: a training that is stopped after its first checkpoint; with more steps if it
+    # finished too soon for that
     losses() { sed 's/.*"loss": \([^,]*\).*/\1/' "$1/steps.jsonl"; }
     for pair in "cuda cuda 0" "cuda-bf16 cuda-bf16 0" "cuda cpu 1e-4" "cpu cuda 1e-4" "cuda-bf16 cpu 2e-2" "cpu cuda-bf16 2e-2"; do
         set -- $pair

@@ -1,6 +1,6 @@
-/* Tensors of more than 2^32 numbers, which a GPU has room for: is every place counted in 64 bits? The emulated device
- * takes pages where they are written to alone, and of a grid it runs the first blocks and the last ones. So a kernel
- * gets a tall tensor, of which the last ROWS rows are something, and must make of these what it makes of them alone. */
+/* Tensors of more than 2^32 elements, which fit on a GPU: is every index computed in 64 bits? The emulated device
+ * commits only pages that are written, and runs only the first and last blocks of a grid. So a kernel gets a tall
+ * tensor whose last ROWS rows hold values, and must give the same results as on these rows alone. */
 #include "nn/cuda/attention.h"
 #include "nn/cuda/kernels.h"
 #include "nn/ops.h"
@@ -21,7 +21,7 @@
 enum { ROWS = 5, WIDTH = 8192 };
 static const int64_t TALL = ((int64_t)1 << 32) / WIDTH + 3 * ROWS;
 
-/* The same rows as a tensor of their own and as the last ones of a tall one. */
+/* The same rows as a tensor of their own and at the end of a tall one. */
 struct both {
     char *alone, *tall;
     size_t row; /* bytes */
@@ -45,7 +45,7 @@ static void send(void *to, const void *from, size_t bytes)
     assert_int_equal(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, NULL), cudaSuccess);
 }
 
-/* Numbers between -1 and 1, as they lie in both types. */
+/* Random values between -1 and 1, in either type. */
 static void fill(void *to, size_t n, bool bf16, uint64_t which)
 {
     struct mode_rng rng = mode_rng_for(7, MODE_RNG_TEST, 9, which);
@@ -143,7 +143,7 @@ static void test_rows_are_what_they_are_alone(void **state)
     }
 }
 
-/* Lists that name the last rows. */
+/* Index lists of the last rows. */
 static int32_t *list_of(const int32_t *numbers, size_t n)
 {
     int32_t *p = device(n * sizeof *p);
@@ -163,7 +163,7 @@ static void test_rows_are_found_by_lists(void **state)
     for (int half = 0; half < 2; half++) {
         struct both x = both_of(WIDTH, half, 1), few = {.row = x.row, .alone = device(2 * ROWS * x.row)};
         char *y = few.alone;
-        few.tall = y + ROWS * x.row - (size_t)(TALL - ROWS) * x.row; /* its end lies behind the first result */
+        few.tall = y + ROWS * x.row - (size_t)(TALL - ROWS) * x.row; /* it ends after the first result */
         for (int at = 0; at < 2; at++)
             mode__cuda_gather(NULL, half, y + (at ? ROWS * x.row : 0), OF(x), rows[at], ROWS, WIDTH);
         same(&few);
@@ -191,7 +191,7 @@ static void test_rows_are_found_by_lists(void **state)
     }
 }
 
-/* The last sequence of a packed batch, there and back; in f32 the last head, with which the grid ends. */
+/* The last sequence of a packed batch, forward and backward; in f32 the last head, with which the grid ends. */
 static void test_attention_finds_its_rows(void **state)
 {
     enum { HEADS = 128, DH = WIDTH / HEADS };
@@ -231,8 +231,8 @@ static void test_attention_finds_its_rows(void **state)
     for (int at = 0; at < 2; at++) assert_int_equal(cudaFree(offsets[at]), cudaSuccess);
 }
 
-/* n pictures of side x side that stay as they are: the table, taps for both directions, and pixels, each picture's a byte
- * further on. */
+/* n pictures of side x side that keep their size: the table, taps for both directions, and pixels, each picture one
+ * byte further. */
 static struct mode_pictures pictures_of(int64_t n, int64_t side)
 {
     const size_t table = (size_t)n * sizeof(struct mode_pixels_window), taps = mode_pixels_taps_bytes(side, 1),
@@ -265,7 +265,7 @@ static void clear_pictures(struct mode_pictures *p)
     test_free((void *)(uintptr_t)p->windows);
 }
 
-/* The last of as many as one launch takes, between the passes and behind them; and one that lies anywhere. */
+/* The last picture of a full launch, between the passes and at the end; and one at any position. */
 static void test_pictures_find_their_places(void **state)
 {
     enum { SIDE = 224, N = MODE__CUDA_PIXELS_MOST, NUMBERS = 3 * SIDE * SIDE, BLOCKS = NUMBERS / (4 * 256) + 1 };
@@ -292,7 +292,7 @@ static void test_pictures_find_their_places(void **state)
     clear_pictures(&p);
 }
 
-/* A grid has 65,535 rows; what is more goes to another launch. */
+/* A grid has at most 65,535 rows; the rest goes to another launch. */
 static void test_more_pictures_than_a_grid_has_rows(void **state)
 {
     enum { N = MODE__CUDA_PIXELS_MOST + 2 };

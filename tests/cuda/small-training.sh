@@ -1,7 +1,7 @@
-# small-training.sh - what the scripts of `mode train` on an emulated GPU share: a private folder, which it goes to, a corpus of two
-# shards, model.json. Sourced with $mode and $corpus set.
+# small-training.sh - shared by the scripts of `mode train` on an emulated GPU: makes and enters a private folder with a
+# corpus of two shards and model.json. Sourced with $mode and $corpus set.
 dir=$(mktemp -d /tmp/mode-train-XXXXXX)
-bye() { # nobody stays behind when a script fails half-way
+bye() { # a script that fails leaves no processes
     jobs -p >"$dir/left"
     kill -KILL $(cat "$dir/left") 2>/dev/null || :
     rm -rf "$dir"

@@ -1,5 +1,5 @@
-/* steps.h - some steps of training of a small CLIP, in many ways, and all that comes out: for tests that want the same
- * bytes of each. */
+/* steps.h - some training steps of a small CLIP with various options, and all results: for tests that require
+ * bit-identical results. */
 #ifndef MODE_TESTS_CUDA_STEPS_H
 #define MODE_TESTS_CUDA_STEPS_H
 
@@ -26,16 +26,16 @@ struct outcome {
     struct mode_backend_repeats repeats;
 };
 
-struct way {
-    const char *backend, *order; /* NULL: as it comes */
+struct run_options {
+    const char *backend, *order; /* order NULL: the default */
     int kind, steps;
     enum mode_clip_policy policy;
     int64_t pieces;
     bool streams, graphs;
     bool same_texts;  /* all steps of one shape, so that the second is a graph */
     bool fewer_pairs; /* in every fourth step */
-    bool same_rows;   /* with those: their texts are longer, and have as many rows */
-    bool blind;       /* nobody asks for a loss or a length but the last step's */
+    bool same_rows;   /* with fewer_pairs: longer texts, so that the rows are as many */
+    bool blind;       /* only the last step's loss and norm are read */
 };
 
 struct training {
@@ -60,9 +60,9 @@ static inline void step_ops(void *ctx)
     mode_clip_clamp(t->clip);
 }
 
-static inline void step(struct training *t, struct outcome *o, const struct way *w, int i)
+static inline void step(struct training *t, struct outcome *o, const struct run_options *w, int i)
 {
-    static float both[2][PAIRS * 3 * SIDE * SIDE]; /* the step before may still read its own */
+    static float both[2][PAIRS * 3 * SIDE * SIDE]; /* the previous step may still read its own */
     float *pixels = both[i % 2];
     struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 7, w->same_texts ? 0 : (uint64_t)i);
     const struct mode_adamw options = {
@@ -87,7 +87,7 @@ static inline void step(struct training *t, struct outcome *o, const struct way 
     o->norm[i] = mode_adamw_norm(t->now);
 }
 
-static inline void train_on(struct mode_backend *be, struct outcome *o, const struct way *w)
+static inline void train_on(struct mode_backend *be, struct outcome *o, const struct run_options *w)
 {
     struct training t = {.be = be};
     struct mode_clip_blocks blocks = {0};
@@ -128,7 +128,7 @@ static inline struct mode_backend *open_backend(const char *name)
     return be;
 }
 
-static inline void train(struct outcome *o, const struct way *w)
+static inline void train(struct outcome *o, const struct run_options *w)
 {
     struct mode_backend *be = open_backend(w->backend);
     train_on(be, o, w);

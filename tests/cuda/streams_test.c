@@ -1,7 +1,7 @@
-/* streams-test [--all] - the towers and the gradients of weights on streams of their own: the same bytes as on one, in
- * every order that their events allow, op by op and as graphs; and only where they were asked for. On an emulated GPU,
- * which takes the order from MODE_EMULATOR_STREAMS; a GPU takes its own. --all: every order of every policy, for
- * `make slow`; else every order of every backend, by two of three policies. */
+/* streams-test [--all] - the towers and the gradients of weights on streams of their own: bit-identical to one stream,
+ * in every order that their events allow, op by op and as graphs; and only where streams were requested. On an emulated
+ * GPU, which takes the order from MODE_EMULATOR_STREAMS; a GPU has its own. --all: every order of every policy, for
+ * `make slow`; else every order of every backend, with two of three policies. */
 #include "cuda/steps.h"
 #include "nn/ops.h"
 #include "nn/staging.h"
@@ -9,22 +9,22 @@
 #include <cuda_runtime_api.h>
 #include <math.h>
 
-static struct outcome beside, alone;
+static struct outcome concurrent, alone;
 static bool all_policies;
 
-/* With streams as w says, against `alone`. */
-static void assert_same(const struct way *w)
+/* Compares the run with the options w to `alone`. */
+static void assert_same(const struct run_options *w)
 {
-    train(&beside, w);
+    train(&concurrent, w);
     for (int i = 0; i < w->steps; i++)
-        if (beside.loss[i] != alone.loss[i] || beside.norm[i] != alone.norm[i])
+        if (concurrent.loss[i] != alone.loss[i] || concurrent.norm[i] != alone.norm[i])
             fail_msg("%s, tower %d, policy %d, order %s, graphs %d: step %d: loss %.17g, want %.17g", w->backend,
-                     w->kind, w->policy, w->order, w->graphs, i, beside.loss[i], alone.loss[i]);
-    if (memcmp(beside.values, alone.values, sizeof alone.values) || memcmp(beside.m, alone.m, sizeof alone.m) ||
-        memcmp(beside.v, alone.v, sizeof alone.v))
+                     w->kind, w->policy, w->order, w->graphs, i, concurrent.loss[i], alone.loss[i]);
+    if (memcmp(concurrent.values, alone.values, sizeof alone.values) || memcmp(concurrent.m, alone.m, sizeof alone.m) ||
+        memcmp(concurrent.v, alone.v, sizeof alone.v))
         fail_msg("%s, tower %d, policy %d, order %s, graphs %d: other weights or moments", w->backend, w->kind,
                  w->policy, w->order, w->graphs);
-    if (w->graphs) assert_true(beside.repeats.replayed > 0 && !beside.repeats.why_not[0]);
+    if (w->graphs) assert_true(concurrent.repeats.replayed > 0 && !concurrent.repeats.why_not[0]);
 }
 
 static const char *const names[] = {"cuda", "cuda-bf16"};
@@ -34,7 +34,7 @@ static void test_ten_steps_are_the_same_bytes_as_on_one_stream(void **state)
     (void)state;
     for (int k = 0; k < 2; k++)
         for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
-            struct way w = {.backend = names[k], .steps = STEPS, .policy = (enum mode_clip_policy)p};
+            struct run_options w = {.backend = names[k], .steps = STEPS, .policy = (enum mode_clip_policy)p};
             train(&alone, &w);
             assert_true(alone.loss[0] != alone.loss[STEPS - 1] && isfinite(alone.loss[STEPS - 1]));
             w.streams = true;
@@ -46,8 +46,8 @@ static void test_ten_steps_are_the_same_bytes_as_on_one_stream(void **state)
         }
 }
 
-/* Streams are 0 and 1, the branches, 2 and 3, what lies beside them. Each is first where another one is last, so
- * whichever lacks an event of the other is too early once. The first step runs op by op, the second as a graph. */
+/* Streams 0 and 1 are the branches, 2 and 3 their side streams. Each is first where another one is last, so a stream
+ * that lacks an event of the other runs too early once. The first step runs op by op, the second as a graph. */
 static void test_every_order_of_streams_gives_the_same_bytes(void **state)
 {
     static const char *const orders[] = {"0231", "0312", "0123", "1320", "1032", "1203",
@@ -55,7 +55,8 @@ static void test_every_order_of_streams_gives_the_same_bytes(void **state)
     (void)state;
     for (int k = 0; k < 2; k++)
         for (int p = 0; p < MODE_CLIP_POLICIES; p++) {
-            struct way w = {.backend = names[k], .steps = 2, .policy = (enum mode_clip_policy)p, .same_texts = true};
+            struct run_options w = {
+                .backend = names[k], .steps = 2, .policy = (enum mode_clip_policy)p, .same_texts = true};
             train(&alone, &w);
             w.streams = w.graphs = true;
             for (int i = 0; i < (int)(sizeof orders / sizeof *orders); i++) {
@@ -71,7 +72,7 @@ static void test_every_tower_can_be_a_branch(void **state)
     static const char *const orders[] = {"late", "3210", "2301"};
     (void)state;
     for (int kind = 1; kind < VARIANTS; kind++) {
-        struct way w = {.backend = names[kind % 2], .kind = kind, .steps = 2, .same_texts = true};
+        struct run_options w = {.backend = names[kind % 2], .kind = kind, .steps = 2, .same_texts = true};
         w.policy = (enum mode_clip_policy)(kind % MODE_CLIP_POLICIES);
         train(&alone, &w);
         w.streams = w.graphs = true;
@@ -82,13 +83,13 @@ static void test_every_tower_can_be_a_branch(void **state)
     }
 }
 
-/* Lists and activations of one piece are those of the next. */
+/* Index lists and activations are reused from one micro-batch to the next. */
 static void test_steps_in_pieces_are_the_same_bytes(void **state)
 {
     static const char *const orders[] = {"late", "3210", "0123", "shuffled"};
     (void)state;
     for (int k = 0; k < 2; k++) {
-        struct way w = {.backend = names[k], .steps = 2, .pieces = 3, .policy = MODE_CLIP_LEAN};
+        struct run_options w = {.backend = names[k], .steps = 2, .pieces = 3, .policy = MODE_CLIP_LEAN};
         train(&alone, &w);
         w.streams = true;
         for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
@@ -101,32 +102,32 @@ static void test_steps_in_pieces_are_the_same_bytes(void **state)
 /* Profiling and measuring see one op at a time. */
 static void test_profiled_and_measured_steps_run_on_one_stream(void **state)
 {
-    struct way w = {.backend = "cuda", .steps = 2, .order = "3210"};
+    struct run_options w = {.backend = "cuda", .steps = 2, .order = "3210"};
     struct mode_backend *be = open_backend("cuda");
     struct mode_backend_sums sums;
     (void)state;
     train(&alone, &w);
     w.streams = true;
     mode_backend_profile(be, true);
-    train_on(be, &beside, &w);
-    assert_memory_equal(beside.values, alone.values, sizeof alone.values);
+    train_on(be, &concurrent, &w);
+    assert_memory_equal(concurrent.values, alone.values, sizeof alone.values);
     mode_backend_profile_sums(be, &sums);
     assert_true(sums.products > 0 && sums.attention > 0 && sums.rest > 0);
     mode_backend_profile(be, false);
     mode_backend_measure(be, true);
-    train_on(be, &beside, &w);
-    assert_true(isfinite(beside.loss[1]));
+    train_on(be, &concurrent, &w);
+    assert_true(isfinite(concurrent.loss[1]));
     mode_backend_close(&be);
 }
 
-/* What the plan says is what is taken, whatever runs beside what. */
+/* The plan's memory is what is allocated, whatever runs concurrently. */
 static void test_the_plan_has_the_memory_of_all_streams(void **state)
 {
     (void)state;
     for (int k = 0; k < 2; k++)
         for (int streams = 0; streams < 2; streams++) {
             struct mode_backend *be = open_backend(names[k]);
-            struct way w = {.backend = names[k], .steps = 3, .same_texts = true, .graphs = true};
+            struct run_options w = {.backend = names[k], .steps = 3, .same_texts = true, .graphs = true};
             struct training t = {.be = be};
             struct mode_clip_memory plan;
             struct mode_error err;
@@ -141,9 +142,9 @@ static void test_the_plan_has_the_memory_of_all_streams(void **state)
             ok(mode_clip_train_begin(t.clip, PAIRS, &err), &err);
             mode_backend_room(be, &begun, &total);
             t.p = mode_clip_params(t.clip, &t.n);
-            for (int i = 0; i < w.steps; i++) step(&t, &beside, &w, i);
+            for (int i = 0; i < w.steps; i++) step(&t, &concurrent, &w, i);
             mode_backend_room(be, &after, &total);
-            assert_true(after == begun); /* no step takes more */
+            assert_true(after == begun); /* no step allocates */
             assert_true(before - begun <= plan.total - plan.parameters - plan.copies);
             assert_true(before - begun > (plan.total - plan.parameters - plan.copies) / 10 * 9);
             mode_backend_free(be, t.now);
@@ -155,8 +156,7 @@ static void test_the_plan_has_the_memory_of_all_streams(void **state)
 
 enum { MANY = 20 };
 
-/* dw += dy^T x, then dx in x's own place and dy zeroed: in a branch, what is written waits for what is read beside it.
- */
+/* dw += dy^T x, then dx overwrites x and dy is zeroed: in a branch, these writes wait for the concurrent reads. */
 static void linear_and_reuse(float dw[12], struct mode_backend *be, bool forked)
 {
     struct mode_error err;
@@ -178,8 +178,8 @@ static void linear_and_reuse(float dw[12], struct mode_backend *be, bool forked)
     mode_backend_free(be, memory);
 }
 
-/* More ways back than a branch keeps in mind, each with its own tensors, then all zeroed: dw of each. By projections, or
- * linear maps; rows of 3 numbers of bf16 are cuBLAS's. */
+/* More backward ops than a branch tracks, each with its own tensors, then all zeroed: dw of each. By projections, or
+ * linear maps; rows of 3 elements of bf16 are cuBLAS's. */
 static void many_and_reuse(float dw[MANY * 12], struct mode_backend *be, bool forked, bool project)
 {
     const enum mode_dtype act = mode_backend_activations(be);
@@ -243,7 +243,7 @@ static void test_what_is_written_waits_for_what_is_read_beside(void **state)
     }
 }
 
-/* Of small ones, too, which would lie in one page: copies from there go on by themselves. */
+/* Small buffers, too, which would share a page: copies from pinned memory are asynchronous. */
 static void test_all_that_is_staged_is_pinned(void **state)
 {
     enum { N = 5 };

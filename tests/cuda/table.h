@@ -9,7 +9,7 @@
 
 static FILE *table_file;
 
-/* A file of that folder, which is made where it is not there. NULL: said why. */
+/* Opens a file in the folder, which is created if missing. NULL: the error was printed. */
 static inline FILE *folder_file(const char *folder, const char *name)
 {
     char path[4096];
@@ -20,7 +20,7 @@ static inline FILE *folder_file(const char *folder, const char *name)
     return f;
 }
 
-/* NULL: only printed. */
+/* folder NULL: print only. */
 static inline bool table_open(const char *folder, const char *name)
 {
     if (!folder) return true;

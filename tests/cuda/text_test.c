@@ -1,5 +1,5 @@
-/* The text side of the pipeline on the cuda backend, from captions to fine ids, against the processor: a tiny BERT, the
- * two steps of clustering, assignment. On a machine without a GPU the kernels run on the host (emulator/). */
+/* The text side of the pipeline on the cuda backend, from captions to fine ids, against the CPU: a tiny BERT, the two
+ * steps of clustering, assignment. On a machine without a GPU the kernels run on the host (emulator/). */
 #include "base/file.h"
 #include "cluster/nearest.h"
 #include "cluster/two_step.h"
@@ -80,7 +80,7 @@ static void test_an_encoder_gives_the_processors_vectors(void **state)
     }
 }
 
-/* On a GPU with so little memory that the texts are several batches, of which two are on their way at a time. */
+/* On a GPU with so little memory that the texts take several batches, two of them in flight. */
 static void test_batches_follow_one_another(void **state)
 {
     enum { TEXTS = 500, ROOM = 2 << 20, WORKSPACE = 32 << 20 };
@@ -132,7 +132,7 @@ static void test_clustering_is_balanced_and_as_good(void **state)
             const char *at = strstr(c[b].certificate, "\"objective\": ");
             objective[b] = strtod(at + strlen("\"objective\": "), NULL);
         }
-        assert_true(fabs(objective[0] - objective[1]) <= 2e-3 * fabs(objective[0])); /* what the auction allows */
+        assert_true(fabs(objective[0] - objective[1]) <= 2e-3 * fabs(objective[0])); /* the auction's tolerance */
         mode_centres_clear(&c[0]);
         mode_centres_clear(&c[1]);
     }

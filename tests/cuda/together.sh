@@ -1,6 +1,7 @@
 #!/bin/sh
-# together.sh BIN CORPUS - runs whose models are trained by two processes each, with an emulated GPU each (--gpus 2): the losses are
-# those of one process; and it is the same bytes when a process of either rank is killed in the midst, its GPU fails or its links.
+# together.sh BIN CORPUS - runs whose models are trained by two processes each, with an emulated GPU each (--gpus 2):
+# the losses are those of one process; and results are bit-identical when a process of either rank is killed, its GPU
+# fails or its links.
 set -eu
 bin=$1 corpus=$2
 . "$(dirname "$0")/../tools/service-lib.sh"
@@ -27,7 +28,7 @@ hit() { # fault | link, what befalls whom and when, what the coordinator is told
     await_said "$3" "$log"
 }
 
-sed -i 's/{batch: 32,/{batch: 32, accumulate: 17,/' "$work/alone/run.yaml" # pieces that two cannot share: one trains, with all threads
+sed -i 's/{batch: 32,/{batch: 32, accumulate: 17,/' "$work/alone/run.yaml" # 17 micro-batches, which two cannot share: one process trains, with all threads
 run alone 1 2 || fail "the run by one process a model"
 run calm 1 2 || fail "the run by two processes a model"
 losses alone >"$work/losses"

@@ -1,17 +1,19 @@
-/* towers-test [--small|--smaller] [OUT [TRUTH]] - whole models on the cuda backend against the reference, on a machine with a GPU;
- * no library but CUDA's is needed.
- * towers-test --truth TRUTH - what the reference makes of the models of full size, into that file, without a GPU: some
- * minutes of all processors. What it has already stays; without a file it is made when it is needed.
+/* towers-test [--small|--smaller] [OUT [TRUTH]] - whole models on the cuda backend against the reference, on a machine
+ * with a GPU; needs no library but CUDA's.
+ * towers-test --truth TRUTH - computes the reference's results of the models of full size into that file, without a
+ * GPU: some minutes of all processors. Existing entries stay; without a file results are computed when they are needed.
  *
- * Small CLIPs of every kind of tower: features, loss, every gradient, the losses of ten steps of AdamW; and to the
- * byte: steps once more, on several streams, as graphs, and with less kept of every block. Then single blocks at the
- * width and length that models have, and the models themselves, B/32 for ten steps (--small: not these, but a small one
- * in their way, and fewer of bf16's bytes, for the emulator; --smaller: of f32 but the first model fewer, too).
- * Prints a table, and writes it to OUT/towers_test.tsv. Ends with 1 when anything is off, with 77 when there is no GPU.
+ * Small CLIPs of every kind of tower: features, loss, every gradient, the losses of ten steps of AdamW; and
+ * bit-identical: the steps again, on several streams, as graphs, and with activation checkpointing. Then single blocks
+ * at the width and length of real models, and the models themselves, B/32 for ten steps (--small: not these, but a
+ * small one in the same way, and fewer bit-identical runs of bf16, for the emulator; --smaller: in f32 only the first
+ * model, too).
+ * Prints a table, and writes it to OUT/towers_test.tsv. Exits with 1 when anything is off, with 77 when there is no
+ * GPU.
  *
- * What is allowed, as a relative distance to the truth (a tensor's |a - b| / |b|): `f32` and `bf16` below, full sizes
- * too (docs/GPU.md). Where "ref-bf16", which rounds in the same places, is itself more than half of that away, of
- * "cuda-bf16" twice its distance (docs/decisions/0033-limits-on-gpus.md). */
+ * Tolerances are relative distances to the reference (a tensor's |a - b| / |b|): `f32` and `bf16` below, full sizes too
+ * (docs/GPU.md). Where "ref-bf16", which rounds in the same places, is itself off by more than half of that,
+ * "cuda-bf16" may be off by twice its distance (docs/decisions/0033-limits-on-gpus.md). */
 #include "cuda/table.h"
 #include "cuda/truth.h"
 #include "ops/oracle.h"
@@ -33,8 +35,8 @@
 
 enum { FEW = 6 };
 static const double TWO_ROUNDINGS = 2 * 3.9e-3; /* of bf16 */
-static const double WARM = 5e-7;   /* a step's more of the rate, as where a training begins: 5e-4 after a thousand */
-static const float SPREAD = 0.15f; /* added to small towers' weights, so that no gradient hides in noise */
+static const double WARM = 5e-7;   /* learning rate added per step, as in a warm-up to 5e-4 in a thousand steps */
+static const float SPREAD = 0.15f; /* of noise added to small towers' weights: no gradient is lost in rounding */
 
 struct model {
     const char *name;
@@ -42,7 +44,7 @@ struct model {
     int64_t pairs;
 };
 
-/* Allowed distances; those of vectors' gradients apart, which are sums over all rows. */
+/* Tolerances; vectors' gradients have their own, as they are sums over all rows. */
 struct limits {
     double features, loss, matrix, vector, steps;
 };
@@ -100,12 +102,12 @@ enum { N_SMALL = sizeof small / sizeof *small };
              .init_logit_scale = 2.6592600369327779},                                                                  \
             pairs                                                                                                      \
     }
-/* The features of models are unit rows that are measured by 1 - cosine, those of one block by distance. Few pairs: what
- * is compared is what a step does with one, and the reference takes a second for it. bytes: as graphs on streams, too;
- * B/32 has attention by our own kernels, B/16 by cuDNN. */
+/* Features of models are unit rows, measured by 1 - cosine; those of one block by relative distance. Few pairs: the
+ * test compares what a step does with each, and the reference takes a second per pair. bytes: also as graphs on
+ * streams, bit-identical; B/32 has attention by our own kernels, B/16 by cuDNN. */
 static const struct full {
     struct model model;
-    double cosine[2]; /* allowed in f32 and bf16; 0: `features` of the limits */
+    double cosine[2]; /* tolerance in f32 and bf16; 0: `features` of the limits */
     int steps;
     bool bytes;
     float spread;
@@ -131,13 +133,13 @@ static void row(const char *backend, const char *model, const char *what, const 
               100 * off / allowed, good ? "ok" : "OFF", where[0] ? " " : "", where);
 }
 
-/* peer: how far away the one is that rounds in the same places; 0: there is none */
+/* peer: distance of the backend that rounds in the same places; 0: there is none */
 static double allowed_of(double limit, double peer)
 {
     return fmax(limit, 2 * peer);
 }
 
-/* Of gradients two roundings of bf16 more, since both ways have met others. */
+/* For gradients two roundings of bf16 more, since forward and backward pass each add some. */
 static double allowed_of_gradient(double limit, double peer)
 {
     return peer > 0 ? fmax(limit, 2 * peer + TWO_ROUNDINGS) : limit;
@@ -163,7 +165,7 @@ struct batch {
     int32_t *ids, *n_ids;
 };
 
-/* Texts of 2 tokens to the whole context; batch number `at`. */
+/* Texts of 2 tokens up to the whole context; batch number `at`. */
 static struct batch draw(const struct model *m, int at)
 {
     const int64_t side = m->cfg.image_size, context = m->cfg.context_length, n = m->pairs * 3 * side * side;
@@ -188,7 +190,7 @@ static void clear(struct batch *b)
     free(b->n_ids);
 }
 
-/* What the tensor holds; to be freed. */
+/* The tensor's values; the caller frees them. */
 static float *seen(struct mode_backend *be, const struct mode_tensor *t)
 {
     float *v = mode_xmalloc(mode_tensor_bytes(t) + 1);
@@ -196,9 +198,8 @@ static float *seen(struct mode_backend *be, const struct mode_tensor *t)
     return v;
 }
 
-/* blocks: what is kept of them (NULL: everything). pieces: of a step; in several, blocks are made again.
- * branches: the towers side by side. spread: of
- * what is added to every weight. */
+/* blocks: activations kept per block (NULL: all). pieces: micro-batches per step; with several, blocks are recomputed.
+ * branches: towers on two streams. spread: of the noise added to every weight. */
 static struct mode_clip *make(struct mode_backend *be, const struct model *m, const struct mode_clip_blocks *blocks,
                               int pieces, bool branches, float spread)
 {
@@ -234,7 +235,7 @@ static double distance_of(const float *a, const float *b, int64_t n)
     return size > 0 ? sqrt(diff / size) : sqrt(diff);
 }
 
-/* Of parameter i's gradients in two models. */
+/* Between parameter i's gradients in two models. */
 static double distance(struct mode_clip *a, struct mode_clip *b, size_t i)
 {
     size_t n;
@@ -246,7 +247,7 @@ static double distance(struct mode_clip *a, struct mode_clip *b, size_t i)
     return d;
 }
 
-/* What one backend makes of a batch; the gradients stay in the model. */
+/* A backend's results of a batch; the gradients stay in the model. */
 struct results {
     struct mode_clip *clip;
     float *images, *texts; /* [pairs, E], unit rows */
@@ -273,8 +274,7 @@ static void results_clear(struct results *r)
     free(r->texts);
 }
 
-/* How far off the losses of eight batches are, as the root of a mean square: in bf16 a single one is right or wrong by
- * chance. */
+/* Root mean square error of the losses of eight batches: in bf16 a single one may be accurate by chance. */
 static double losses_off(struct mode_backend *be, struct mode_backend *truth, const struct model *m)
 {
     double squares = 0;
@@ -289,7 +289,7 @@ static double losses_off(struct mode_backend *be, struct mode_backend *truth, co
     return sqrt(squares / 8);
 }
 
-/* peer: as a, in another way; its clip is NULL where there is none. */
+/* peer: like a, by the backend that rounds in the same places; its clip is NULL where there is none. */
 static void compare(const struct model *m, const char *how, const struct results *a, const struct results *peer,
                     const struct results *truth, const struct limits *l)
 {
@@ -306,7 +306,7 @@ static void compare(const struct model *m, const char *how, const struct results
         allowed_of(l->features, two ? distance_of(peer->texts, truth->texts, n) : 0), "");
     if (!two) row(name, model, "loss", against, fabs(a->loss - truth->loss) / truth->loss, l->loss, "");
     struct mode_param *p = mode_clip_params(a->clip, &n_params);
-    for (size_t i = 0; i < n_params; i++) { /* of each kind the one that uses up most */
+    for (size_t i = 0; i < n_params; i++) { /* of each kind the one with the largest share of its tolerance */
         int vector = p[i].value.n_dims < 2;
         double d = distance(a->clip, truth->clip, i),
                limit = allowed_of_gradient(vector ? l->vector : l->matrix,
@@ -323,7 +323,7 @@ static void compare(const struct model *m, const char *how, const struct results
 
 /* ---- ten steps ---- */
 
-struct way {
+struct run_options {
     const struct mode_clip_blocks *blocks;
     int steps;
     bool graphs, branches;
@@ -337,7 +337,7 @@ struct run {
     size_t n;
     struct mode_adamw_step *now;
     double loss[STEPS], norm[STEPS];
-    uint64_t sum; /* over losses, values and moments */
+    uint64_t sum; /* checksum of losses, values and moments */
     struct mode_backend_repeats repeats;
 };
 
@@ -383,8 +383,9 @@ static void sum_up(struct run *r, int steps)
     }
 }
 
-/* Two batches in turns, with a pair less every fourth time. x: what it makes, where it is not NULL. */
-static struct run run_steps(struct mode_backend *be, const struct model *m, const struct way *w, struct numbers *x)
+/* Two alternating batches, with a pair less every fourth step. x: results, if not NULL. */
+static struct run run_steps(struct mode_backend *be, const struct model *m, const struct run_options *w,
+                            struct numbers *x)
 {
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
     struct run r = {.be = be, .clip = make(be, m, w->blocks, 1, w->branches, w->spread)};
@@ -399,7 +400,7 @@ static struct run run_steps(struct mode_backend *be, const struct model *m, cons
     for (int i = 0; i < w->steps; i++) {
         const struct batch *b = &in[i % 2];
         must(mode_clip_train_load(r.clip, b->pixels, b->ids, b->n_ids, b->pairs - (i % 4 == 3), &err), &err);
-        if (w->spread == 0) opt.lr = WARM * (i + 1); /* weights as they are drawn do not bear the full rate */
+        if (w->spread == 0) opt.lr = WARM * (i + 1); /* weights at initialisation do not bear the full rate */
         mode_adamw_tell(r.now, &opt, i + 1);
         if (w->graphs && mode_clip_train_sequence(r.clip, &key))
             mode_backend_repeat(be, &key, step_ops, &r);
@@ -443,7 +444,7 @@ static void row_same_run(const struct model *m, const char *what, bool graphs, c
     }
 }
 
-/* few: those alone that keep less of the blocks */
+/* few: only the runs with activation checkpointing */
 static void check_bytes(struct mode_backend *be, const struct model *m, bool few)
 {
     static const struct mode_clip_blocks keep = {{3, 0, 0}, {3, 0, 0}}, lean = {{0, 3, 0}, {0, 3, 0}},
@@ -452,17 +453,17 @@ static void check_bytes(struct mode_backend *be, const struct model *m, bool few
         const char *name;
         const struct mode_clip_blocks *blocks;
         bool graphs, branches;
-    } ways[] = {{"steps again", &keep, false, false},
+    } runs[] = {{"steps again", &keep, false, false},
                 {"steps on several streams", &keep, false, true},
                 {"the same as graphs", &keep, true, true},
                 {"steps, lean", &lean, false, false},
                 {"steps, checkpointed, on streams, as graphs", &checkpoint, true, true},
                 {"steps, blocks of every kind, on streams", &all, false, true}};
-    const struct run want = run_steps(be, m, &(struct way){&keep, FEW, false, false, SPREAD}, NULL);
-    for (size_t k = few ? 3 : 0; k < sizeof ways / sizeof *ways; k++) {
-        const struct way w = {ways[k].blocks, FEW, ways[k].graphs, ways[k].branches, SPREAD};
+    const struct run want = run_steps(be, m, &(struct run_options){&keep, FEW, false, false, SPREAD}, NULL);
+    for (size_t k = few ? 3 : 0; k < sizeof runs / sizeof *runs; k++) {
+        const struct run_options w = {runs[k].blocks, FEW, runs[k].graphs, runs[k].branches, SPREAD};
         const struct run r = run_steps(be, m, &w, NULL);
-        row_same_run(m, ways[k].name, w.graphs, &r, &want);
+        row_same_run(m, runs[k].name, w.graphs, &r, &want);
     }
 }
 
@@ -485,7 +486,7 @@ static void check_small(struct mode_backend *cuda, struct mode_backend *peer, st
     if (peer)
         row(mode_backend_name(cuda), m->name, "losses of eight batches", mode_backend_name(truth),
             losses_off(cuda, truth, m), 1.5 * losses_off(peer, truth, m) + TWO_ROUNDINGS, "");
-    const struct way w = {NULL, STEPS, false, true, SPREAD};
+    const struct run_options w = {NULL, STEPS, false, true, SPREAD};
     const struct run right = run_steps(truth, m, &w, NULL), ours = run_steps(cuda, m, &w, NULL);
     double theirs = 0;
     if (peer) theirs = curve_distance(run_steps(peer, m, &w, NULL).loss, right.loss, STEPS);
@@ -513,7 +514,7 @@ static uint64_t key_of(const struct full *f)
     return key;
 }
 
-/* What "ref" or "ref-bf16" makes: found in the file, or made now and, where add is set, added to it. */
+/* Results of "ref" or "ref-bf16": read from the file, or computed now and, with add, appended to it. */
 static struct numbers truth_of(const struct full *f, const char *name, const char *path, bool add)
 {
     const struct truth_head head = truth_head_of(f->model.name, name, key_of(f));
@@ -521,7 +522,7 @@ static struct numbers truth_of(const struct full *f, const char *name, const cha
     if (truth_find(path, head, &x)) return x;
     const double t0 = mode_clock_s();
     struct mode_backend *be = oracle_open(name);
-    run_steps(be, &f->model, &(struct way){NULL, f->steps, false, false, f->spread}, &x);
+    run_steps(be, &f->model, &(struct run_options){NULL, f->steps, false, false, f->spread}, &x);
     mode_backend_close(&be);
     table_row("# %s on %s: %.0f s on %d threads\n", f->model.name, name, mode_clock_s() - t0, mode_parallel_threads());
     if (add && !truth_add(path, head, &x)) exit(1);
@@ -544,7 +545,7 @@ static double cosine_distance(const float *a, const float *b, int64_t rows, int6
     return worst;
 }
 
-/* Distance of features, by the measure that has the limit. */
+/* Distance of features, by the measure of its limit. */
 static double features_off(const struct full *f, const struct numbers *a, const struct numbers *truth, int tower)
 {
     const float *x = a->features[tower], *y = truth->features[tower];
@@ -552,7 +553,7 @@ static double features_off(const struct full *f, const struct numbers *a, const 
                             : distance_of(x, y, truth->floats);
 }
 
-/* peer: NULL, or what rounds as a does */
+/* peer: NULL, or results that are rounded as a's */
 static void compare_numbers(const char *name, const struct full *f, const struct numbers *a, const struct numbers *peer,
                             const struct numbers *truth, const struct limits *l, struct mode_param *p)
 {
@@ -564,7 +565,7 @@ static void compare_numbers(const char *name, const struct full *f, const struct
             allowed_of(features, peer ? features_off(f, peer, truth, k) : 0), "");
     row(name, model, "loss", "ref", curve_distance(a->loss, truth->loss, 1),
         allowed_of(l->loss, peer ? curve_distance(peer->loss, truth->loss, 1) : 0), "");
-    for (int64_t i = 0; i < truth->n; i++) { /* of each kind the one that uses up most */
+    for (int64_t i = 0; i < truth->n; i++) { /* of each kind the one with the largest share of its tolerance */
         const int vector = p[i].value.n_dims < 2;
         const double d = sketch_distance(&a->gradients[i], &truth->gradients[i]),
                      limit = allowed_of_gradient(vector ? l->vector : l->matrix,
@@ -593,7 +594,7 @@ static void check_full(struct mode_backend *be, const struct full *f, const stru
     struct mode_clip *named;
     struct mode_error err;
     size_t n;
-    const struct run r = run_steps(be, &f->model, &(struct way){NULL, steps, false, false, f->spread}, &a);
+    const struct run r = run_steps(be, &f->model, &(struct run_options){NULL, steps, false, false, f->spread}, &a);
     must(mode_clip_create_plain(&named, be, &f->model.cfg, 5, &err), &err);
     struct mode_param *p = mode_clip_params(named, &n);
     MODE_ASSERT((int64_t)n == truth->n && a.n == truth->n);
@@ -601,7 +602,7 @@ static void check_full(struct mode_backend *be, const struct full *f, const stru
     mode_clip_close(&named);
     numbers_clear(&a);
     if (!f->bytes) return;
-    const struct run again = run_steps(be, &f->model, &(struct way){NULL, steps, true, true, f->spread}, NULL);
+    const struct run again = run_steps(be, &f->model, &(struct run_options){NULL, steps, true, true, f->spread}, NULL);
     row_same_run(&f->model, "steps again, on streams, as graphs", true, &again, &r);
 }
 
@@ -627,8 +628,8 @@ static struct mode_backend *backend(const char *name)
     exit(st == MODE_E_DEVICE ? 77 : 1);
 }
 
-/* A small model in the way of those of full size; its truth is made once and found then, but not when a byte of the file
- * is another. */
+/* A small model, tested like those of full size; its reference is computed once and then found in the file, but not
+ * after a byte of the file has changed. */
 static void check_like_full(struct mode_backend *cuda, struct mode_backend *half)
 {
     char path[] = "/tmp/towers-test-XXXXXX";

@@ -1,6 +1,6 @@
 #!/bin/sh
-# train_algorithms.sh MODE CORPUS - `mode train --algorithms` on an emulated GPU: what the first step chose is kept, and a
-# training by it comes to the same bytes, also when it was stopped in between; other algorithms are another training.
+# train_algorithms.sh MODE CORPUS - `mode train --algorithms` on an emulated GPU: the first step's autotuned choices are
+# kept, and trainings with them are bit-identical, also when stopped and resumed; other algorithms are another training.
 set -eu
 mode=$1 corpus=$2
 . "$(dirname "$0")/small-training.sh"
@@ -11,7 +11,7 @@ train() { # out backend options...
         --backend "$backend" --out "$out" "$@" >"$out.log" 2>&1
 }
 same() { cmp -s "$1/open_clip_model.safetensors" "$2/open_clip_model.safetensors"; }
-number() { # every product by that algorithm
+number() { # sets the algorithm of every GEMM
     awk -v n="$1" 'NR > 2 && $16 == 0 {$18 = "000000000000000" n} {print}' kept.txt
 }
 
@@ -20,7 +20,7 @@ train first cuda --steps 4 --algorithms kept.txt || fail "no training that choos
 [ "$(wc -l <kept.txt)" -gt 5 ] || fail "few algorithms were kept"
 train again cuda --steps 4 --algorithms kept.txt || fail "no training by what was kept"
 same first again || fail "by what was kept, other bytes"
-# what is evaluated between the steps, and before the first one, chooses nothing
+# evaluation between the steps, and before the first one, autotunes nothing
 tasks="--tasks corpus/eval --evaluate-steps 2"
 train seen cuda --steps 4 --algorithms kept.txt $tasks || fail "evaluated, by what was kept"
 same seen first || fail "evaluated in between, other bytes"
@@ -34,7 +34,7 @@ train one cuda --steps 4 --algorithms one.txt || fail "by number 1"
 same zero rule || fail "number 0 is the rule's, and comes to other bytes"
 ! same one rule || fail "what the file says makes no difference"
 
-# stopped and gone on with
+# stopped and resumed
 train stopped cuda --steps 400 --algorithms one.txt --checkpoint-steps 1 &
 pid=$!
 n=0

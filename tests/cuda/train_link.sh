@@ -1,7 +1,7 @@
 #!/bin/sh
-# train_link.sh MODE CORPUS - `mode train` by two processes with an emulated GPU each, whose link fails in the midst: one says what NCCL
-# said (70), the other who broke off (69), and --resume goes on to the bytes of a training that was not hit. A process that
-# is stopped is waited for, and named after a minute.
+# train_link.sh MODE CORPUS - `mode train` by two processes with an emulated GPU each, whose link fails: one reports
+# NCCL's error (70), the other the peer that quit (69), and a resumed training is bit-identical to one without a
+# failure. A process that is stopped is waited for, and named after a minute.
 set -eu
 mode=$1 corpus=$2
 . "$(dirname "$0")/small-training.sh"
@@ -26,7 +26,7 @@ both() { # how they end: $codes
     codes="$code0 $code1"
 }
 
-# meanwhile, one that is stopped, in an exchange that the other is in or comes to
+# meanwhile, a process that is stopped, in a collective that the other is in or enters
 export MODE_EMULATOR_LINK="$dir/stop"
 echo "0 1 stop 40" >stop
 start slow

@@ -1,6 +1,6 @@
 #!/bin/sh
-# train_ranks.sh MODE CORPUS - `mode train` by two processes with an emulated GPU each: the losses of one process; a signal
-# to one stops both with a checkpoint, which one process goes on from; who is killed ends the other.
+# train_ranks.sh MODE CORPUS - `mode train` by two processes with an emulated GPU each: the losses of one process; a
+# signal to one stops both with a checkpoint, which one process resumes; killing one ends the other.
 set -eu
 mode=$1 corpus=$2
 . "$(dirname "$0")/small-training.sh"
@@ -18,7 +18,7 @@ same() { # a's and b's steps.jsonl, each number within 2e-5
 }
 
 (train one "" 3) >one.log 2>&1 || fail "one process"
-# one of the two evaluates between the steps, the other one waits
+# one of the two evaluates between the steps, the other one waits for it
 tasks="--tasks corpus/eval --evaluate-steps 1"
 (train two 1 3 $tasks) >two-1.log 2>&1 &
 peer=$!
@@ -28,8 +28,8 @@ same one two || fail "two processes have other losses than one"
 [ ! -s two-1.log ] || fail "process 1 has something to say"
 [ "$(grep -c colour two/validation.jsonl)" = 4 ] && [ ! -e one/validation.jsonl ] || fail "not evaluated after every step"
 
-end() { # signal: 1 gets it in the midst of a long training; codes of 0 and 1
-    : >long-0.log # no step of the training before may be taken for one of this
+end() { # signal: sent to 1 during a long training; sets the codes of 0 and 1
+    : >long-0.log # so that no step of the previous training is taken for one of this
     (train long 0 500) >long-0.log 2>&1 &
     zero=$!
     (train long 1 500) >long-1.log 2>&1 &
@@ -49,7 +49,7 @@ end TERM
 [ "$code0 $code1" = "143 143" ] || fail "after SIGTERM to one: codes $code0 and $code1"
 [ -e long/checkpoints/latest ] || fail "no checkpoint after SIGTERM"
 step=$(sed 's/^step-0*//' long/checkpoints/latest)
-# the checkpoint of two is of a training of 500 steps: one process goes on from it, until it is stopped too
+# the checkpoint of two processes is of a training of 500 steps: one process resumes it, until it is stopped too
 (train long "" 500 --resume) >resumed.log 2>&1 &
 zero=$!
 n=0
@@ -67,7 +67,7 @@ end KILL
 [ "$code0 $code1" = "69 137" ] || fail "after SIGKILL to one: codes $code0 and $code1"
 grep -q 'process 1 of 2 has ended' long-0.log || fail "process 0 does not say who has ended"
 
-# who comes to nobody, or to one who may not begin, does not wait for ever
+# a process without a peer, or whose peer may not begin, does not hang
 code0=0
 (train nobody 1 3 --rendezvous-timeout 0.3) >nobody.log 2>&1 || code0=$?
 [ "$code0" = 69 ] && grep -q 'process 0 of 2 did not answer' nobody.log || fail "alone as process 1: code $code0"

@@ -1,12 +1,12 @@
-/* truth.h - what a model makes of its batches in few numbers, and a file of them: what takes the reference minutes is
- * made beforehand, once.
+/* truth.h - a model's results on its batches in few values, and a file of them: what takes the reference minutes is
+ * computed once, beforehand.
  *
- * A gradient is kept as its sketch: element i is added to one of 64 sums, or taken from it, both as a hash of i says.
- * The distance of two sketches is that of the two gradients, but for a tenth or so where it is spread over many
- * elements, and exactly where it lies in one; up to 64 elements are their own sketch.
+ * A gradient is kept as its sketch (a count sketch): a hash of i adds element i to one of 64 sums, or subtracts it. The
+ * distance of two sketches is that of the two gradients, to within a tenth or so where it is spread over many elements,
+ * and exactly where it is in one; up to 64 elements are their own sketch.
  *
- * The file: for each model and backend a head, the numbers one after another as the processor has them, and a sum over
- * all of it. What was cut off or is of other inputs is not found. */
+ * The file: for each model and backend a head, the values in native byte order, and a checksum over all of it.
+ * Truncated entries and those of other inputs are not found. */
 #ifndef MODE_TESTS_CUDA_TRUTH_H
 #define MODE_TESTS_CUDA_TRUTH_H
 
@@ -22,13 +22,13 @@
 enum { STEPS = 10, SKETCH = 64, SKETCH_PIECE = 1 << 16 };
 
 struct sketch {
-    double size; /* of the gradient itself */
+    double size; /* norm of the gradient itself */
     float sums[SKETCH];
 };
 
 struct numbers {
     int64_t floats, steps, n; /* of one tower's features; steps; gradients */
-    float *features[2];       /* of pictures and of texts: unit rows, made before the first step */
+    float *features[2];       /* of pictures and of texts: unit rows, computed before the first step */
     double loss[STEPS], norm[STEPS];
     struct sketch *gradients; /* of the first step */
 };
@@ -41,7 +41,7 @@ static inline void numbers_clear(struct numbers *x)
     *x = (struct numbers){0};
 }
 
-/* FNV-1a, by words where it can: for files and keys. */
+/* FNV-1a, by words where possible: for files and keys. */
 static inline uint64_t sum_of(uint64_t before, const void *data, size_t bytes)
 {
     const uint8_t *p = data;
@@ -60,7 +60,7 @@ static inline uint64_t sum_of(uint64_t before, const void *data, size_t bytes)
 struct sketching {
     const float *v;
     int64_t n;
-    double (*sums)[SKETCH + 1]; /* of each piece; the last is the sum of squares */
+    double (*sums)[SKETCH + 1]; /* per chunk; the last is the sum of squares */
 };
 
 static inline void sketch_piece(void *ctx, int64_t piece, int thread)
@@ -92,7 +92,7 @@ static inline struct sketch sketch_of(const float *v, int64_t n)
     return out;
 }
 
-/* As a share of the truth. */
+/* Relative to the truth. */
 static inline double sketch_distance(const struct sketch *a, const struct sketch *truth)
 {
     double d = 0;
@@ -123,7 +123,7 @@ static inline struct truth_head truth_head_of(const char *model, const char *bac
     return h;
 }
 
-/* Behind what the file has. False: said why. */
+/* Appends to the file. False: the error was printed. */
 static inline bool truth_add(const char *path, struct truth_head h, const struct numbers *x)
 {
     struct mode_str all = {0};
@@ -145,7 +145,7 @@ static inline bool truth_add(const char *path, struct truth_head h, const struct
     return good;
 }
 
-/* The numbers that the file has of that model, backend and key; false: it has none. */
+/* Finds the results of that model, backend and key; false: there are none. */
 static inline bool truth_find(const char *path, struct truth_head want, struct numbers *x)
 {
     struct truth_head h;

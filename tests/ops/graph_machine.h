@@ -141,7 +141,7 @@ static inline double quick_slope(const struct machine *m, double x)
 
 static inline double element(const struct machine *m, const struct mode__graph_node *n, const int64_t p[4])
 {
-    double a = n->op == MODE__TURN || n->op == MODE__MATMUL ? 0 : at(m, n->in[0], p);
+    double a = n->op == MODE__TRANSPOSE || n->op == MODE__MATMUL ? 0 : at(m, n->in[0], p);
     double b = n->op != MODE__MATMUL && n->in[1] >= 0 ? at(m, n->in[1], p) : 0;
     switch (n->op) {
     case MODE__MATMUL: return product(m, n, p);
@@ -159,7 +159,7 @@ static inline double element(const struct machine *m, const struct mode__graph_n
     case MODE__SELECT: return at(m, n->in[2], p) != 0 ? a : b;
     case MODE__ROW_MAX:
     case MODE__ROW_SUM: return over_row(m, n, p);
-    case MODE__TURN: return at(m, n->in[0], (int64_t[]){p[0], p[1], p[3], p[2]});
+    case MODE__TRANSPOSE: return at(m, n->in[0], (int64_t[]){p[0], p[1], p[3], p[2]});
     case MODE__COPY: return a;
     case MODE__GELU: return a * share(a);
     case MODE__QUICK_GELU: return a * logistic(m, a);

@@ -133,12 +133,12 @@ static double distance(const float *a, const float *b, int64_t n)
 
 static const struct mode__attention_shape shapes[] = {
     {.batch = 2, .tokens = 5, .heads = 3, .head_width = 8},
-    {.batch = 1, .tokens = 33, .heads = 1, .head_width = 16, .same_bytes = true},
+    {.batch = 1, .tokens = 33, .heads = 1, .head_width = 16, .deterministic = true},
     {.batch = 3, .tokens = 7, .heads = 2, .head_width = 24, .causal = true},
-    {.batch = 3, .tokens = 7, .heads = 2, .head_width = 16, .causal = true, .same_bytes = true},
+    {.batch = 3, .tokens = 7, .heads = 2, .head_width = 16, .causal = true, .deterministic = true},
     {.batch = 5, .tokens = 9, .heads = 3, .head_width = 8, .packed = true},
     {.batch = 6, .tokens = 11, .heads = 2, .head_width = 16, .causal = true, .packed = true},
-    {.batch = 8, .tokens = 6, .heads = 1, .head_width = 8, .causal = true, .packed = true, .same_bytes = true},
+    {.batch = 8, .tokens = 6, .heads = 1, .head_width = 8, .causal = true, .packed = true, .deterministic = true},
     {.batch = 4, .tokens = 1, .heads = 2, .head_width = 8},
 };
 
@@ -203,7 +203,7 @@ static void test_same_bytes_need_no_sum_in_memory(void **state)
         struct mode__attention_shape s = shapes[0];
         struct mode__graph g;
         int sums = 0;
-        s.same_bytes = same;
+        s.deterministic = same;
         mode__attention_back_graph(&g, &s);
         for (int t = 0; t < g.n_tensors; t++) sums += g.tensor[t].place == MODE__DQ_SUM;
         assert_int_equal(sums, !same);

@@ -1,17 +1,17 @@
-/* amx.h - products of floats out of AMX's tiles of bf16.
+/* amx.h - f32 GEMM by splitting floats into bf16 for AMX tiles.
  *
- * A float is the sum of three bf16 numbers of 8 bits each, exactly: x = x1 + x2 + x3, |x2| <= 2^-8 |x|, |x3| <= 2^-16
- * |x|. Of the nine products of two such sums the six that matter are made and added in f32: x3 y1, x2 y1, x2 y2, x1 y3,
- * x1 y2, x1 y1. What is left out is below 2^-23 |x y| at worst and 2^-26 on average, as rounding to f32 loses. One
- * multiply-add of two tiles is 16 x 16 x 32 in 16 cycles, so six are still 2.7 times what AVX-512 does.
+ * A float is exactly the sum of three bf16 numbers (8-bit significands): x = x1 + x2 + x3, |x2| <= 2^-8 |x|, |x3| <=
+ * 2^-16 |x|. Of the nine partial products of x y the six significant ones are accumulated in f32: x3 y1, x2 y1, x2 y2,
+ * x1 y3, x1 y2, x1 y1. The omitted ones are below 2^-23 |x y| at worst and 2^-26 on average, like rounding to f32. A
+ * tile multiply-add is 16 x 16 x 32 in 16 cycles, so six are still 2.7 times as fast as AVX-512.
  *
- * Differences to arithmetic in f32: subnormal parts are 0 (numbers below 1e-33 lose bits), and a factor that is
- * infinite or above 3.38e38 makes NaN.
+ * Differences from f32 arithmetic: subnormal parts are flushed to 0 (numbers below 1e-33 lose bits), and an operand
+ * that is infinite or above 3.38e38 gives NaN.
  *
- * Both operands are packed into tiles of 16 x 16 pairs: row i of the left one, column j of the right one, and in pair t
- * the numbers k = t and k = t + 16 of 32. Source: Intel's Architecture Instruction Set Extensions Programming
- * Reference, chapter 3; Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
- * Higher-Precision Computations". */
+ * Both operands are packed into tiles of 16 x 16 pairs: row i of the left one, column j of the right one, pair t
+ * holding k = t and k = t + 16 of 32. Source: Intel's Architecture Instruction Set Extensions Programming Reference,
+ * chapter 3; Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
+ * Computations". */
 #ifndef MODE_NN_CPU_AMX_H
 #define MODE_NN_CPU_AMX_H
 
@@ -21,15 +21,15 @@
 
 enum {
     AMX_SIDE = 32, /* rows and columns of a block of c: two tiles by two */
-    AMX_K = 32,    /* of k, in one tile                                  */
+    AMX_K = 32,    /* depth of a tile */
     AMX_PARTS = 3,
-    AMX_TILE = 16 * AMX_K,              /* numbers in a tile                                  */
+    AMX_TILE = 16 * AMX_K,              /* bf16 numbers in a tile */
     AMX_STEP = AMX_PARTS * 2 * AMX_TILE /* [part][half][16][16][2]: 32 of k, 32 rows  */
 };
 
 typedef int32_t vti __attribute__((vector_size(64)));
 
-/* Before the first product in a piece of work, and after the last: a thread that holds no tiles is switched faster. */
+/* Around a thread's tile work: context switches of a thread with no live tiles are cheaper. */
 static void amx_begin(void)
 {
     static const struct {
@@ -46,7 +46,7 @@ static void amx_end(void)
     _tile_release();
 }
 
-/* 16 rows become 16 columns. */
+/* In-register 16 x 16 transpose. */
 INLINE void transpose16(vt r[16])
 {
 #if defined(__clang__)
@@ -76,13 +76,13 @@ INLINE void transpose16(vt r[16])
 #undef SHUFFLE16
 }
 
-/* The nearest number of 8 bits, by its own sign away from 0 where two are as near. */
+/* The nearest bf16, ties away from zero. */
 INLINE vti eight_bits(vt x)
 {
     return ((vti)x + 0x8000) & (int32_t)0xffff0000;
 }
 
-/* A row of pairs (x[t], y[t]) in three parts, a part every 2 * AMX_TILE numbers. */
+/* A row of pairs (x[t], y[t]) split into three parts, which lie 2 * AMX_TILE numbers apart. */
 INLINE void store_parts(uint16_t *dst, vt x, vt y)
 {
     for (int part = 0; part < AMX_PARTS; part++, dst += 2 * AMX_TILE) {
@@ -93,7 +93,7 @@ INLINE void store_parts(uint16_t *dst, vt x, vt y)
     }
 }
 
-/* The first n of 16 floats; the others are 0. */
+/* The first n of 16 floats, zero-padded. */
 INLINE vt load_first(const float *p, int64_t n)
 {
     return n >= 16 ? (vt)_mm512_loadu_ps(p) : (vt)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
@@ -104,8 +104,8 @@ static int64_t at_most_16(int64_t n)
     return n < 0 ? 0 : min64(n, 16);
 }
 
-/* One tile in its parts. along: the numbers of a vector are neighbours in k; else k runs from vector to vector. side:
- * its rows, left, or columns, right; turn: vectors are not what the tile's rows are. */
+/* One tile, split into parts. along: k is contiguous in memory; else k is the stride between vectors. side: rows (left
+ * operand) or columns (right). turn: transpose, because the vectors loaded are not the tile's rows. */
 INLINE void amx_pack_tile(uint16_t *dst, const float *p, int64_t step, bool along, bool turn, int64_t side, int64_t kc)
 {
     vt x[2][16];
@@ -118,7 +118,7 @@ INLINE void amx_pack_tile(uint16_t *dst, const float *p, int64_t step, bool alon
     for (int i = 0; i < 16; i++) store_parts(dst + i * AMX_K, x[0][i], x[1][i]);
 }
 
-/* dst [ceil(side / 32)][ceil(kc / 32)][AMX_STEP] from v [side, kc], of which side or k lies along memory. */
+/* dst [ceil(side / 32)][ceil(kc / 32)][AMX_STEP] from v [side, kc], of which one dimension is contiguous. */
 INLINE void amx_pack(uint16_t *dst, struct view v, int64_t side, int64_t kc, bool left)
 {
     bool along = v.cs == 1;
@@ -141,7 +141,7 @@ static void amx_pack_right(uint16_t *dst, struct view b, int64_t kc, int64_t n)
     amx_pack(dst, (struct view){b.p, b.cs, b.rs}, n, kc, false);
 }
 
-/* c [mr, nr] (+)= a [mr, kc] panel [kc, nr], both packed; next: what is wanted in L2 soon */
+/* c [mr, nr] (+)= a [mr, kc] panel [kc, nr], both packed; next: to be prefetched into L2 */
 static void amx_tile(int64_t mr, int64_t kc, const uint16_t *a, const uint16_t *panel, const uint16_t *next, float *c,
                      int64_t ldc, int64_t nr, bool add)
 {
@@ -173,7 +173,7 @@ static void amx_tile(int64_t mr, int64_t kc, const uint16_t *a, const uint16_t *
     _tile_dpbf16ps(1, 4, 7);                                                                                           \
     _tile_dpbf16ps(2, 5, 6);                                                                                           \
     _tile_dpbf16ps(3, 5, 7)
-    const float *below = c + AMX_SIDE * ldc; /* where the next tile will add */
+    const float *below = c + AMX_SIDE * ldc; /* rows of c of the next tile */
     for (int64_t k = 0; k < kc; k += AMX_K, a += AMX_STEP, panel += AMX_STEP, next += 12 * 32) {
         for (int i = 0; i < 12; i++) __builtin_prefetch(next + 32 * i, 0, 2);
         for (int i = 0; i < 4 && k < 8 * AMX_K; i++, below += ldc) {

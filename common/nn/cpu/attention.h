@@ -1,5 +1,5 @@
-/* attention.h - one item is one head of one sequence: its scores, a few KB, never leave the core's cache. The way
- * back makes the probabilities again from the scores and the saved log-sum-exp. */
+/* attention.h - one work item is one head of one sequence: its scores, a few KB, stay in the core's cache. The backward
+ * pass recomputes the probabilities from the scores and the saved log-sum-exp. */
 #ifndef MODE_NN_CPU_ATTENTION_H
 #define MODE_NN_CPU_ATTENTION_H
 
@@ -15,7 +15,7 @@ struct attention {
     float scale;
 };
 
-struct head { /* one item: where its rows begin and how many there are */
+struct head { /* one item: first rows and row counts */
     int64_t h, q0, tq, k0, tk, ld;
     struct view q, k, v;
 };

@@ -1,4 +1,4 @@
-# The fast backend, once per instruction set; which one runs is decided when it is opened (common/nn/backend.c).
+# The cpu backend, compiled once per instruction set; mode_backend_open selects one (common/nn/backend.c).
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/cpu_plain.c PROPERTIES
                             COMPILE_OPTIONS "-O3;-ffp-contract=fast;-Wno-psabi")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

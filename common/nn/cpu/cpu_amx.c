@@ -1,4 +1,4 @@
-/* The cpu backend compiled for AMX (flags in cpu.cmake); chosen when opened, if processor and system have it. */
+/* The cpu backend compiled for AMX (flags in cpu.cmake); usable if processor and kernel support it. */
 #if defined(__x86_64__) && (defined(__AMX_BF16__) || defined(__AMXBF16__)) /* the second: clang before 15 */
 #define MODE_NN_CPU_TABLE mode__cpu_amx_ops
 #define MODE_NN_CPU_NAME  "cpu-amx"
@@ -8,8 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Tiles are 8 KB of registers: Linux (5.16) hands them to a process that asks, and to the threads it makes. Before that
- * it looks whether alternate signal stacks would hold them. */
+/* Tiles are 8 KB of register state: Linux (5.16) grants them to a process on request, and to the threads it creates.
+ * The kernel refuses if alternate signal stacks are too small for them. */
 bool mode__cpu_amx_usable(void)
 {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };

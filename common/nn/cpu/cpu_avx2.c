@@ -1,5 +1,4 @@
-/* The cpu backend compiled for AVX2 and FMA (flags in cpu.cmake); chosen when opened, if the processor has
- * them. Its twin is cpu_plain.c. */
+/* The cpu backend compiled for AVX2 and FMA (flags in cpu.cmake); usable if the processor has them. */
 #if defined(__x86_64__)
 #define MODE_NN_CPU_TABLE mode__cpu_avx2_ops
 #define MODE_NN_CPU_NAME  "cpu-avx2"

@@ -1,4 +1,4 @@
-/* The cpu backend compiled for AVX-512 (flags in cpu.cmake); chosen when opened, if the processor has it. */
+/* The cpu backend compiled for AVX-512 (flags in cpu.cmake); usable if the processor has it. */
 #if defined(__x86_64__)
 #define MODE_NN_CPU_TABLE mode__cpu_avx512_ops
 #define MODE_NN_CPU_NAME  "cpu-avx512"

@@ -1,4 +1,4 @@
-/* embed.h - rows looked up, cut out and put together; nothing here computes much. */
+/* embed.h - embedding lookup, patches (im2col), gather and scatter: memory-bound. */
 #ifndef MODE_NN_CPU_EMBED_H
 #define MODE_NN_CPU_EMBED_H
 
@@ -39,7 +39,7 @@ static void cpu_embed(struct mode_backend *be, struct mode_tensor *x, const stru
     mode_parallel_for(offsets->dim[0] - 1, embed_sequence, &e);
 }
 
-/* An item is a strip of columns: rows which share a token are added by one thread, in order. */
+/* An item is a strip of columns: rows of the same token are added by one thread, in order. */
 static void embed_back_strip(void *ctx, int64_t item, int thread)
 {
     const struct embed *e = ctx;
@@ -71,7 +71,7 @@ static void cpu_embed_back(struct mode_backend *be, struct mode_tensor *dtable, 
     mode_parallel_for(ceil_div(e.d, EMBED_COLUMNS), embed_back_strip, &e);
 }
 
-/* On a processor nothing asks for it: rows are resized as they leave the decoder (data/preprocess.c). */
+/* Unused on CPUs: rows are resized as they leave the decoder (data/preprocess.c). */
 static void cpu_picture_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_pictures *pictures,
                                 int64_t first, int64_t side, int64_t p)
 {
@@ -125,7 +125,7 @@ static void cpu_image_tokens(struct mode_backend *be, struct mode_tensor *x, con
     mode_parallel_for(x->dim[0] / pos->dim[0], image_tokens_image, &e);
 }
 
-/* An item is one place in the image: summed over images in order. */
+/* An item is one position in the image, summed over images in order. */
 static void image_tokens_back_place(void *ctx, int64_t i, int thread)
 {
     const struct embed *e = ctx;

@@ -1,15 +1,15 @@
-/* gemm.h - matrix products, packed and cut into blocks that fit the caches.
+/* gemm.h - GEMM with packed operands, blocked for the caches.
  *
- * DESIGN: the right operand is packed by all threads together, at most SUPER of its rows at a time; each block of the
- * left one by the thread that uses it. A panel (K_BLOCK rows) stays in L1, a block of the left operand in L2, a part of
- * the next panel is fetched with each tile. Blocks are cut by shape alone, never by the number of threads, and each
- * element's sum is made in one order: the bytes do not depend on threads. Tiles are those of tile.h, of floats in
- * registers, or those of amx.h.
+ * DESIGN: all threads pack the right operand together, at most SUPER of its rows at a time; each block of the left one
+ * is packed by the thread that uses it. A panel (K_BLOCK rows) stays in L1, a block of the left operand in L2, and each
+ * tile prefetches a part of the next panel. Blocking depends on the shape alone, never on the number of threads, and
+ * every element is summed in a fixed order: results are bit-identical for any number of threads. Micro-kernels: tile.h
+ * (floats in registers) or amx.h.
  *
  *   gemm:     c [m, n] (+)= a [m, k] b [k, n], then an epilogue on each finished strip while it is in cache
  *   gemm_sum: c [n, k] += a [m, n]^T b [m, k], a long sum over rows (gradients of weights)
  *
- * Of either operand one of the two sides lies along memory (rs or cs is 1).
+ * One dimension of each operand is contiguous (rs or cs is 1).
  * Source: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication". */
 #ifndef MODE_NN_CPU_GEMM_H
 #define MODE_NN_CPU_GEMM_H
@@ -18,17 +18,17 @@
 #include "nn/backend_impl.h"
 #include "nn/cpu/tile.h"
 
-/* SIDE_M x SIDE_N: what one call of multiply makes of c; STEP_K: depths are rounded up to it when packed; PARTS: packed
- * numbers to a number. */
+/* SIDE_M x SIDE_N: the tile of c that one call of micro_kernel computes; STEP_K: packed depths are rounded up to it;
+ * PARTS: packed numbers per float. */
 #if defined(__AMX_BF16__)
 #include "nn/cpu/amx.h"
 typedef uint16_t packed_number;
 enum { SIDE_M = AMX_SIDE, SIDE_N = AMX_SIDE, STEP_K = AMX_K, PARTS = AMX_PARTS, K_BLOCK = 384, M_BLOCK = 256 };
-#define tiles_begin amx_begin
-#define tiles_end   amx_end
-#define pack_left   amx_pack_left
-#define pack_right  amx_pack_right
-#define multiply    amx_tile
+#define tiles_begin  amx_begin
+#define tiles_end    amx_end
+#define pack_left    amx_pack_left
+#define pack_right   amx_pack_right
+#define micro_kernel amx_tile
 #else
 typedef float packed_number;
 enum { SIDE_M = TILE_M, SIDE_N = TILE_N, STEP_K = 1, PARTS = 1 };
@@ -41,17 +41,17 @@ enum { K_BLOCK = 384, M_BLOCK = 192 };
 #define tiles_end()   ((void)0)
 #define pack_left     tile_pack_left
 #define pack_right    tile_pack_right
-#define multiply      tile_packed
+#define micro_kernel  tile_packed
 #endif
 enum { SUPER = 4 * K_BLOCK, STRIP = 64 };
 
-/* What happens to rows i0..i1, columns j0..j1 of a finished product. */
+/* What is applied to finished rows. */
 struct epilogue {
-    const float *bias;  /* + bias [n]                       */
-    float *z;           /* keep the value [m, n]            */
-    enum mode_act act;  /* act(value)                       */
-    const float *back;  /* or value * act'(back [m, n])     */
-    const float *add;   /* + add [m, n]                     */
+    const float *bias; /* + bias [n]                       */
+    float *z;          /* store the pre-activation [m, n] */
+    enum mode_act act; /* act(value)                       */
+    const float *back; /* or value * act'(back [m, n]) (backward) */
+    const float *add;  /* + add [m, n]                     */
 };
 
 static void finish_row(const struct epilogue *e, float *c, int64_t at, int64_t j0, int64_t j1);
@@ -67,11 +67,11 @@ struct gemm {
 
 enum {
     LEFT_SIZE = (M_BLOCK + SIDE_M) * K_BLOCK * PARTS + LEFT_SLACK,
-    PANELS = 8 /* packed together: rows of b are on pages of their own, and a core knows few pages */
+    PANELS = 8 /* packed at a time: each row of b is on another page, and the TLB is small */
 };
 
-/* Packed numbers to a row or column, kc deep. */
-static int64_t deep(int64_t kc)
+/* Packed numbers of a row or column of depth kc. */
+static int64_t packed_depth(int64_t kc)
 {
     return round_up(kc, STEP_K) * PARTS;
 }
@@ -88,11 +88,11 @@ static void gemm_pack(void *ctx, int64_t item, int thread)
     int64_t k0 = g->from + item / groups * g->k_block, j = item % groups * wide;
     int64_t kc = min64(g->k_block, g->to - k0);
     (void)thread;
-    pack_right(g->right + deep(k0 - g->from) * round_up(g->n, SIDE_N) + j * deep(kc),
+    pack_right(g->right + packed_depth(k0 - g->from) * round_up(g->n, SIDE_N) + j * packed_depth(kc),
                (struct view){g->b.p + k0 * g->b.rs + j * g->b.cs, g->b.rs, g->b.cs}, kc, min64(wide, g->n - j));
 }
 
-/* sums [m] += the rows of a [m, kc] added up; its columns lie along memory */
+/* sums [m] += row sums of a [m, kc], whose columns are contiguous */
 static void add_row_sums(float *sums, struct view a, int64_t m, int64_t kc)
 {
     int64_t i = 0;
@@ -117,19 +117,19 @@ static void gemm_item(void *ctx, int64_t item, int thread)
     packed_number *left = g->left + thread * LEFT_SIZE;
     tiles_begin();
     for (int64_t k0 = g->from; k0 < g->to; k0 += g->k_block) {
-        int64_t kc = min64(g->k_block, g->to - k0), share = deep(kc) * SIDE_N / tiles;
-        const packed_number *right = g->right + deep(k0 - g->from) * wide;
+        int64_t kc = min64(g->k_block, g->to - k0), share = packed_depth(kc) * SIDE_N / tiles;
+        const packed_number *right = g->right + packed_depth(k0 - g->from) * wide;
         struct view a = {g->a.p + i0 * g->a.rs + k0 * g->a.cs, g->a.rs, g->a.cs};
         bool last = k0 + kc == g->k;
         pack_left(left, a, mb, kc);
         if (g->sums && j0 == 0) add_row_sums(g->sums + i0, a, mb, kc);
         for (int64_t j = j0; j < j1; j += SIDE_N) {
-            const packed_number *panel = right + j * deep(kc), *next = panel + SIDE_N * deep(kc);
+            const packed_number *panel = right + j * packed_depth(kc), *next = panel + SIDE_N * packed_depth(kc);
             float *c = g->c + i0 * g->n + j;
             int64_t nr = min64(SIDE_N, g->n - j), end = j + nr, strip = (j - j0) / STRIP * STRIP + j0;
             for (int64_t i = 0; i < tiles; i++)
-                multiply(min64(SIDE_M, mb - i * SIDE_M), kc, left + i * SIDE_M * deep(kc), panel, next + i * share,
-                         c + i * SIDE_M * g->n, g->n, nr, g->add || k0 > 0);
+                micro_kernel(min64(SIDE_M, mb - i * SIDE_M), kc, left + i * SIDE_M * packed_depth(kc), panel,
+                             next + i * share, c + i * SIDE_M * g->n, g->n, nr, g->add || k0 > 0);
             if (g->e && last && (end == j1 || (end - j0) % STRIP == 0))
                 for (int64_t i = i0; i < i0 + mb; i++) finish_row(g->e, g->c, i * g->n, strip, end);
         }
@@ -137,19 +137,19 @@ static void gemm_item(void *ctx, int64_t item, int thread)
     tiles_end();
 }
 
-/* sums: see above; NULL: not wanted. */
+/* sums: see struct gemm; may be NULL. */
 static void gemm(struct mode_backend *be, float *c, float *sums, int64_t m, int64_t n, int64_t k, struct view a,
                  struct view b, const struct epilogue *e, bool add)
 {
     struct gemm g = {.c = c, .sums = sums, .a = a, .b = b, .m = m, .n = n, .k = k, .e = e, .add = add};
     if (m == 0 || n == 0 || k == 0) return;
     g.k_block = round_up(ceil_div(k, ceil_div(k, K_BLOCK)), STEP_K > 8 ? STEP_K : 8);
-    g.m_block = round_up(ceil_div(m, ceil_div(m, M_BLOCK)), SIDE_M); /* even parts */
-    /* few rows: cut the columns too; STRIP keeps epilogues whole */
+    g.m_block = round_up(ceil_div(m, ceil_div(m, M_BLOCK)), SIDE_M); /* balanced blocks */
+    /* few rows: block the columns too, at multiples of the epilogue's STRIP */
     int64_t cols = min64(ceil_div(16, ceil_div(m, g.m_block)), ceil_div(n, 512));
     g.n_block = round_up(ceil_div(n, cols), STRIP);
     g.n_cols = ceil_div(n, g.n_block);
-    int64_t super = SUPER / K_BLOCK * g.k_block, right = bytes_of(round_up(n, SIDE_N) * deep(min64(k, super)));
+    int64_t super = SUPER / K_BLOCK * g.k_block, right = bytes_of(round_up(n, SIDE_N) * packed_depth(min64(k, super)));
     g.right = mode__backend_work(be, (size_t)(right + mode_parallel_threads() * bytes_of(LEFT_SIZE)));
     g.left = (packed_number *)((char *)g.right + right);
     for (; g.from < k; g.from = g.to) {
@@ -159,12 +159,12 @@ static void gemm(struct mode_backend *be, float *c, float *sums, int64_t m, int6
     }
 }
 
-/* A small result of a long sum: its rows are cut into chunks, one piece of c each, which are added up at the end. */
+/* Split-K for a small result of a long sum: a partial c per chunk of rows, reduced in order at the end. */
 enum { SUM_N = 576, SUM_K = 512, SUM_ITEMS = 16, SUM_SMALL = 512 * 512 };
 
 struct gemm_sum {
     float *c, *bias, *partial, *bias_partial;
-    packed_number *scratch; /* of each thread, scratch_size numbers */
+    packed_number *scratch; /* scratch_size numbers per thread */
     const float *a, *b;
     int64_t m, n, k, n_tiles, k_tiles, n_chunks, chunk, scratch_size;
 };
@@ -180,7 +180,7 @@ static void gemm_sum_item(void *ctx, int64_t item, int thread)
     float *c = (whole ? g->c : g->partial + chunk * g->n * g->k) + n0 * g->k + k0;
     float *bias = g->bias && k0 == 0 ? g->bias_partial + chunk * g->n + n0 : NULL;
     int64_t first = chunk * g->chunk, end = min64(g->m, first + g->chunk);
-    /* even parts: a short last one is dear */
+    /* balanced: a short last block is inefficient */
     int64_t step = round_up(ceil_div(g->chunk, ceil_div(g->chunk, K_BLOCK)), STEP_K);
     tiles_begin();
     if (bias) memset(bias, 0, (size_t)nb * sizeof *bias);
@@ -194,9 +194,9 @@ static void gemm_sum_item(void *ctx, int64_t item, int thread)
             if (bias) add_row_sums(bias + i0, a, ib, rows);
             for (int64_t j = 0; j < kb; j += SIDE_N)
                 for (int64_t i = 0; i < ib; i += SIDE_M)
-                    multiply(min64(SIDE_M, ib - i), rows, left + i * deep(rows), right + j * deep(rows),
-                             right + j * deep(rows), c + (i0 + i) * g->k + j, g->k, min64(SIDE_N, kb - j),
-                             whole || r0 > first);
+                    micro_kernel(min64(SIDE_M, ib - i), rows, left + i * packed_depth(rows),
+                                 right + j * packed_depth(rows), right + j * packed_depth(rows),
+                                 c + (i0 + i) * g->k + j, g->k, min64(SIDE_N, kb - j), whole || r0 > first);
         }
     }
     tiles_end();
@@ -214,7 +214,7 @@ static void gemm_sum_reduce(void *ctx, int64_t item, int thread)
     }
 }
 
-/* c [n, k] += a [m, n]^T b [m, k]; bias [n] += column sums of a (NULL: not wanted). */
+/* c [n, k] += a [m, n]^T b [m, k]; bias [n] += column sums of a (may be NULL). */
 static void gemm_sum(struct mode_backend *be, float *c, float *bias, int64_t m, int64_t n, int64_t k, const float *a,
                      const float *b)
 {
@@ -229,7 +229,7 @@ static void gemm_sum(struct mode_backend *be, float *c, float *bias, int64_t m, 
     g.n_chunks = max64(1, min64(SUM_ITEMS / (g.n_tiles * g.k_tiles), ceil_div(m, 2 * K_BLOCK)));
     g.chunk = ceil_div(m, g.n_chunks);
     g.n_chunks = ceil_div(m, g.chunk);
-    g.scratch_size = round_up(LEFT_SIZE + deep(K_BLOCK) * min64(SUM_K, round_up(k, SIDE_N)), 32);
+    g.scratch_size = round_up(LEFT_SIZE + packed_depth(K_BLOCK) * min64(SUM_K, round_up(k, SIDE_N)), 32);
     int64_t partial = g.n_chunks > 1 ? round_up(g.n_chunks * n * k, 16) : 0, biases = round_up(g.n_chunks * n, 16);
     int64_t scratch = bytes_of(mode_parallel_threads() * g.scratch_size);
     g.scratch = mode__backend_work(be, (size_t)scratch + (size_t)(partial + biases) * sizeof *g.partial);

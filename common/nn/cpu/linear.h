@@ -1,10 +1,10 @@
-/* linear.h - linear maps with their bias, activation and residual done on each block while it is in cache. */
+/* linear.h - linear layers, with bias, activation and residual fused into the GEMM's epilogue. */
 #ifndef MODE_NN_CPU_LINEAR_H
 #define MODE_NN_CPU_LINEAR_H
 
 #include "nn/cpu/gemm.h"
 
-/* act(x); *slope becomes act'(x), at little extra cost: both are made of the same exponential. */
+/* act(x); *slope becomes act'(x), which shares its exponential and so costs little. */
 INLINE v8 act8(v8 x, enum mode_act act, v8 *slope)
 {
     switch (act) {
@@ -16,7 +16,7 @@ INLINE v8 act8(v8 x, enum mode_act act, v8 *slope)
     }
     case MODE_ACT_GELU_TANH: {
         v8 t = tanh8(0.79788456080286536f * (x + 0.044715f * x * x * x));
-        v8 inner = 0.79788456080286536f * (1.0f + 0.134145f * x * x); /* slope of tanh's argument */
+        v8 inner = 0.79788456080286536f * (1.0f + 0.134145f * x * x); /* derivative of tanh's argument */
         *slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
         return 0.5f * x * (1.0f + t);
     }
@@ -63,7 +63,7 @@ INLINE void finish8(const struct epilogue *e, float *c, int64_t at, int64_t j, i
     store_some(c + at + j, x, n);
 }
 
-/* One row under one activation, known when compiled. */
+/* One row with a compile-time activation. */
 INLINE void finish_row_as(const struct epilogue *e, float *c, int64_t at, int64_t j0, int64_t j1, enum mode_act act)
 {
     int64_t j = j0;
@@ -93,7 +93,7 @@ static void cpu_linear(struct mode_backend *be, struct mode_tensor *y, struct mo
                          .add = add && add->data != y->data ? mode_f32(add) : NULL};
     bool any = b || z || e.add || act != MODE_ACT_NONE;
     gemm(be, mode_f32(y), NULL, m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), 1, k},
-              any ? &e : NULL, add && !e.add);
+         any ? &e : NULL, add && !e.add);
 }
 
 struct activation {
@@ -105,7 +105,7 @@ struct activation {
 
 enum { ACTIVATE_ROWS = 16 };
 
-/* By the very function that ends a product. */
+/* Uses the GEMM's epilogue, so that results are bit-identical to it. */
 static void activate_rows(void *ctx, int64_t item, int thread)
 {
     const struct activation *a = ctx;
@@ -118,11 +118,7 @@ static void activate_rows(void *ctx, int64_t item, int thread)
 
 static void cpu_activate(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *z, enum mode_act act)
 {
-    struct activation a = {.e = {.act = act},
-                           .y = mode_f32(y),
-                           .z = mode_f32(z),
-                           .m = z->dim[0],
-                           .n = z->dim[1]};
+    struct activation a = {.e = {.act = act}, .y = mode_f32(y), .z = mode_f32(z), .m = z->dim[0], .n = z->dim[1]};
     (void)be;
     mode_parallel_for(ceil_div(a.m, ACTIVATE_ROWS), activate_rows, &a);
 }
@@ -136,7 +132,7 @@ static void cpu_linear_back(struct mode_backend *be, struct mode_tensor *dx, str
     gemm_sum(be, mode_f32(dw), db ? mode_f32(db) : NULL, m, n, k, mode_f32(dy), mode_f32(x));
     if (dx)
         gemm(be, mode_f32(dx), NULL, m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), k, 1},
-                  z ? &e : NULL, false);
+             z ? &e : NULL, false);
 }
 
 static void cpu_project(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
@@ -144,7 +140,7 @@ static void cpu_project(struct mode_backend *be, struct mode_tensor *y, const st
 {
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
     gemm(be, mode_f32(y), NULL, m, n, k, (struct view){mode_f32(x), k, 1}, (struct view){mode_f32(w), n, 1}, NULL,
-              false);
+         false);
 }
 
 static void cpu_project_back(struct mode_backend *be, struct mode_tensor *dx, struct mode_tensor *dw,
@@ -153,7 +149,7 @@ static void cpu_project_back(struct mode_backend *be, struct mode_tensor *dx, st
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[1];
     gemm_sum(be, mode_f32(dw), NULL, m, k, n, mode_f32(x), mode_f32(dy));
     gemm(be, mode_f32(dx), NULL, m, k, n, (struct view){mode_f32(dy), n, 1}, (struct view){mode_f32(w), 1, n}, NULL,
-              false);
+         false);
 }
 
 #endif

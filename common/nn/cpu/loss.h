@@ -1,5 +1,5 @@
-/* loss.h - CLIP's loss: rows of logits at a time, a product and two passes over them forward, a pass and two products
- * back. Sums of the loss are in double. */
+/* loss.h - CLIP's loss, a block of rows of logits at a time: forward a GEMM and two passes over them, backward a pass
+ * and two GEMMs. The loss is accumulated in double. */
 #ifndef MODE_NN_CPU_LOSS_H
 #define MODE_NN_CPU_LOSS_H
 
@@ -7,13 +7,13 @@
 
 #include <math.h>
 
-struct contrastive { /* some rows of logits [rows, n] */
+struct contrastive { /* a block of logits [rows, n] */
     int64_t rows, n;
     float *s, scale, *col32;
     double *row, *col, *row_slope;
     int64_t diagonal; /* column of row 0's pair */
-    bool more;        /* rows before these went into col */
-    float times;      /* what makes logits of s: 1 when it holds them */
+    bool more;        /* col already includes earlier rows */
+    float times;      /* logits are times * s: 1 when s holds logits */
 };
 
 static void loss_row(void *ctx, int64_t i, int thread)
@@ -51,7 +51,7 @@ static void loss_columns(void *ctx, int64_t item, int thread)
     }
 }
 
-/* Logits become the gradient of the products a b^T. */
+/* Logits become the gradient of a b^T. */
 static void loss_gradient_row(void *ctx, int64_t i, int thread)
 {
     struct contrastive *c = ctx;
@@ -70,7 +70,7 @@ static void loss_gradient_row(void *ctx, int64_t i, int thread)
     c->row_slope[i] = slope;
 }
 
-/* s [rows, n] = a's rows i.. times b */
+/* s [rows, n] = rows i.. of a times b^T */
 static void loss_products(struct mode_backend *be, float *s, const struct mode_tensor *a, int64_t i, int64_t rows,
                           const struct mode_tensor *b)
 {

@@ -1,6 +1,6 @@
-/* nearest.h - nearest centres, costs and means of groups.
+/* nearest.h - nearest centres, costs and group means.
  *
- * A product in float finds the few centres that could be nearest; those are measured again in double. */
+ * A GEMM in f32 finds the few centres that could be nearest; those are compared exactly, in double. */
 #ifndef MODE_NN_CPU_NEAREST_H
 #define MODE_NN_CPU_NEAREST_H
 
@@ -11,7 +11,7 @@
 enum { NEAREST_ROWS = 64, FEW_ROWS = 4 };
 
 #if defined(__AMX_BF16__)
-/* six products of parts to a product, and three of up to 2^-21 of it left out */
+/* six partial products per product, and up to 2^-21 of it omitted */
 #define SUM_ERROR(d) (6.0 * (double)(d) + 24)
 #else
 #define SUM_ERROR(d) ((double)(d) + 1)
@@ -19,24 +19,25 @@ enum { NEAREST_ROWS = 64, FEW_ROWS = 4 };
 
 struct nearest {
     int32_t *id;
-    float *distance, *dot, *c_sq; /* dot [n, k]: x.c, becomes the cost where costs are wanted; c_sq [k] */
+    float *distance, *dot, *c_sq; /* dot [n, k]: x.c, for costs overwritten by the cost; c_sq [k] */
     const float *x, *c;
     int64_t n, k, d;
     double c_max; /* largest |c| */
     bool cosine;
 };
 
-/* |c|^2 - 2 x.c, or -x.c: what differs between the centres of a row */
+/* A centre's rank, the score to minimise: |c|^2 - 2 x.c, or -x.c; terms that are equal for all centres of a row are
+ * dropped. */
 INLINE v8 rank8(v8 dot, v8 c_sq, bool cosine)
 {
     return cosine ? -dot : c_sq - 2.0f * dot;
 }
 
-/* Twice what a rank can be off by. With u = 2^-24 and in whatever order it is made, a sum of d products is off by at
- * most g sum |x_j c_j|, g = SUM_ERROR(d) u / (1 - SUM_ERROR(d) u), and the last sum is at most |x| |c| (Cauchy and
- * Schwarz). Twice that for 2 x.c; |c|^2 is rounded once, the difference once, and the limit that the smallest rank
- * makes with this, once more. What is added up in double is off by a billionth of it, and numbers so small that a float
- * loses digits or a tile of AMX all of them, by less than 1e-30. */
+/* The margin, an error bound: twice the largest error of a rank. With u = 2^-24, a dot product of d terms, summed in
+ * any order, has an error of at most g sum |x_j c_j|, g = SUM_ERROR(d) u / (1 - SUM_ERROR(d) u), and that sum is at
+ * most |x| |c| (Cauchy-Schwarz). Twice that for 2 x.c; |c|^2 is rounded once, the difference once, and the limit
+ * computed from the smallest rank once more. Sums in double have a relative error of a billionth, and values so small
+ * that floats are subnormal (flushed to zero by AMX) add less than 1e-30. */
 INLINE double margin_of(const struct nearest *a, double size)
 {
     const double u = 0x1p-24, part = SUM_ERROR(a->d) * u, c = a->c_max;
@@ -52,7 +53,7 @@ INLINE bool any8(v8i mask)
     return (m[0] | m[1] | m[2] | m[3]) != 0;
 }
 
-/* The centre among k .. end - 1 that measures less than *best, if there is one, is *id now. */
+/* Exact costs of the centres k .. end - 1 within the limit; *best and *id are updated. */
 INLINE void measure_below(const struct nearest *a, const float *x, const float *dot, float limit, int64_t k,
                           int64_t end, double *best, int32_t *id)
 {
@@ -83,11 +84,11 @@ static void nearest_item(void *ctx, int64_t item, int thread)
             float r = rank8(splat8(dot[k]), splat8(a->c_sq[k]), a->cosine)[0];
             smallest = r < smallest ? r : smallest;
         }
-        float limit = INFINITY; /* sums that overflow say nothing */
+        float limit = INFINITY; /* after overflow any centre may be nearest */
         if (isfinite(smallest)) limit = (float)(smallest + margin_of(a, sqrt(mode__exact_dot(x, x, a->d))));
         double best = INFINITY;
         int32_t id = 0;
-        for (k = 0; k < k8; k += 8) { /* what is not a number is not above the limit */
+        for (k = 0; k < k8; k += 8) { /* NaN counts as within the limit */
             v8 r = rank8(load8(dot + k), load8(a->c_sq + k), a->cosine);
             if (any8(~(r > limit))) measure_below(a, x, dot, limit, k, k + 8, &best, &id);
         }
@@ -105,13 +106,13 @@ static void lengths_item(void *ctx, int64_t item, int thread)
         a->c_sq[k] = (float)mode__exact_dot(a->c + k * a->d, a->c + k * a->d, a->d);
 }
 
-/* The products, then the lengths: those go to where the product had its scratch. */
-static void measure(struct mode_backend *be, struct nearest *a)
+/* The GEMM, then the squared lengths: those reuse the GEMM's scratch. */
+static void compute_dots(struct mode_backend *be, struct nearest *a)
 {
     gemm(be, a->dot, NULL, a->n, a->k, a->d, (struct view){a->x, a->d, 1}, (struct view){a->c, 1, a->d}, NULL, false);
     a->c_sq = mode__backend_work(be, (size_t)a->k * sizeof *a->c_sq);
     mode_parallel_for(ceil_div(a->k, NEAREST_ROWS), lengths_item, a);
-    float most = 0; /* no fmax, over which GCC 12 breaks off on aarch64 where it makes vectors of the loop */
+    float most = 0; /* not fmax: GCC 12 crashes vectorising it on aarch64 */
     for (int64_t k = 0; k < a->k; k++) most = a->c_sq[k] > most ? a->c_sq[k] : most;
     a->c_max = sqrt(most);
 }
@@ -128,7 +129,7 @@ static void cpu_nearest_rows(struct mode_backend *be, struct mode_tensor *id, st
         a.x = mode_f32(x) + i * d;
         a.id = (int32_t *)id->data + i;
         a.distance = distance ? mode_f32(distance) + i : NULL;
-        measure(be, &a);
+        compute_dots(be, &a);
         mode_parallel_for(ceil_div(a.n, NEAREST_ROWS), nearest_item, &a);
     }
 }
@@ -142,12 +143,12 @@ static void costs_item(void *ctx, int64_t item, int thread)
               base = a->cosine ? 1 : (float)mode__exact_dot(a->x + i * a->d, a->x + i * a->d, a->d);
         for (int64_t k = 0; k < a->k; k++) {
             float v = a->cosine ? base - o[k] : base + a->c_sq[k] - 2 * o[k];
-            o[k] = v > 0 ? v : 0; /* rounding can take an exact hit below zero */
+            o[k] = v > 0 ? v : 0; /* rounding can make a zero distance negative */
         }
     }
 }
 
-/* For few rows a product's packing of c costs more than the product. */
+/* For few rows packing c would cost more than the GEMM. */
 static void costs_of_few(const struct nearest *a)
 {
     for (int64_t i = 0; i < a->n; i++)
@@ -184,7 +185,7 @@ static void cpu_costs(struct mode_backend *be, struct mode_tensor *cost, const s
         costs_of_few(&a);
         return;
     }
-    measure(be, &a);
+    compute_dots(be, &a);
     mode_parallel_for(ceil_div(a.n, NEAREST_ROWS), costs_item, &a);
 }
 

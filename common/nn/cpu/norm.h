@@ -1,4 +1,4 @@
-/* norm.h - layer norm and unit rows, 64 rows at a time. */
+/* norm.h - layer norm and L2 norm, 64 rows at a time. */
 #ifndef MODE_NN_CPU_NORM_H
 #define MODE_NN_CPU_NORM_H
 

@@ -1,4 +1,4 @@
-/* optim.h - the optimiser's pass over a parameter: one read and one write of everything. */
+/* optim.h - the optimiser: everything is read and written once. */
 #ifndef MODE_NN_CPU_OPTIM_H
 #define MODE_NN_CPU_OPTIM_H
 
@@ -17,8 +17,8 @@ struct optim {
     float beta1, beta2, keep, step, root, eps, factor;
 };
 
-/* Moments of a parameter that gets no more gradients shrink into subnormal numbers, where they would stay for good
- * (0.9 times the smallest one rounds to itself) and make every later step slow: flush them to zero. */
+/* Moments of a parameter without gradients decay into subnormals, where they would stay (0.9 times the smallest one
+ * rounds to itself) and slow every later step: flush them to zero. */
 static unsigned flush_subnormals(void)
 {
 #if defined(__SSE__)
@@ -85,7 +85,7 @@ static void sum_squares_block(void *ctx, int64_t item, int thread)
     int64_t i = item * OPTIM_BLOCK, end = min64(o->n, i + OPTIM_BLOCK);
     double sum = 0;
     (void)thread;
-    while (i < end) { /* short float sums, added up in double */
+    while (i < end) { /* short f32 sums, accumulated in double */
         int64_t stop = min64(end, i + 256);
         v8 s = splat8(0);
         for (; i + 8 <= stop; i += 8) s += load8(o->g + i) * load8(o->g + i);

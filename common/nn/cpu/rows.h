@@ -1,4 +1,4 @@
-/* rows.h - layer scale, and the mean over the rows of a sequence. */
+/* rows.h - layer scale, and mean pooling of sequences. */
 #ifndef MODE_NN_CPU_ROWS_H
 #define MODE_NN_CPU_ROWS_H
 

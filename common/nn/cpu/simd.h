@@ -1,6 +1,6 @@
-/* simd.h - eight floats at a time, in GCC's and clang's vector notation: the same text becomes AVX2 in
- * cpu_avx2.c, and in cpu_avx512.c and cpu_amx.c but for the tiles of products (tile.h, amx.h), and whatever the base
- * instruction set has in cpu_plain.c. Only for files included there. */
+/* simd.h - eight floats at a time, in GCC's and clang's vector extensions: they compile to AVX2 in cpu_avx2.c,
+ * cpu_avx512.c and cpu_amx.c (whose GEMM tiles are wider: tile.h, amx.h), and to the baseline instruction set in
+ * cpu_plain.c. Only for files included there. */
 #ifndef MODE_NN_CPU_SIMD_H
 #define MODE_NN_CPU_SIMD_H
 
@@ -14,7 +14,7 @@ typedef int32_t v8i __attribute__((vector_size(32)));
 typedef uint32_t v8u __attribute__((vector_size(32)));
 typedef float v8_loose __attribute__((vector_size(32), aligned(4), may_alias));
 
-/* Eight lanes chosen from a (0..7) and b (8..15). */
+/* Eight lanes selected from a (0..7) and b (8..15). */
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -36,7 +36,7 @@ INLINE v8 splat8(float x)
     return (v8){x, x, x, x, x, x, x, x};
 }
 
-/* The first n < 8 floats; the others read as 0 / are left alone. */
+/* The first n < 8 floats; the others load as 0 and are not stored. */
 INLINE v8 load_part(const float *p, int64_t n)
 {
     float t[8] = {0};
@@ -72,7 +72,7 @@ INLINE v8 abs8(v8 x)
     return (v8)((v8i)x & 0x7fffffff);
 }
 
-/* e^x within 2 ulp; 0 below -87.3 (no subnormals), e^88 above 88; NaN stays NaN. */
+/* e^x within 2 ulp; 0 below -87.3 (no subnormals), e^88 above 88; propagates NaN. */
 INLINE v8 exp8(v8 x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
@@ -81,18 +81,18 @@ INLINE v8 exp8(v8 x)
     v8 n = t - magic;
     v8 r = c - n * 0.693359375f; /* ln 2 in two parts, the first exact in 10 bits */
     r = r + n * 2.12194440054690583e-4f;
-    v8 p = r * 1.9899285075e-4f + 1.3933650354e-3f; /* fit of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2 */
+    v8 p = r * 1.9899285075e-4f + 1.3933650354e-3f; /* polynomial fit of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2 */
     p = p * r + 8.3332984697e-3f;
     p = p * r + 4.1666464915e-2f;
     p = p * r + 1.6666666719e-1f;
     p = p * r + 5.0000000135e-1f;
     p = p * (r * r) + r + 1.0f;
-    v8 y = p * (v8)(((v8u)t << 23) + 0x3f800000u); /* wraps far below: cleared in the next line */
+    v8 y = p * (v8)(((v8u)t << 23) + 0x3f800000u); /* wraps for very negative x: cleared in the next line */
     return (v8)((v8i)y & ~(x < -87.3f));
 }
 
-/* Phi(x), the normal distribution, where e = exp(-x^2 / 2): half of erfc(z) = e^(-z^2) t P(t), t = 1 / (1 + z / 2),
- * z = |x| / sqrt 2; P is a fit with relative error 6e-8 on z in [0, 10], past which e is 0. */
+/* Phi(x), the standard normal CDF, where e = exp(-x^2 / 2): half of erfc(z) = e^(-z^2) t P(t), t = 1 / (1 + z / 2), z =
+ * |x| / sqrt 2; P is a fit with relative error 6e-8 on z in [0, 10], past which e is 0. */
 INLINE v8 phi8(v8 x, v8 e)
 {
     v8 t = 1.0f / (abs8(x) * 0.35355339059327376f + 1.0f);
@@ -108,7 +108,8 @@ INLINE v8 phi8(v8 x, v8 e)
     return select8(x > 0.0f, 1.0f - tail, tail);
 }
 
-/* Within 2e-7 of itself everywhere: a fit of (tanh x / x - 1) / x^2 below 0.7, where the other form cancels. */
+/* Relative error below 2e-7 everywhere: a polynomial fit of (tanh x / x - 1) / x^2 below 0.7, where the exponential
+ * form cancels. */
 INLINE v8 tanh8(v8 x)
 {
     v8 z = x * x, a = abs8(x);

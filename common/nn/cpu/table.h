@@ -1,4 +1,4 @@
-/* table.h - the cpu backend, whole: compiled once per instruction set, by cpu_plain.c, cpu_avx2.c, cpu_avx512.c and
+/* table.h - the whole cpu backend, compiled once per instruction set by cpu_plain.c, cpu_avx2.c, cpu_avx512.c and
  * cpu_amx.c. */
 #include "nn/cpu/gemm.h"
 

@@ -1,8 +1,8 @@
-/* tile.h - one tile of a matrix product held in registers, and how operands are packed for it.
+/* tile.h - the GEMM micro-kernel, a tile of c held in registers, and the packing of its operands.
  *
  * The left operand is packed into tiles of TILE_M rows ([k][TILE_M]), the right one into panels of TILE_N columns
- * ([k][TILE_N], zero-padded). While a tile multiplies, the rows of c that it adds to and a part of what comes next are
- * fetched, a few at a time. */
+ * ([k][TILE_N], zero-padded). While a tile multiplies, it prefetches the rows of c that it adds to and a part of the
+ * next operand, a few at a time. */
 #ifndef MODE_NN_CPU_TILE_H
 #define MODE_NN_CPU_TILE_H
 
@@ -10,7 +10,8 @@
 
 #include <stdbool.h>
 
-/* The tile fills the registers: TILE_M x 2 sums, 2 columns of the right operand, 1 element of the left one. */
+/* The tile fills the registers: TILE_M x 2 accumulators, 2 vectors of the right operand, 1 broadcast of the left one.
+ */
 #if defined(__AVX512F__)
 enum { LANES = 16, TILE_M = 12 };
 #elif defined(__AVX2__)
@@ -48,7 +49,7 @@ static int64_t round_up(int64_t a, int64_t b)
     return ceil_div(a, b) * b;
 }
 
-/* Written out: compilers make one broadcasting load of this, and an addition and a shuffle of 0 + x. */
+/* Written out: compilers turn this into one broadcast load, but 0 + x into an addition and a shuffle. */
 INLINE vt splat(float x)
 {
 #if defined(__AVX512F__)
@@ -60,17 +61,16 @@ INLINE vt splat(float x)
 #endif
 }
 
-/* The compiler is told which instruction: left alone it also uses the forms that overwrite a factor, runs out of
- * registers and spills sums (12 % slower). */
+/* Inline assembly fixes the FMA form: left alone, compilers also use the forms that overwrite a multiplicand, run out
+ * of registers and spill accumulators (12 % slower). */
 #if defined(__FMA__)
 #define TILE_FMA(sum, x, y) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y))
 #else
 #define TILE_FMA(sum, x, y) ((sum) += (x) * (y))
 #endif
 
-/* AVX-512 can broadcast inside the multiply-add, which saves an instruction and costs a load. Done in two rows of three
- * there are neither more instructions nor more loads than a cycle has room for; in none or in all is slower
- * (docs/SPEED.md). */
+/* AVX-512 can broadcast a memory operand inside the FMA, which saves an instruction and costs a load. Doing so in two
+ * rows of three balances instructions and loads per cycle; doing it in none or in all is slower (docs/SPEED.md). */
 #if defined(__AVX512F__)
 #define BROADCASTS(i)          ((i) % 3 != 2)
 #define TILE_FMA_AT(sum, p, y) __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(y), "m"(*(p)))
@@ -79,14 +79,14 @@ INLINE vt splat(float x)
 #define TILE_FMA_AT(sum, p, y) ((sum) += *(p) * (y))
 #endif
 
-/* Named variables, not arrays: they must be registers. */
+/* Named variables, not arrays: they must stay in registers. */
 #if defined(__AVX512F__)
 #define TILE_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #else
 #define TILE_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #endif
 
-/* c [mr, nr] (+)= a [mr, kc] panel [kc, TILE_N]; next: what is wanted in L2 soon */
+/* c [mr, nr] (+)= a [mr, kc] panel [kc, TILE_N]; next: to be prefetched into L2 */
 INLINE void tile(int mr, int64_t kc, const float *a, int64_t rs, int64_t cs, const float *panel, const float *next,
                  float *c, int64_t ldc, int64_t nr, bool add)
 {
@@ -149,7 +149,7 @@ INLINE void tile(int mr, int64_t kc, const float *a, int64_t rs, int64_t cs, con
 #undef STORE_PART
 }
 
-/* Rows packed by tile_pack_left. Neither is used where amx.h makes the large products. */
+/* Rows packed by tile_pack_left. Unused, like it, where amx.h computes the large GEMMs. */
 __attribute__((unused)) static void tile_packed(int64_t mr, int64_t kc, const float *a, const float *panel,
                                                 const float *next, float *c, int64_t ldc, int64_t nr, bool add)
 {
@@ -161,7 +161,7 @@ __attribute__((unused)) static void tile_packed(int64_t mr, int64_t kc, const fl
     }
 }
 
-/* Rows where they lie. */
+/* Rows in place, not packed. */
 static void tile_loose(int64_t mr, int64_t kc, const float *a, int64_t rs, int64_t cs, const float *panel, float *c,
                        int64_t ldc, int64_t nr, bool add)
 {
@@ -173,7 +173,7 @@ static void tile_loose(int64_t mr, int64_t kc, const float *a, int64_t rs, int64
     }
 }
 
-/* c [m, n] (+)= a [m, kc] b, b packed as panels [ceil(n / TILE_N)][kc][TILE_N]; for small products, a is not packed */
+/* c [m, n] (+)= a [m, kc] b, b packed as panels [ceil(n / TILE_N)][kc][TILE_N]; for small GEMMs: a is not packed */
 static void tile_block(int64_t m, int64_t n, int64_t kc, struct view a, const float *b, float *c, int64_t ldc, bool add)
 {
     for (int64_t j = 0; j < n; j += TILE_N)
@@ -182,7 +182,7 @@ static void tile_block(int64_t m, int64_t n, int64_t kc, struct view a, const fl
                        min64(TILE_N, n - j), add);
 }
 
-/* Rows become columns. */
+/* In-register 8 x 8 transpose. */
 INLINE void transpose8(v8 r[8])
 {
     v8 s[8];
@@ -204,8 +204,8 @@ INLINE void transpose8(v8 r[8])
     }
 }
 
-/* Where rows lie along memory, so many are read at a time across all panels or tiles: each row is on a page of its own,
- * and a core knows few pages. */
+/* Where rows are contiguous, so many are packed at a time across all panels or tiles: each row is on another page, and
+ * the TLB is small. */
 enum { PACK_ROWS = 32 };
 
 /* One panel: dst [kc][TILE_N] from columns 0..nr of b, zeros beyond. */
@@ -235,9 +235,9 @@ static void tile_pack_right(float *dst, struct view b, int64_t kc, int64_t n)
         pack_panel(dst + j * kc, (struct view){b.p + j * b.cs, b.rs, b.cs}, kc, min64(TILE_N, n - j));
 }
 
-enum { LEFT_SLACK = 32 }; /* floats behind a packed left operand that may be overwritten */
+enum { LEFT_SLACK = 32 }; /* floats after a packed left operand that may be overwritten */
 
-/* dst [ceil(m / TILE_M)][kc][TILE_M] (+ LEFT_SLACK) from a [m, kc]; what is beyond row m holds anything. */
+/* dst [ceil(m / TILE_M)][kc][TILE_M] (+ LEFT_SLACK) from a [m, kc]; beyond row m it is undefined. */
 __attribute__((unused)) static void tile_pack_left(float *dst, struct view a, int64_t m, int64_t kc)
 {
     int64_t along = a.rs == 1 ? m / TILE_M * TILE_M : 0;
@@ -256,7 +256,7 @@ __attribute__((unused)) static void tile_pack_left(float *dst, struct view a, in
                     if (j < round_up(TILE_M, 8)) r[j / 8][j % 8] = load8(p + k + min64(j, TILE_M - 1) * a.rs);
                 for (int g = 0; g < 2; g++)
                     if (8 * g < TILE_M) transpose8(r[g]);
-                for (int j = 0; j < 8; j++) /* eight floats for what remains of TILE_M: the next row overwrites them */
+                for (int j = 0; j < 8; j++) /* whole vectors past TILE_M: the next row overwrites the excess */
                     for (int g = 0; g < 2; g++)
                         if (8 * g < TILE_M) store8(dst + (k + j) * TILE_M + 8 * g, r[g][j]);
             }

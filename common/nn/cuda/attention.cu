@@ -1,34 +1,34 @@
-/* attention.cu - softmax attention over packed sequences in f32, forward and back, scores never stored; and the choice
- * among our kernels.
+/* attention.cu - softmax attention over packed sequences in f32, forward and backward, without storing scores; and the
+ * dispatch to our kernels.
  *
- * DESIGN: a block takes 16 neighbouring rows of the packed batch (4 warps with 4 rows each), whichever sequences they
- * belong to, and walks over tiles of 32 rows of the other side that any of them can see. A tile lies in shared memory
- * (rows one float longer than the head, so that the lanes of a warp, one per tile row, hit different banks); lanes
- * are tile rows while scores are made and channels while they are summed. The way back runs once over queries (dq)
- * and once over keys (dk, dv): twice the arithmetic of scores, no atomics.
+ * DESIGN: a block takes 16 consecutive rows of the packed batch (4 warps with 4 rows each), whichever sequences they
+ * belong to, and iterates over tiles of 32 rows of the other side that any of them attends to. A tile is in shared
+ * memory (rows padded by one float, so that the lanes of a warp, one per tile row, hit different banks); lanes are tile
+ * rows while scores are computed and channels while they are accumulated. The backward pass runs once over queries (dq)
+ * and once over keys (dk, dv): scores are computed twice, no atomics.
  * Source: Dao et al., "FlashAttention" (online softmax). */
 #include "nn/cuda/attention.cuh"
 
 #include <math_constants.h>
 
-static constexpr int WARPS = 4, MINE = 4, TILE = WARP, BLOCK_ROWS = WARPS * MINE;
+static constexpr int WARPS = 4, WARP_ROWS = 4, TILE = WARP, BLOCK_ROWS = WARPS * WARP_ROWS;
 
-/* The spans of this warp's rows, and what the block's rows cover together. Spans grow with the row, so first and last
+/* The spans of this warp's rows, and their union over the block. Spans are monotonic in the row, so first and last
  * suffice. */
 template <bool KEYS>
-static __device__ inline struct span spans_of_block(struct span mine[MINE], const struct mode__cuda_attention &a,
+static __device__ inline struct span spans_of_block(struct span mine[WARP_ROWS], const struct mode__cuda_attention &a,
                                                     int64_t rows)
 {
     int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS, last = first + BLOCK_ROWS < rows ? first + BLOCK_ROWS : rows;
-    for (int k = 0; k < MINE; k++) {
-        int64_t r = first + threadIdx.y * MINE + k;
+    for (int k = 0; k < WARP_ROWS; k++) {
+        int64_t r = first + threadIdx.y * WARP_ROWS + k;
         mine[k] = r < rows ? seen_by<KEYS>(a, r) : (struct span){0, 0};
     }
     return {seen_by<KEYS>(a, first).from, seen_by<KEYS>(a, last - 1).end};
 }
 
-/* n rows of one head of x (row stride ld) from `from` on into shared memory [n][dh + 1]; zeros beyond end. V numbers at a
- * time. */
+/* Loads n rows of one head of x (row stride ld) from `from` on into shared memory [n][dh + 1], zeros beyond end; V
+ * elements at a time. */
 template <int V>
 static __device__ inline void load_rows(float *to, int n, const float *x, int64_t ld, int64_t from, int64_t end, int dh)
 {
@@ -58,20 +58,19 @@ static __device__ inline float dot(const float *a, const float *b, int dh)
     return s;
 }
 
-/* C: channels a lane holds, dh <= 32 C */
-template <int C>
-static __global__ void forward(float *out, float *lse, struct mode__cuda_attention a, bool wide)
+/* C: channels per lane, dh <= 32 C */
+template <int C> static __global__ void forward(float *out, float *lse, struct mode__cuda_attention a, bool wide)
 {
     extern __shared__ float shared[];
     const int dh = (int)a.dh, h = blockIdx.y, lane = threadIdx.x;
     const float scale = 1 / sqrtf((float)dh);
     const struct side<float> q = queries<float>(a, nullptr, h), kv = keys<float>(a, h);
     float *own = shared, *k_tile = own + BLOCK_ROWS * (dh + 1), *v_tile = k_tile + TILE * (dh + 1);
-    struct span mine[MINE], all = spans_of_block<false>(mine, a, a.rows_q);
-    int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS, row = first + threadIdx.y * MINE;
-    float top[MINE], sum[MINE], o[MINE][C];
-    for (int m = 0; m < MINE; m++) {
-        top[m] = -CUDART_INF_F;
+    struct span mine[WARP_ROWS], all = spans_of_block<false>(mine, a, a.rows_q);
+    int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS, row = first + threadIdx.y * WARP_ROWS;
+    float row_max[WARP_ROWS], sum[WARP_ROWS], o[WARP_ROWS][C];
+    for (int m = 0; m < WARP_ROWS; m++) {
+        row_max[m] = -CUDART_INF_F;
         sum[m] = 0;
         for (int c = 0; c < C; c++) o[m][c] = 0;
     }
@@ -81,16 +80,16 @@ static __global__ void forward(float *out, float *lse, struct mode__cuda_attenti
         load_rows(k_tile, TILE, kv.first, kv.ld_first, tile, all.end, dh, wide);
         load_rows(v_tile, TILE, kv.second, kv.ld_second, tile, all.end, dh, wide);
         __syncthreads();
-        for (int m = 0; m < MINE; m++) {
-            if (!touches(mine[m], tile, TILE)) continue;
+        for (int m = 0; m < WARP_ROWS; m++) {
+            if (!overlaps(mine[m], tile, TILE)) continue;
             int64_t j = tile + lane;
             bool seen = j >= mine[m].from && j < mine[m].end;
-            float s = scale * dot(own + (threadIdx.y * MINE + m) * (dh + 1), k_tile + lane * (dh + 1), dh);
-            float high = fmaxf(top[m], warp_max(seen ? s : -CUDART_INF_F)), p = seen ? expf(s - high) : 0;
-            float fade = expf(top[m] - high); /* 0 at first: high is finite, a tile that is touched has a key */
-            top[m] = high;
-            sum[m] = sum[m] * fade + warp_sum(p);
-            for (int c = 0; c < C; c++) o[m][c] *= fade;
+            float s = scale * dot(own + (threadIdx.y * WARP_ROWS + m) * (dh + 1), k_tile + lane * (dh + 1), dh);
+            float new_max = fmaxf(row_max[m], warp_max(seen ? s : -CUDART_INF_F)), p = seen ? expf(s - new_max) : 0;
+            float rescale = expf(row_max[m] - new_max); /* 0 at first; new_max is finite, as the tile has a key */
+            row_max[m] = new_max;
+            sum[m] = sum[m] * rescale + warp_sum(p);
+            for (int c = 0; c < C; c++) o[m][c] *= rescale;
             for (int k = 0; k < TILE; k++) {
                 float pk = __shfl_sync(ALL_LANES, p, k);
                 for (int c = 0; c < C; c++)
@@ -98,14 +97,14 @@ static __global__ void forward(float *out, float *lse, struct mode__cuda_attenti
             }
         }
     }
-    for (int m = 0; m < MINE && row + m < a.rows_q; m++) {
+    for (int m = 0; m < WARP_ROWS && row + m < a.rows_q; m++) {
         for (int c = 0; c < C; c++)
             if (lane + c * WARP < dh) out[(row + m) * a.heads * dh + h * dh + lane + c * WARP] = o[m][c] / sum[m];
-        if (lse && lane == 0) lse[(row + m) * a.heads + h] = top[m] + logf(sum[m]);
+        if (lse && lane == 0) lse[(row + m) * a.heads + h] = row_max[m] + logf(sum[m]);
     }
 }
 
-/* KEYS: dk and dv go to `to`, which lies as kv does; else dq, which lies as q does. */
+/* KEYS: dk and dv to `to`, laid out as kv; else dq, laid out as q. */
 template <int C, bool KEYS>
 static __global__ void back(float *to, const float *dout, const float *lse, const float *delta,
                             struct mode__cuda_attention a, bool wide)
@@ -113,13 +112,14 @@ static __global__ void back(float *to, const float *dout, const float *lse, cons
     extern __shared__ float shared[];
     const int dh = (int)a.dh, h = blockIdx.y, lane = threadIdx.x;
     const float scale = 1 / sqrtf((float)dh);
-    const struct side<float> q = queries(a, dout, h), kv = keys<float>(a, h), own = KEYS ? kv : q, other = KEYS ? q : kv;
+    const struct side<float> q = queries(a, dout, h), kv = keys<float>(a, h), own = KEYS ? kv : q,
+                             other = KEYS ? q : kv;
     float *own1 = shared, *own2 = own1 + BLOCK_ROWS * (dh + 1), *tile1 = own2 + BLOCK_ROWS * (dh + 1);
     float *tile2 = tile1 + TILE * (dh + 1);
-    struct span mine[MINE], all = spans_of_block<KEYS>(mine, a, own.rows);
-    int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS, row = first + threadIdx.y * MINE;
-    float g1[MINE][C], g2[KEYS ? MINE : 1][C], l[MINE], d[MINE];
-    for (int m = 0; m < MINE; m++) {
+    struct span mine[WARP_ROWS], all = spans_of_block<KEYS>(mine, a, own.rows);
+    int64_t first = (int64_t)blockIdx.x * BLOCK_ROWS, row = first + threadIdx.y * WARP_ROWS;
+    float g1[WARP_ROWS][C], g2[KEYS ? WARP_ROWS : 1][C], l[WARP_ROWS], d[WARP_ROWS];
+    for (int m = 0; m < WARP_ROWS; m++) {
         bool query = !KEYS && row + m < a.rows_q;
         l[m] = query ? lse[(row + m) * a.heads + h] : 0;
         d[m] = query ? delta[(row + m) * a.heads + h] : 0;
@@ -135,10 +135,11 @@ static __global__ void back(float *to, const float *dout, const float *lse, cons
         int64_t i = tile + lane;
         float l_lane = KEYS && i < all.end ? lse[i * a.heads + h] : 0;
         float d_lane = KEYS && i < all.end ? delta[i * a.heads + h] : 0;
-        for (int m = 0; m < MINE; m++) {
-            if (!touches(mine[m], tile, TILE)) continue;
-            int at = (threadIdx.y * MINE + m) * (dh + 1);
-            float s = scale * dot(own1 + at, tile1 + lane * (dh + 1), dh), dp = dot(own2 + at, tile2 + lane * (dh + 1), dh);
+        for (int m = 0; m < WARP_ROWS; m++) {
+            if (!overlaps(mine[m], tile, TILE)) continue;
+            int at = (threadIdx.y * WARP_ROWS + m) * (dh + 1);
+            float s = scale * dot(own1 + at, tile1 + lane * (dh + 1), dh),
+                  dp = dot(own2 + at, tile2 + lane * (dh + 1), dh);
             float p = i >= mine[m].from && i < mine[m].end ? expf(s - (KEYS ? l_lane : l[m])) : 0;
             float ds = scale * p * (dp - (KEYS ? d_lane : d[m]));
             for (int k = 0; k < TILE; k++) {
@@ -151,7 +152,7 @@ static __global__ void back(float *to, const float *dout, const float *lse, cons
             }
         }
     }
-    for (int m = 0; m < MINE && row + m < own.rows; m++)
+    for (int m = 0; m < WARP_ROWS && row + m < own.rows; m++)
         for (int c = 0; c < C; c++)
             if (lane + c * WARP < dh) {
                 float *at = to + (row + m) * (KEYS ? a.lk : a.lq) + h * dh + lane + c * WARP;
@@ -160,17 +161,17 @@ static __global__ void back(float *to, const float *dout, const float *lse, cons
             }
 }
 
-/* Launch the kernel with `own` rows of dh + 1 floats in shared memory. */
+/* Launches with `own` rows of dh + 1 floats of shared memory. */
 template <typename... A>
-static void launch(cudaStream_t stream, void (*kernel)(A...), int64_t rows, int own, const struct mode__cuda_attention *a,
-                   A... args)
+static void launch(cudaStream_t stream, void (*kernel)(A...), int64_t rows, int own,
+                   const struct mode__cuda_attention *a, A... args)
 {
     size_t bytes = (size_t)own * (size_t)(a->dh + 1) * sizeof(float);
-    allow_shared(kernel, bytes);
+    opt_in_shared(kernel, bytes);
     kernel<<<dim3(blocks_of(rows, BLOCK_ROWS), (unsigned)a->heads), dim3(WARP, WARPS), bytes, stream>>>(args...);
 }
 
-/* The statement with C set: lanes hold C channels */
+/* The statement with C, the channels per lane, set */
 #define BY_CHANNELS(dh, ...)                                                                                           \
     do {                                                                                                               \
         if ((dh) <= 32) {                                                                                              \
@@ -203,9 +204,8 @@ void mode__cuda_attention_back_f32(cudaStream_t stream, float *dq, float *dkv, c
     BY_CHANNELS(a->dh, launch(stream, back<C, true>, a->rows_k, rows, a, dkv, dout, lse, delta, *a, wide));
 }
 
-/* delta [n] = sum of dout * out over a head's channels: a warp each */
-template <typename T>
-static __global__ void deltas(float *delta, const T *dout, const T *out, int64_t n, int dh)
+/* delta [n] = sum of dout * out over a head's channels; a warp per element */
+template <typename T> static __global__ void deltas(float *delta, const T *dout, const T *out, int64_t n, int dh)
 {
     int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.y;
     if (i >= n) return;

@@ -1,27 +1,27 @@
-/* attention_bf16_back.cu - softmax attention on tensor cores, the way back.
+/* attention_bf16_back.cu - softmax attention on tensor cores, backward.
  *
- * DESIGN: scores are made again from the statistic, 16 rows against 16 at a time and in registers, once with queries as
- * a warp's own rows (dq) and once with keys (dk, dv): twice the products of scores, no sum over warps, no atomics. A
- * sequence of up to MODE__ATTENTION_SHORT rows is one block, which reads everything once, also what delta is made of,
- * and does both. Longer ones are cut into blocks of up to 64 own rows, and the other side comes in tiles, in a launch
- * for each side.
+ * DESIGN: probabilities are recomputed from the log-sum-exp, 16 x 16 at a time in registers, once with queries as a
+ * warp's own rows (dq) and once with keys (dk, dv): scores are computed twice, but there is no reduction over warps and
+ * no atomics. A sequence of up to MODE__ATTENTION_SHORT rows is one block, which reads everything once, including out
+ * for delta, and does both. Longer ones are split into blocks of up to 64 own rows, the other side is loaded in tiles,
+ * and there is a launch for each side.
  * Source: Dao et al., "FlashAttention-2". */
 #include "nn/cuda/attention_tiles.cuh"
 
 static constexpr int SHORT_WARPS = MODE__ATTENTION_SHORT / UNIT, LONG_WARPS = 4;
-/* Bounds of a launch that leave a thread 128 registers: four blocks of four warps at a time */
+/* Launch bounds that allow 128 registers per thread: four resident blocks of four warps */
 static constexpr int BOUND = 256;
 static_assert(SHORT_WARPS * WARP <= BOUND, "a block of a short sequence");
 
-/* A statistic of element e of half i: that of its column, two to a half, or of its row, the lane's two in x[0] */
-template <bool KEYS> static __device__ inline float pick(const float2 (&x)[2], int i, int e)
+/* The statistic for element e of half i: by column, two per half, or by row, the lane's two in x[0] */
+template <bool KEYS> static __device__ inline float statistic_of(const float2 (&x)[2], int i, int e)
 {
     return KEYS ? (e % 2 ? x[i].y : x[i].x) : e / 2 ? x[0].y : x[0].x;
 }
 
-/* What 16 own rows (first: the first of them) make of the other side's rows from .. end - 1, which lie in `with` and
- * `against` from row `tile` on. KEYS: own rows are keys, and lse and delta are of the tile; else they are of own rows.
- * g [16, head] += ds with; KEYS: g2 += p against. */
+/* Accumulates the gradient of 16 own rows (first: the first of them) over the other side's rows from .. end - 1, which
+ * are in `with` and `against` from row `tile` on. KEYS: own rows are keys, and lse and delta belong to the tile; else
+ * to the own rows. g [16, head] += ds with; KEYS: g2 += p against. */
 template <int D, bool KEYS>
 static __device__ inline void gradient(float (&g)[2 * D][4], float (&g2)[KEYS ? 2 * D : 1][4], const own_rows<D> &own,
                                        const own_rows<D> &own2, const bf16 *with, const bf16 *against, const float *lse,
@@ -33,7 +33,7 @@ static __device__ inline void gradient(float (&g)[2 * D][4], float (&g2)[KEYS ? 
         l[0] = {lse[row_of(0)], lse[row_of(2)]};
         d[0] = {delta[row_of(0)], delta[row_of(2)]};
     }
-#pragma unroll 1 /* registers are what blocks at a time hang on */
+#pragma unroll 1 /* registers limit the occupancy */
     for (int other = from; other < end; other += UNIT) {
         const int at = other - tile;
         float s[2][4], dp[2][4];
@@ -49,7 +49,7 @@ static __device__ inline void gradient(float (&g)[2 * D][4], float (&g2)[KEYS ? 
 #pragma unroll
         for (int i = 0; i < 2; i++)
 #pragma unroll
-            for (int e = 0; e < 4; e++) s[i][e] = fmaf(s[i][e], scale, -pick<KEYS>(l, i, e));
+            for (int e = 0; e < 4; e++) s[i][e] = fmaf(s[i][e], scale, -statistic_of<KEYS>(l, i, e));
         if (other + UNIT > end || (causal && (KEYS ? first + UNIT - 1 > other : other + UNIT - 1 > first)))
 #pragma unroll
             for (int i = 0; i < 2; i++)
@@ -63,26 +63,26 @@ static __device__ inline void gradient(float (&g)[2 * D][4], float (&g2)[KEYS ? 
         for (int i = 0; i < 2; i++)
 #pragma unroll
             for (int e = 0; e < 4; e++) {
-                s[i][e] = power_of_2(s[i][e]);
-                dp[i][e] = s[i][e] * (dp[i][e] - pick<KEYS>(d, i, e));
+                s[i][e] = exp2_approx(s[i][e]);
+                dp[i][e] = s[i][e] * (dp[i][e] - statistic_of<KEYS>(d, i, e));
             }
-        add_up<D>(g, dp, with + at * ROW<D>);
-        if constexpr (KEYS) add_up<D>(g2, s, against + at * ROW<D>);
+        accumulate<D>(g, dp, with + at * ROW<D>);
+        if constexpr (KEYS) accumulate<D>(g2, s, against + at * ROW<D>);
     }
 }
 
-/* Where the gradient of the rows from row `from` on begins */
+/* Address of the gradient of row `from` */
 static __device__ inline bf16 *place_of(bf16 *to, int64_t at, int64_t ld, int64_t from, int h, int dh)
 {
     return to + from * ld + at + h * dh;
 }
 
-/* ---- sequences of one block ---- */
+/* ---- sequences that fit one block ---- */
 
-/* A lane's half of a row of out, every other 16 bytes of it, and the row's statistic. They are asked for before
- * anything else is waited for. */
-template <int D> struct kept {
-    const bf16 *row; /* NULL: there is none */
+/* A lane's half of a row of out, every other 16 bytes, and the row's log-sum-exp: loaded before waiting for anything
+ * else. */
+template <int D> struct prefetched {
+    const bf16 *row; /* NULL: no such row */
     pack<bf16, PACK> x[D];
     float lse;
 };
@@ -93,8 +93,8 @@ static __device__ inline int half_at(int d)
 }
 
 template <int D>
-static __device__ inline void ask(kept<D> &y, const bf16 *out, int64_t ld, const float *lse, int64_t ld_lse, int n,
-                                  int dh, bool wide)
+static __device__ inline void prefetch(prefetched<D> &y, const bf16 *out, int64_t ld, const float *lse, int64_t ld_lse,
+                                       int n, int dh, bool wide)
 {
     const int row = (int)threadIdx.x / 2;
     y.row = row < n ? out + row * ld : nullptr;
@@ -104,9 +104,9 @@ static __device__ inline void ask(kept<D> &y, const bf16 *out, int64_t ld, const
         if (wide && row < n && half_at(d) < dh) y.x[d] = *(const pack<bf16, PACK> *)(y.row + half_at(d));
 }
 
-/* delta [16] and lse [16] of a warp's unit; zeros where there is no row. dout: the unit in shared memory */
+/* delta [16] and lse [16] of a warp's unit, zeros for missing rows. dout: the unit in shared memory */
 template <int D>
-static __device__ inline void statistics(float *lse, float *delta, const bf16 *dout, const kept<D> &y, int dh,
+static __device__ inline void statistics(float *lse, float *delta, const bf16 *dout, const prefetched<D> &y, int dh,
                                          bool wide)
 {
     const int row = (int)threadIdx.x / 2, half = (int)threadIdx.x % 2;
@@ -131,21 +131,21 @@ static __global__ void __launch_bounds__(BOUND, D <= 4 ? 2 : 1)
 {
     extern __shared__ __align__(16) unsigned char shared[];
     const int dh = (int)a.dh, rows = rows_of_block(), unit = (int)threadIdx.y * UNIT;
-    const struct portion p = portion_of_block((int)a.heads, 1);
+    const struct work_item p = work_of_block((int)a.heads, 1);
     const int64_t from = a.q_offsets[p.b], ld = a.heads * dh;
     const int n = (int)(a.q_offsets[p.b + 1] - from);
-    const float scale = scale_of(dh), times[2] = {scale, scale}, once[2] = {1, 1};
+    const float scale = scale_of(dh), factor[2] = {scale, scale}, one[2] = {1, 1};
     const struct side<bf16> q = queries(a, dout, p.h), kv = keys<bf16>(a, p.h);
     bf16 *query = (bf16 *)shared, *go = query + rows * ROW<D>, *key = go + rows * ROW<D>, *value = key + rows * ROW<D>;
     float *lses = (float *)(value + rows * ROW<D>), *deltas = lses + rows;
-    fetch<D>(go, q.second + from * q.ld_second, q.ld_second, n, dh, wide);
-    fetch<D>(query, q.first + from * q.ld_first, q.ld_first, n, dh, wide);
-    fetch<D>(key, kv.first + from * kv.ld_first, kv.ld_first, n, dh, wide);
-    fetch<D>(value, kv.second + from * kv.ld_second, kv.ld_second, n, dh, wide);
-    kept<D> y;
-    ask<D>(y, out + (from + unit) * ld + p.h * dh, ld, lse + (from + unit) * a.heads + p.h, a.heads, n - unit, dh,
-           wide);
-    arrive();
+    load_async<D>(go, q.second + from * q.ld_second, q.ld_second, n, dh, wide);
+    load_async<D>(query, q.first + from * q.ld_first, q.ld_first, n, dh, wide);
+    load_async<D>(key, kv.first + from * kv.ld_first, kv.ld_first, n, dh, wide);
+    load_async<D>(value, kv.second + from * kv.ld_second, kv.ld_second, n, dh, wide);
+    prefetched<D> y;
+    prefetch<D>(y, out + (from + unit) * ld + p.h * dh, ld, lse + (from + unit) * a.heads + p.h, a.heads, n - unit, dh,
+                wide);
+    wait_loads();
     if (unit < n) statistics<D>(lses + unit, deltas + unit, go + unit * ROW<D>, y, dh, wide);
     __syncthreads();
     if (unit >= n) return;
@@ -155,7 +155,7 @@ static __global__ void __launch_bounds__(BOUND, D <= 4 ? 2 : 1)
         clear<D>(g);
         gradient<D, false>(g, none, own, own2, key, value, lses + unit, deltas + unit, 0, 0,
                            a.causal ? min(n, unit + UNIT) : n, unit, a.causal, scale * LOG2_E);
-        write<D>(place_of(dq, a.q_at, a.lq, from + unit, p.h, dh), a.lq, n - unit, g, times, dh, wide_out);
+        store_rows<D>(place_of(dq, a.q_at, a.lq, from + unit, p.h, dh), a.lq, n - unit, g, factor, dh, wide_out);
     }
     float g[2 * D][4], g2[2 * D][4];
     const own_rows<D> own(key + unit * ROW<D>), own2(value + unit * ROW<D>);
@@ -163,13 +163,13 @@ static __global__ void __launch_bounds__(BOUND, D <= 4 ? 2 : 1)
     clear<D>(g2);
     gradient<D, true>(g, g2, own, own2, query, go, lses, deltas, 0, a.causal ? unit : 0, n, unit, a.causal,
                       scale * LOG2_E);
-    write<D>(place_of(dkv, a.k_at, a.lk, from + unit, p.h, dh), a.lk, n - unit, g, times, dh, wide_out);
-    write<D>(place_of(dkv, a.v_at, a.lk, from + unit, p.h, dh), a.lk, n - unit, g2, once, dh, wide_out);
+    store_rows<D>(place_of(dkv, a.k_at, a.lk, from + unit, p.h, dh), a.lk, n - unit, g, factor, dh, wide_out);
+    store_rows<D>(place_of(dkv, a.v_at, a.lk, from + unit, p.h, dh), a.lk, n - unit, g2, one, dh, wide_out);
 }
 
 /* ---- longer ones ---- */
 
-/* KEYS: dk and dv go to `to`, which lies as kv does; else dq, which lies as q does. */
+/* KEYS: dk and dv to `to`, laid out as kv; else dq, laid out as q. */
 template <int D, bool KEYS>
 static __global__ void __launch_bounds__(LONG_WARPS *WARP, D <= 5 ? 3 : 2)
     back(bf16 *to, const bf16 *dout, const float *lse, const float *delta, struct mode__cuda_attention a, int parts,
@@ -177,7 +177,7 @@ static __global__ void __launch_bounds__(LONG_WARPS *WARP, D <= 5 ? 3 : 2)
 {
     extern __shared__ __align__(16) unsigned char shared[];
     const int dh = (int)a.dh, rows = rows_of_block(), unit = (int)threadIdx.y * UNIT;
-    const struct portion p = portion_of_block((int)a.heads, parts);
+    const struct work_item p = work_of_block((int)a.heads, parts);
     const int32_t *offsets = KEYS ? a.kv_offsets : a.q_offsets, *others = KEYS ? a.q_offsets : a.kv_offsets;
     const int64_t from = offsets[p.b], other_from = others[p.b], q_from = KEYS ? other_from : from;
     const int own_n = (int)(offsets[p.b + 1] - from), other_n = (int)(others[p.b + 1] - other_from);
@@ -186,7 +186,7 @@ static __global__ void __launch_bounds__(LONG_WARPS *WARP, D <= 5 ? 3 : 2)
     const int n = min(rows, own_n - first);
     const int begin = a.causal && KEYS ? first : 0, end = a.causal && !KEYS ? min(other_n, first + n) : other_n;
     const int my_begin = a.causal && KEYS ? mine : 0, my_end = a.causal && !KEYS ? min(end, mine + UNIT) : end;
-    const float scale = scale_of(dh), times[2] = {scale, scale};
+    const float scale = scale_of(dh), factor[2] = {scale, scale};
     const struct side<bf16> q = queries(a, dout, p.h), kv = keys<bf16>(a, p.h), own = KEYS ? kv : q,
                             other = KEYS ? q : kv;
     bf16 *own1 = (bf16 *)shared, *own2 = own1 + rows * ROW<D>, *tile1 = own2 + rows * ROW<D>;
@@ -195,32 +195,32 @@ static __global__ void __launch_bounds__(LONG_WARPS *WARP, D <= 5 ? 3 : 2)
     float g[2 * D][4], g2[KEYS ? 2 * D : 1][4];
     clear<D>(g);
     if constexpr (KEYS) clear<D>(g2);
-    fetch<D>(own1, own.first + (from + first) * own.ld_first, own.ld_first, n, dh, wide);
-    fetch<D>(own2, own.second + (from + first) * own.ld_second, own.ld_second, n, dh, wide);
+    load_async<D>(own1, own.first + (from + first) * own.ld_first, own.ld_first, n, dh, wide);
+    load_async<D>(own2, own.second + (from + first) * own.ld_second, own.ld_second, n, dh, wide);
     for (int tile = begin; tile < end; tile += rows) {
         const int more = min(end - tile, rows), query = KEYS ? tile : first, queries_here = KEYS ? more : n;
         if (tile > begin) __syncthreads();
-        fetch<D>(tile1, other.first + (other_from + tile) * other.ld_first, other.ld_first, more, dh, wide);
-        fetch<D>(tile2, other.second + (other_from + tile) * other.ld_second, other.ld_second, more, dh, wide);
+        load_async<D>(tile1, other.first + (other_from + tile) * other.ld_first, other.ld_first, more, dh, wide);
+        load_async<D>(tile2, other.second + (other_from + tile) * other.ld_second, other.ld_second, more, dh, wide);
         for (int i = (int)(threadIdx.y * WARP + threadIdx.x); i < rows; i += rows * 2) {
             const int64_t at = (q_from + query + i) * a.heads + p.h;
             lses[i] = i < queries_here ? lse[at] * LOG2_E : 0;
             deltas[i] = i < queries_here ? delta[at] : 0;
         }
-        arrive();
+        wait_loads();
         if (mine >= own_n) continue;
         const own_rows<D> mine1(own1 + unit * ROW<D>), mine2(own2 + unit * ROW<D>);
         const int statistic = KEYS ? 0 : unit;
         gradient<D, KEYS>(g, g2, mine1, mine2, tile1, tile2, lses + statistic, deltas + statistic, tile,
                           max(tile, my_begin), min(tile + rows, my_end), mine, a.causal, scale * LOG2_E);
     }
-    if (begin >= end) arrive(); /* no thread ends while its copies are under way */
+    if (begin >= end) wait_loads(); /* no thread may exit with copies pending */
     if (mine >= own_n) return;
-    write<D>(place_of(to, KEYS ? a.k_at : a.q_at, KEYS ? a.lk : a.lq, from + mine, p.h, dh), KEYS ? a.lk : a.lq,
-             own_n - mine, g, times, dh, wide_out);
+    store_rows<D>(place_of(to, KEYS ? a.k_at : a.q_at, KEYS ? a.lk : a.lq, from + mine, p.h, dh), KEYS ? a.lk : a.lq,
+                  own_n - mine, g, factor, dh, wide_out);
     if constexpr (KEYS) {
-        const float once[2] = {1, 1};
-        write<D>(place_of(to, a.v_at, a.lk, from + mine, p.h, dh), a.lk, own_n - mine, g2, once, dh, wide_out);
+        const float one[2] = {1, 1};
+        store_rows<D>(place_of(to, a.v_at, a.lk, from + mine, p.h, dh), a.lk, own_n - mine, g2, one, dh, wide_out);
     }
 }
 
@@ -247,14 +247,14 @@ void mode__cuda_attention_back_bf16(cudaStream_t stream, void *dq, void *dkv, co
     bool wide_out = wide_rows(a->q_at | a->k_at | a->v_at | a->lq | a->lk | a->dh, sizeof(bf16), (bf16 *)dq,
                               (bf16 *)dkv);
     if (mode__cuda_attention_is_short(a)) {
-        struct cut cut = cut_of(a->longest, SHORT_WARPS);
-        BY_UNITS(a->dh, launch_units(stream, back_short<D>, a, cut, bytes_of(cut.warps, ROW<D>), (bf16 *)dq, (bf16 *)dkv, go,
-                                     y, lse, *a, wide, wide_out));
+        struct partition partition = partition_of(a->longest, SHORT_WARPS);
+        BY_UNITS(a->dh, launch_units(stream, back_short<D>, a, partition, bytes_of(partition.warps, ROW<D>), (bf16 *)dq,
+                                     (bf16 *)dkv, go, y, lse, *a, wide, wide_out));
         return;
     }
-    struct cut cut = cut_of(a->longest, warps_for(a->dh, LONG_WARPS));
-    BY_UNITS(a->dh, launch_units(stream, back<D, false>, a, cut, bytes_of(cut.warps, ROW<D>), (bf16 *)dq, go, lse, delta, *a,
-                                 cut.parts, wide, wide_out));
-    BY_UNITS(a->dh, launch_units(stream, back<D, true>, a, cut, bytes_of(cut.warps, ROW<D>), (bf16 *)dkv, go, lse, delta, *a,
-                                 cut.parts, wide, wide_out));
+    struct partition partition = partition_of(a->longest, warps_for(a->dh, LONG_WARPS));
+    BY_UNITS(a->dh, launch_units(stream, back<D, false>, a, partition, bytes_of(partition.warps, ROW<D>), (bf16 *)dq,
+                                 go, lse, delta, *a, partition.parts, wide, wide_out));
+    BY_UNITS(a->dh, launch_units(stream, back<D, true>, a, partition, bytes_of(partition.warps, ROW<D>), (bf16 *)dkv,
+                                 go, lse, delta, *a, partition.parts, wide, wide_out));
 }

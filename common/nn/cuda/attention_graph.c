@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-/* While a graph is made: where the real tensors are, so that each is made once. */
+/* A graph under construction, with the index of each tensor in memory, so that each is created once. */
 struct maker {
     struct mode__graph *g;
     const struct mode__attention_shape *s;
@@ -32,7 +32,7 @@ static int tensor(struct maker *m, int place, enum mode__graph_type type, const 
     return m->g->n_tensors++;
 }
 
-/* [B or B + 1, 1, 1, 1] numbers of the packed form */
+/* [B or B + 1, 1, 1, 1] lengths or ragged offsets, if packed */
 static int integers(struct maker *m, int place)
 {
     int64_t n = m->s->batch + (place != MODE__LENGTHS), one[4] = {1, 1, 1, 1};
@@ -40,7 +40,7 @@ static int integers(struct maker *m, int place)
     return m->at[place] != MODE__NONE ? m->at[place] : tensor(m, place, MODE__TYPE_I32, (int64_t[]){n, 1, 1, 1}, one);
 }
 
-/* [B, H, T, width] in rows of `row` elements, heads side by side */
+/* [B, H, T, width] in rows of `row` elements, the heads of a row contiguous */
 static int rows(struct maker *m, int place, enum mode__graph_type type, int64_t width, int64_t row, int first)
 {
     const struct mode__attention_shape *s = m->s;
@@ -66,9 +66,8 @@ static int statistic(struct maker *m, int place)
     return rows(m, place, MODE__TYPE_F32, 1, m->s->heads, MODE__FIRST_STAT);
 }
 
-/* What cuDNN keeps under way: a head's rows side by side, or as the result where sequences are packed; so does its own
- * frontend lay it. */
-static int under_way(struct maker *m, int place, int64_t width, int first)
+/* Scratch of cuDNN's: contiguous per head, or laid out as the result if packed, as NVIDIA's frontend does. */
+static int intermediate(struct maker *m, int place, int64_t width, int first)
 {
     const struct mode__attention_shape *s = m->s;
     int64_t head = s->tokens * width;
@@ -77,8 +76,8 @@ static int under_way(struct maker *m, int place, int64_t width, int first)
                   (int64_t[]){s->heads * head, head, width, 1});
 }
 
-/* A real tensor seen the other way round: [B, H, width, T] */
-static int turned(struct maker *m, int t)
+/* Swaps the last two dimensions of a tensor: [B, H, width, T] */
+static int transposed(struct maker *m, int t)
 {
     struct mode__graph_tensor *x = &m->g->tensor[t];
     int64_t dim = x->dim[2], stride = x->stride[2];
@@ -132,7 +131,7 @@ static int one(struct maker *m, enum mode__graph_op op, int a, int out)
     return two(m, op, a, MODE__NONE, out);
 }
 
-/* Which sides of a product are as long as the sequence */
+/* Dimensions of a GEMM that are the sequence length */
 enum { SIDE_M = 1, SIDE_N = 2, SIDE_K = 4 };
 
 static int matmul(struct maker *m, int a, int b, int sides, int out)
@@ -145,7 +144,7 @@ static int matmul(struct maker *m, int a, int b, int sides, int out)
     return out;
 }
 
-/* x where `keep`, minus infinity elsewhere */
+/* x where `keep`, else minus infinity */
 static int masked(struct maker *m, int x, int keep)
 {
     int out = scores(m, MODE__TYPE_F32);
@@ -178,7 +177,7 @@ static float scale_of(const struct mode__attention_shape *s)
 void mode__attention_graph(struct mode__graph *g, const struct mode__attention_shape *s)
 {
     struct maker m = start(g, s);
-    int q = projected(&m, MODE__Q), k = turned(&m, projected(&m, MODE__K)), v = projected(&m, MODE__V);
+    int q = projected(&m, MODE__Q), k = transposed(&m, projected(&m, MODE__K)), v = projected(&m, MODE__V);
     int x = matmul(&m, q, k, SIDE_M | SIDE_N, scores(&m, MODE__TYPE_F32));
     x = two(&m, MODE__MUL, x, scalar(&m, scale_of(s)), scores(&m, MODE__TYPE_F32));
     if (s->packed) x = within_lengths(&m, x);
@@ -194,16 +193,17 @@ void mode__attention_graph(struct mode__graph *g, const struct mode__attention_s
 void mode__attention_back_graph(struct mode__graph *g, const struct mode__attention_shape *s)
 {
     struct maker m = start(g, s);
-    int q = projected(&m, MODE__Q), k = turned(&m, projected(&m, MODE__K)), v = turned(&m, projected(&m, MODE__V));
+    int q = projected(&m, MODE__Q), k = transposed(&m, projected(&m, MODE__K)),
+        v = transposed(&m, projected(&m, MODE__V));
     int out = result(&m, MODE__OUT), dout = result(&m, MODE__DOUT);
     int lse = statistic(&m, MODE__LSE), scale = scalar(&m, scale_of(s));
     int64_t t = s->tokens, d = s->head_width;
 
-    /* delta = sum of dout * out; the product by one keeps it apart as a tensor in memory, as cuDNN expects */
+    /* delta = sum of dout * out; multiplying by one gives it a tensor in memory, which cuDNN's pattern expects */
     int delta = one(&m, MODE__ROW_SUM, two(&m, MODE__MUL, dout, out, inside(&m, MODE__TYPE_F32, t, d)), per_row(&m));
-    delta = two(&m, MODE__MUL, delta, scalar(&m, 1), under_way(&m, MODE__DELTA, 1, MODE__FIRST_STAT));
+    delta = two(&m, MODE__MUL, delta, scalar(&m, 1), intermediate(&m, MODE__DELTA, 1, MODE__FIRST_STAT));
 
-    /* p again, from the scores and the statistic */
+    /* recompute p from the scores and the log-sum-exp */
     int x = matmul(&m, q, k, SIDE_M | SIDE_N, scores(&m, MODE__TYPE_F32));
     x = two(&m, MODE__MUL, x, scale, scores(&m, MODE__TYPE_F32));
     if (s->packed) x = within_lengths(&m, x);
@@ -212,9 +212,9 @@ void mode__attention_back_graph(struct mode__graph *g, const struct mode__attent
     int p = one(&m, MODE__EXP, x, scores(&m, MODE__TYPE_F32));
 
     /* dv = p^T dout */
-    int turned_p = scores(&m, MODE__TYPE_BF16);
-    one(&m, MODE__TURN, p, turned(&m, turned_p));
-    matmul(&m, turned_p, dout, SIDE_M | SIDE_K, projected(&m, MODE__DV));
+    int p_transposed = scores(&m, MODE__TYPE_BF16);
+    one(&m, MODE__TRANSPOSE, p, transposed(&m, p_transposed));
+    matmul(&m, p_transposed, dout, SIDE_M | SIDE_K, projected(&m, MODE__DV));
 
     /* ds = scale * p * (dout v^T - delta) */
     int ds = matmul(&m, dout, v, SIDE_M | SIDE_N, scores(&m, MODE__TYPE_F32));
@@ -223,17 +223,17 @@ void mode__attention_back_graph(struct mode__graph *g, const struct mode__attent
     ds = two(&m, MODE__MUL, ds, scale, scores(&m, MODE__TYPE_F32));
 
     /* dk = ds^T q */
-    int turned_ds = scores(&m, MODE__TYPE_BF16);
-    one(&m, MODE__TURN, ds, turned(&m, turned_ds));
-    matmul(&m, turned_ds, q, SIDE_M | SIDE_K, projected(&m, MODE__DK));
+    int ds_transposed = scores(&m, MODE__TYPE_BF16);
+    one(&m, MODE__TRANSPOSE, ds, transposed(&m, ds_transposed));
+    matmul(&m, ds_transposed, q, SIDE_M | SIDE_K, projected(&m, MODE__DK));
 
     /* dq = ds k */
-    int straight_k = rows(&m, MODE__INSIDE, MODE__TYPE_BF16, d, s->row, MODE__FIRST_IN);
-    one(&m, MODE__TURN, k, straight_k);
-    if (s->same_bytes) {
-        matmul(&m, ds, straight_k, SIDE_M | SIDE_K, projected(&m, MODE__DQ));
+    int k_plain = rows(&m, MODE__INSIDE, MODE__TYPE_BF16, d, s->row, MODE__FIRST_IN);
+    one(&m, MODE__TRANSPOSE, k, k_plain);
+    if (s->deterministic) {
+        matmul(&m, ds, k_plain, SIDE_M | SIDE_K, projected(&m, MODE__DQ));
     } else {
-        int dq = matmul(&m, ds, straight_k, SIDE_M | SIDE_K, under_way(&m, MODE__DQ_SUM, d, MODE__FIRST_OUT));
+        int dq = matmul(&m, ds, k_plain, SIDE_M | SIDE_K, intermediate(&m, MODE__DQ_SUM, d, MODE__FIRST_OUT));
         one(&m, MODE__COPY, dq, projected(&m, MODE__DQ));
     }
 }

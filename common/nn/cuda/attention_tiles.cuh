@@ -1,10 +1,10 @@
-/* attention_tiles.cuh - what the bf16 attention kernels are made of: rows of a head in shared memory, products of 16
- * rows with 16 rows in registers, and results on their way out.
+/* attention_tiles.cuh - building blocks of the bf16 attention kernels: loading rows of a head into shared memory, 16 x
+ * 16 mma tiles in registers, and storing results.
  *
- * A block works on rows of one sequence and one head, 16 of its own to each warp: a unit. Indices are those within the
- * sequence. Lane l of a warp holds of a unit rows g = l / 4 and g + 8 (ptx.cuh), and of 16 x 16 scores the
- * columns 2 t, 2 t + 1, 2 t + 8 and 2 t + 9, t = l % 4. A head is filled up with zeros to a multiple of 16 channels, D
- * of them; so are rows to a multiple of 16. Scores are exponents of 2: log2(e) is part of their scale. */
+ * A block works on rows of one sequence and one head, 16 of its own per warp: a unit. Indices are within the sequence.
+ * Lane l of a warp holds rows g = l / 4 and g + 8 of a unit (ptx.cuh), and of 16 x 16 scores the columns 2 t, 2 t + 1,
+ * 2 t + 8 and 2 t + 9, t = l % 4. A head is zero-padded to D units of 16 channels, rows to a multiple of 16. Scores are
+ * in log2: log2(e) is part of their scale. */
 #ifndef MODE_NN_CUDA_ATTENTION_TILES_CUH
 #define MODE_NN_CUDA_ATTENTION_TILES_CUH
 
@@ -16,30 +16,29 @@
 
 using bf16 = __nv_bfloat16;
 
-static constexpr int UNIT = 16, PACK = 8; /* rows of a warp; numbers of 16 bytes */
+static constexpr int UNIT = 16, PACK = 8; /* rows of a warp; elements in 16 bytes */
 static constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 
-/* Numbers of a row in shared memory: 16 bytes more than it holds, so that eight neighbouring rows lie in different
- * banks. */
+/* Row stride in shared memory: padded by 16 bytes, so that eight consecutive rows lie in different banks. */
 template <int D> static constexpr int ROW = UNIT *D + 8;
 
-/* How longest rows are cut into blocks of as many units as they have warps. */
-struct cut {
+/* How a sequence of up to `longest` rows is split over blocks, a unit per warp. */
+struct partition {
     int warps, parts;
 };
 
-static inline struct cut cut_of(int64_t longest, int most_warps)
+static inline struct partition partition_of(int64_t longest, int most_warps)
 {
     int64_t units = ceil_div(longest, UNIT), parts = ceil_div(units, most_warps);
     return {(int)ceil_div(units, parts), (int)parts};
 }
 
-/* Which sequence, part of it and head this block has; heads are neighbours, as they are in memory. */
-struct portion {
+/* This block's sequence, part of it, and head; heads vary fastest, as in memory. */
+struct work_item {
     int b, part, h;
 };
 
-static __device__ inline struct portion portion_of_block(int heads, int parts)
+static __device__ inline struct work_item work_of_block(int heads, int parts)
 {
     int rest = (int)(blockIdx.x / (unsigned)heads), h = (int)(blockIdx.x % (unsigned)heads);
     return {rest / parts, rest % parts, h};
@@ -50,18 +49,19 @@ static __device__ inline int rows_of_block()
     return (int)blockDim.y * UNIT;
 }
 
-static __device__ inline int whole_units(int n)
+static __device__ inline int round_up_units(int n)
 {
     return (n + UNIT - 1) / UNIT * UNIT;
 }
 
-/* n rows of a head of x into shared memory. They are there after arrive. wide: rows begin at multiples of 16 bytes. */
-template <int D> static __device__ inline void fetch(bf16 *to, const bf16 *x, int64_t ld, int n, int dh, bool wide)
+/* Asynchronous copy of n rows of a head of x into shared memory; complete after wait_loads. wide: rows are aligned to
+ * 16 bytes. */
+template <int D> static __device__ inline void load_async(bf16 *to, const bf16 *x, int64_t ld, int n, int dh, bool wide)
 {
     constexpr int CHUNKS = UNIT * D / PACK;
-    const int rows = whole_units(n), threads = rows_of_block() * 2, step = threads / CHUNKS;
+    const int rows = round_up_units(n), threads = rows_of_block() * 2, step = threads / CHUNKS;
     const int first = (int)(threadIdx.y * WARP + threadIdx.x);
-    if (wide) { /* a thread has a column of 16 bytes */
+    if (wide) { /* a thread copies one 16-byte column */
         int k = first / CHUNKS, c = first % CHUNKS * PACK;
         if (k >= step) return;
         x += k * ld + c;
@@ -78,15 +78,15 @@ template <int D> static __device__ inline void fetch(bf16 *to, const bf16 *x, in
     }
 }
 
-/* Everything that any thread of the block has fetched is there. */
-static __device__ inline void arrive()
+/* All loads of all threads of the block are complete and visible. */
+static __device__ inline void wait_loads()
 {
     __pipeline_commit();
     __pipeline_wait_prior(0);
     __syncthreads();
 }
 
-/* A warp's own unit as the left side of products; in registers where these suffice. */
+/* A warp's own unit as operand A of mma; kept in registers if there are enough. */
 template <int D> struct own_rows {
     static constexpr bool HELD = D <= 6;
     const bf16 *at;
@@ -95,11 +95,11 @@ template <int D> struct own_rows {
     __device__ own_rows(const bf16 *rows) : at(rows + threadIdx.x % 16 * ROW<D> + threadIdx.x / 16 * 8)
     {
 #pragma unroll
-        for (int d = 0; HELD && d < D; d++) load_matrices(x[HELD ? d : 0], at + d * UNIT);
+        for (int d = 0; HELD && d < D; d++) ldmatrix(x[HELD ? d : 0], at + d * UNIT);
     }
     __device__ void get(uint32_t (&to)[4], int d) const
     {
-        if (!HELD) load_matrices(to, at + d * UNIT);
+        if (!HELD) ldmatrix(to, at + d * UNIT);
 #pragma unroll
         for (int i = 0; HELD && i < 4; i++) to[i] = x[HELD ? d : 0][i];
     }
@@ -117,13 +117,13 @@ template <int D> static __device__ inline void score(float (&s)[2][4], const own
     for (int d = 0; d < D; d++) {
         uint32_t l[4], r[4];
         own.get(l, d);
-        load_matrices(r, at + d * UNIT);
-        multiply(s[0], l, r[0], r[1]);
-        multiply(s[1], l, r[2], r[3]);
+        ldmatrix(r, at + d * UNIT);
+        mma_m16n8k16(s[0], l, r[0], r[1]);
+        mma_m16n8k16(s[1], l, r[2], r[3]);
     }
 }
 
-/* Row and column in 16 x 16 of element e of half i of what a lane holds */
+/* Row and column in the 16 x 16 tile of a lane's element e of half i */
 static __device__ inline int row_of(int e)
 {
     return (int)threadIdx.x / 4 + e / 2 * 8;
@@ -134,7 +134,7 @@ static __device__ inline int column_of(int i, int e)
     return i * 8 + (int)threadIdx.x % 4 * 2 + e % 2;
 }
 
-static __device__ inline uint32_t rounded(float low, float high)
+static __device__ inline uint32_t pack_bf16x2(float low, float high)
 {
     __nv_bfloat162 two = __floats2bfloat162_rn(low, high);
     uint32_t bits;
@@ -142,18 +142,18 @@ static __device__ inline uint32_t rounded(float low, float high)
     return bits;
 }
 
-/* o [16, head] += s [16, 16] x [16, head], s rounded */
-template <int D> static __device__ inline void add_up(float (&o)[2 * D][4], const float (&s)[2][4], const bf16 *x)
+/* o [16, head] += s [16, 16] x [16, head], s rounded to bf16 */
+template <int D> static __device__ inline void accumulate(float (&o)[2 * D][4], const float (&s)[2][4], const bf16 *x)
 {
     const bf16 *at = x + threadIdx.x % 16 * ROW<D> + threadIdx.x / 16 * 8;
-    const uint32_t l[4] = {rounded(s[0][0], s[0][1]), rounded(s[0][2], s[0][3]), rounded(s[1][0], s[1][1]),
-                           rounded(s[1][2], s[1][3])};
+    const uint32_t l[4] = {pack_bf16x2(s[0][0], s[0][1]), pack_bf16x2(s[0][2], s[0][3]), pack_bf16x2(s[1][0], s[1][1]),
+                           pack_bf16x2(s[1][2], s[1][3])};
 #pragma unroll
     for (int d = 0; d < D; d++) {
         uint32_t r[4];
-        load_matrices_turned(r, at + d * UNIT);
-        multiply(o[2 * d], l, r[0], r[1]);
-        multiply(o[2 * d + 1], l, r[2], r[3]);
+        ldmatrix_transposed(r, at + d * UNIT);
+        mma_m16n8k16(o[2 * d], l, r[0], r[1]);
+        mma_m16n8k16(o[2 * d + 1], l, r[2], r[3]);
     }
 }
 
@@ -165,11 +165,11 @@ template <int D> static __device__ inline void clear(float (&o)[2 * D][4])
         for (int e = 0; e < 4; e++) o[j][e] = 0;
 }
 
-/* The first n of a unit's rows to x, the lane's rows times `times`. Neighbouring lanes exchange a product each, so that
- * four of them write 32 bytes in one piece. */
+/* Stores the first n rows of a unit to x, scaled by `factor` per row. Neighbouring lanes exchange halves, so that four
+ * lanes write 32 contiguous bytes. */
 template <int D>
-static __device__ inline void write(bf16 *x, int64_t ld, int n, const float (&o)[2 * D][4], const float (&times)[2],
-                                    int dh, bool wide)
+static __device__ inline void store_rows(bf16 *x, int64_t ld, int n, const float (&o)[2 * D][4],
+                                         const float (&factor)[2], int dh, bool wide)
 {
     const bool odd = threadIdx.x % 2;
     const int begin = odd ? column_of(1, 0) - 2 : column_of(0, 0);
@@ -179,10 +179,11 @@ static __device__ inline void write(bf16 *x, int64_t ld, int n, const float (&o)
         bf16 *at = x + row * ld;
 #pragma unroll
         for (int d = 0; d < D; d++) {
-            uint32_t u = rounded(o[2 * d][e] * times[half], o[2 * d][e + 1] * times[half]);
-            uint32_t v = rounded(o[2 * d + 1][e] * times[half], o[2 * d + 1][e + 1] * times[half]);
-            uint32_t got = __shfl_xor_sync(ALL_LANES, odd ? u : v, 1);
-            if (wide && d * UNIT + begin < end) *(uint2 *)(at + begin + d * UNIT) = odd ? uint2{got, v} : uint2{u, got};
+            uint32_t u = pack_bf16x2(o[2 * d][e] * factor[half], o[2 * d][e + 1] * factor[half]);
+            uint32_t v = pack_bf16x2(o[2 * d + 1][e] * factor[half], o[2 * d + 1][e + 1] * factor[half]);
+            uint32_t received = __shfl_xor_sync(ALL_LANES, odd ? u : v, 1);
+            if (wide && d * UNIT + begin < end)
+                *(uint2 *)(at + begin + d * UNIT) = odd ? uint2{received, v} : uint2{u, received};
         }
         if (wide) continue;
 #pragma unroll
@@ -190,7 +191,7 @@ static __device__ inline void write(bf16 *x, int64_t ld, int n, const float (&o)
 #pragma unroll
             for (int k = 0; k < 2; k++) {
                 int c = j * 8 + column_of(0, k);
-                if (c < end) narrow(at + c, o[j][e + k] * times[half]);
+                if (c < end) narrow(at + c, o[j][e + k] * factor[half]);
             }
     }
 }
@@ -202,14 +203,14 @@ static __device__ inline float scale_of(int dh)
 
 template <typename... A>
 static void launch_units(cudaStream_t stream, void (*kernel)(A...), const struct mode__cuda_attention *a,
-                         struct cut cut, size_t bytes, A... args)
+                         struct partition partition, size_t bytes, A... args)
 {
-    allow_shared(kernel, bytes);
-    unsigned blocks = (unsigned)(a->n_seq * cut.parts * a->heads);
-    kernel<<<blocks, dim3(WARP, (unsigned)cut.warps), bytes, stream>>>(args...);
+    opt_in_shared(kernel, bytes);
+    unsigned blocks = (unsigned)(a->n_seq * partition.parts * a->heads);
+    kernel<<<blocks, dim3(WARP, (unsigned)partition.warps), bytes, stream>>>(args...);
 }
 
-/* The statement with D set: a head in units of 16 channels, for the widths of our models and one for all others */
+/* The statement with D, the units of 16 channels of a head, set: the widths of our models, and one for all others */
 #define BY_UNITS(dh, ...)                                                                                              \
     do {                                                                                                               \
         if ((dh) <= 64) {                                                                                              \
@@ -237,8 +238,8 @@ static inline int row_of_head(int64_t dh)
     return row;
 }
 
-/* Of `most` warps, each with so many bytes of shared memory, those that a block may have. GPUs but the large ones have
- * 99 KiB to a block, which heads of over 128 channels fill sooner. */
+/* How many of `most` warps, with so many bytes of shared memory each, a block can have. GPUs other than the large ones
+ * have 99 KiB per block, which heads of over 128 channels can exceed. */
 static inline int warps_that_fit(size_t bytes, int most)
 {
     int room = 0;

@@ -1,4 +1,4 @@
-/* block.cuh - sums and maxima over the lanes of a warp and the threads of a block, in a fixed order. */
+/* block.cuh - warp and block reductions (sum, max), in a fixed order. */
 #ifndef MODE_NN_CUDA_BLOCK_CUH
 #define MODE_NN_CUDA_BLOCK_CUH
 
@@ -22,13 +22,13 @@ template <typename T> static __device__ inline T warp_max(T x)
     return x;
 }
 
-/* Every thread gets the result; blockDim.x is a multiple of 32, at most 1024. */
+/* All threads get the result; blockDim.x is a multiple of 32, at most 1024. */
 template <typename T> static __device__ inline T block_sum(T x)
 {
     __shared__ T part[WARP];
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     x = warp_sum(x);
-    __syncthreads(); /* part may still be read from the call before */
+    __syncthreads(); /* part may still be read by the previous call */
     if (lane == 0) part[warp] = x;
     __syncthreads();
     return warp_sum(lane < warps ? part[lane] : (T)0);

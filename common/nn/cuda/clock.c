@@ -1,5 +1,5 @@
-/* The profile's clock: events around every op and around the products in it, so that what is counted is what the GPU
- * was busy with, and not what the host waited for. Events are read when somebody asks, or when there are many. */
+/* The profiler: events around every op and around the GEMMs in it, so that it counts what the GPU was busy with, not
+ * what the host waited for. Events are read on demand, or when many are pending. */
 #include "nn/cuda/clock.h"
 
 #include "base/str.h"
@@ -7,17 +7,17 @@
 
 #include <stdlib.h>
 
-enum { MANY = 2048 }; /* spans that wait to be read */
+enum { MAX_PENDING = 2048 }; /* spans not yet read */
 
 struct span {
     cudaEvent_t begin, end;
     enum mode__op op;
-    bool product; /* a part of the op's span */
+    bool product; /* a GEMM's span, inside the op's */
 };
 
 struct mode__clock {
-    size_t n, n_made; /* spans in use; that have their events */
-    size_t op, part;  /* the running op's span, the running product's */
+    size_t n, n_made; /* spans in use; spans with events */
+    size_t op, part;  /* the current op's span, the current GEMM's */
     struct span *span;
 };
 
@@ -68,7 +68,7 @@ void mode__cuda_clock_begin(struct mode_backend *be, enum mode__op op)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     if (!c->clock) c->clock = mode_xcalloc(1, sizeof *c->clock);
-    if (c->clock->n > MANY) mode__cuda_clock_read(be);
+    if (c->clock->n > MAX_PENDING) mode__cuda_clock_read(be);
     c->clock->op = begin(be, op, false);
 }
 

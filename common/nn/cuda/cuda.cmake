@@ -1,8 +1,9 @@
-# mode_cuda_backend(TARGET): the cuda backend as a part of TARGET. The kernels are compiled for CMAKE_CUDA_ARCHITECTURES, else
-# for sm_80 (A100), sm_86 and sm_89 (RTX 30 and 40, A10, L40), sm_90 (H100, H200) and as PTX for what comes later, those of
-# *_hopper.cu for sm_90a alone, as their instructions are; the runtime is linked in, cuBLAS is loaded when a GPU is first used.
+# mode_cuda_backend(TARGET): adds the cuda backend to TARGET. Kernels are compiled for CMAKE_CUDA_ARCHITECTURES, else
+# for sm_80 (A100), sm_86 and sm_89 (RTX 30 and 40, A10, L40), sm_90 (H100, H200) and as PTX for later ones; *_hopper.cu
+# for sm_90a alone, which its instructions require. The runtime is linked statically, cuBLAS is loaded when a GPU is
+# first used.
 set(MODE_CUDA_DIR ${CMAKE_CURRENT_LIST_DIR})
-# cuDNN is loaded when it is used; to build against it takes its header, which comes apart from the toolkit
+# cuDNN is loaded at run time; building needs only its header, which is not part of the toolkit
 macro(mode_cudnn_sources list)
   find_path(MODE_CUDNN_INCLUDE cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
   if(MODE_CUDNN_INCLUDE)
@@ -13,7 +14,7 @@ macro(mode_cudnn_sources list)
     list(FILTER ${list} EXCLUDE REGEX "/cudnn\\.c$")
   endif()
 endmacro()
-# NCCL is loaded when it is used, and its header only proves that nccl.h's declarations are NCCL's
+# NCCL is loaded at run time; its header is only used to verify the declarations in nccl.h
 macro(mode_nccl_header)
   find_path(MODE_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
   if(MODE_NCCL_INCLUDE)
@@ -25,7 +26,8 @@ macro(mode_cuda_backend target)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
   endif()
   enable_language(CUDA)
-  # a project that asks for CMake 3.25 makes CMake 3.25.1 mark a library as deprecated that CUDA 13 no longer has: an error
+  # in a project that requires CMake 3.25, CMake 3.25.1 marks a library as deprecated that CUDA 13 no longer has: an
+  # error
   set(CMAKE_MINIMUM_REQUIRED_VERSION 3.24)
   find_package(CUDAToolkit REQUIRED)
   file(GLOB mode_cuda_kernels CONFIGURE_DEPENDS ${MODE_CUDA_DIR}/*.cu)
@@ -39,7 +41,7 @@ macro(mode_cuda_backend target)
   add_library(mode_hopper_kernels OBJECT ${mode_hopper_kernels})
   set_target_properties(mode_hopper_kernels PROPERTIES CUDA_ARCHITECTURES OFF)
   target_compile_options(mode_hopper_kernels PRIVATE -gencode arch=compute_90a,code=sm_90a)
-  # decide in double as the host does
+  # no FMA contraction: bit-identical to the host in double
   set_source_files_properties(${MODE_CUDA_DIR}/nearest.cu ${MODE_CUDA_DIR}/groups.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
   foreach(lib mode_cuda_kernels mode_hopper_kernels)
     set_target_properties(${lib} PROPERTIES CUDA_STANDARD 17)

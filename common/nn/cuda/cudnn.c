@@ -29,23 +29,23 @@ struct mode__cudnn {
 #define X(name) __typeof__(&name) name;
     CALLS(X)
 #undef X
-    cudnnHandle_t handle;            /* of the current GPU; NULL when the device is only described */
-    cudnnBackendDescriptor_t device; /* then its properties, else NULL: a handle says all that they would */
+    cudnnHandle_t handle;            /* of the current GPU; NULL if the device is only described */
+    cudnnBackendDescriptor_t device; /* then its properties, else NULL: a handle implies them */
 };
 
 struct mode__cudnn_plan {
-    cudnnBackendDescriptor_t plan, part[DESCRIPTORS]; /* part: the graph; kept as long as the plan */
+    cudnnBackendDescriptor_t plan, part[DESCRIPTORS]; /* part: the graph's descriptors; they live as long as the plan */
     int n_parts;
     int64_t work;
     int candidate;
-    bool can_be_kept; /* choice is all of it */
+    bool can_be_kept; /* choice is complete */
     struct mode__cudnn_choice choice;
     char text[64];
-    /* what a run binds: identifiers are tensor indices + 1 */
+    /* the variant pack of a run: unique ids are tensor indices + 1 */
     int n_bound;
     int64_t id[MODE__GRAPH_TENSORS];
     int place[MODE__GRAPH_TENSORS];
-    float value[MODE__GRAPH_TENSORS]; /* of scalars, read by cuDNN at each run */
+    float value[MODE__GRAPH_TENSORS]; /* of scalars, passed by value at each run */
 };
 
 static enum mode_status fail(const struct mode__cudnn *dnn, struct mode_error *err, const char *what, cudnnStatus_t st)
@@ -63,7 +63,7 @@ size_t mode__cudnn_version(const struct mode__cudnn *dnn)
 
 static enum mode_status load(struct mode__cudnn *dnn, struct mode_error *err)
 {
-    /* stays loaded, as cuBLAS does: what it has loaded itself and registered with the driver is not meant to go */
+    /* never unloaded, like cuBLAS: the libraries it loads and registers with the driver do not support that */
     static void *library;
     if (!library) library = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
     if (!library) return MODE_FAIL(err, MODE_E_DEVICE, "libcudnn.so.9 cannot be loaded: %s", dlerror());
@@ -113,7 +113,7 @@ void mode__cudnn_close(struct mode__cudnn **dnn)
     *dnn = NULL;
 }
 
-/* A plan being made: the first failure stays, later calls do nothing. */
+/* A plan under construction: the first failure is kept, later calls do nothing. */
 struct build {
     struct mode__cudnn *dnn;
     struct mode__cudnn_plan *plan;
@@ -135,7 +135,7 @@ static cudnnBackendDescriptor_t make(struct build *b, cudnnBackendDescriptorType
     return d;
 }
 
-/* A descriptor that stays as long as the plan */
+/* A descriptor that lives as long as the plan */
 static cudnnBackendDescriptor_t part(struct build *b, cudnnBackendDescriptorType_t type, const char *what)
 {
     cudnnBackendDescriptor_t d = make(b, type, what);
@@ -281,8 +281,8 @@ static cudnnBackendDescriptor_t reduction(struct build *b, const struct mode__gr
     return op;
 }
 
-static cudnnBackendDescriptor_t turn(struct build *b, const struct mode__graph_node *n,
-                                     const cudnnBackendDescriptor_t *t)
+static cudnnBackendDescriptor_t transpose(struct build *b, const struct mode__graph_node *n,
+                                          const cudnnBackendDescriptor_t *t)
 {
     static const char what[] = "a transpose";
     cudnnBackendDescriptor_t op = part(b, CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR, what);
@@ -296,7 +296,7 @@ static cudnnBackendDescriptor_t operations(struct build *b, const struct mode__g
 {
     static const char what[] = "the graph of operations";
     cudnnBackendDescriptor_t t[MODE__GRAPH_TENSORS], op[MODE__GRAPH_NODES];
-    for (int i = 0; i < g->n_tensors; i++) { /* lists of first elements come before the tensors that use them */
+    for (int i = 0; i < g->n_tensors; i++) { /* ragged offsets come before the tensors that use them */
         int first = g->tensor[i].first;
         MODE_ASSERT(first < i);
         t[i] = tensor(b, &g->tensor[i], g->rank, i + 1, first >= 0 ? t[first] : NULL);
@@ -307,7 +307,7 @@ static cudnnBackendDescriptor_t operations(struct build *b, const struct mode__g
         case MODE__MATMUL: op[i] = matmul(b, n, t); break;
         case MODE__ROW_MAX:
         case MODE__ROW_SUM: op[i] = reduction(b, n, t); break;
-        case MODE__TURN: op[i] = turn(b, n, t); break;
+        case MODE__TRANSPOSE: op[i] = transpose(b, n, t); break;
         default: op[i] = pointwise(b, g, n, t);
         }
     }
@@ -318,9 +318,9 @@ static cudnnBackendDescriptor_t operations(struct build *b, const struct mode__g
     return graph;
 }
 
-/* True when the engine of this configuration says that its sums may come in any order. */
-static bool left_to_chance(const struct build *b, cudnnBackendDescriptor_t config, cudnnBackendDescriptor_t engine,
-                           int64_t *number)
+/* True if the engine of this configuration has the numerical note NONDETERMINISTIC, or cannot be queried. */
+static bool is_nondeterministic(const struct build *b, cudnnBackendDescriptor_t config, cudnnBackendDescriptor_t engine,
+                                int64_t *number)
 {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
     int64_t n = 0;
@@ -337,7 +337,7 @@ static bool left_to_chance(const struct build *b, cudnnBackendDescriptor_t confi
     return false;
 }
 
-/* The engine's number and knobs, so that the plan can be made again. */
+/* Stores the engine's number and knobs, so that the plan can be recreated. */
 static void keep_choice(const struct build *b, cudnnBackendDescriptor_t config, int64_t engine)
 {
     enum { ROOM = 4 * MODE__CUDNN_KNOBS };
@@ -367,7 +367,7 @@ static void keep_choice(const struct build *b, cudnnBackendDescriptor_t config, 
         if (knob[i]) (void)b->dnn->cudnnBackendDestroyDescriptor(knob[i]);
 }
 
-/* A configuration as a plan; what cuDNN says. */
+/* Finalises an engine configuration into the plan; returns cuDNN's status. */
 static cudnnStatus_t realise(struct build *b, cudnnBackendDescriptor_t config)
 {
     cudnnBackendDescriptor_t plan = NULL;
@@ -392,12 +392,12 @@ static cudnnStatus_t realise(struct build *b, cudnnBackendDescriptor_t config)
     return st;
 }
 
-/* The plan of the first configuration, from number `from` on, which can be made into one. */
+/* The plan of the first configuration, from number `from` on, that can be finalised. */
 static void choose(struct build *b, cudnnBackendDescriptor_t heuristic, cudnnBackendDescriptor_t config[CONFIGS],
-                   cudnnBackendDescriptor_t engine, bool same_bytes, int from)
+                   cudnnBackendDescriptor_t engine, bool deterministic, int from)
 {
     static const char what[] = "a plan";
-    int64_t n = 0, chance = 0, number = -1;
+    int64_t n = 0, n_nondeterministic = 0, number = -1;
     cudnnStatus_t last = CUDNN_STATUS_NOT_SUPPORTED;
     if (!b->status)
         check(b, "the engines for the graph",
@@ -405,8 +405,8 @@ static void choose(struct build *b, cudnnBackendDescriptor_t heuristic, cudnnBac
                                                CONFIGS, &n, config));
     if (b->status) return;
     for (int64_t i = from; i < n; i++) {
-        if (left_to_chance(b, config[i], engine, &number) && same_bytes) {
-            chance++;
+        if (is_nondeterministic(b, config[i], engine, &number) && deterministic) {
+            n_nondeterministic++;
             continue;
         }
         last = realise(b, config[i]);
@@ -418,14 +418,14 @@ static void choose(struct build *b, cudnnBackendDescriptor_t heuristic, cudnnBac
         return;
     }
     check(b,
-          n == 0               ? "no engine takes the graph"
-          : from >= n          ? "there are no more candidates"
-          : chance == n - from ? "no engine gives the same bytes each time"
-                               : what,
+          n == 0                           ? "no engine takes the graph"
+          : from >= n                      ? "there are no more candidates"
+          : n_nondeterministic == n - from ? "no engine gives the same bytes each time"
+                                           : what,
           last);
 }
 
-static void plan_graph(struct build *b, cudnnBackendDescriptor_t graph, bool same_bytes, int from)
+static void plan_graph(struct build *b, cudnnBackendDescriptor_t graph, bool deterministic, int from)
 {
     static const char what[] = "the choice of an engine";
     cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
@@ -437,14 +437,14 @@ static void plan_graph(struct build *b, cudnnBackendDescriptor_t graph, bool sam
     set(b, heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode, what);
     if (b->dnn->device) set_part(b, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, b->dnn->device, what);
     finish(b, heuristic, what);
-    choose(b, heuristic, config, engine, same_bytes, from);
+    choose(b, heuristic, config, engine, deterministic, from);
     for (int i = 0; i < CONFIGS; i++)
         if (config[i]) (void)b->dnn->cudnnBackendDestroyDescriptor(config[i]);
     if (engine) (void)b->dnn->cudnnBackendDestroyDescriptor(engine);
     if (heuristic) (void)b->dnn->cudnnBackendDestroyDescriptor(heuristic);
 }
 
-/* The plan that a choice says, whatever the heuristics would. */
+/* The plan of a stored choice, without the heuristics. */
 static void plan_choice(struct build *b, cudnnBackendDescriptor_t graph, const struct mode__cudnn_choice *choice)
 {
     static const char what[] = "an engine that was chosen before";
@@ -472,13 +472,13 @@ static void plan_choice(struct build *b, cudnnBackendDescriptor_t graph, const s
 }
 
 static enum mode_status make_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
-                                  bool same_bytes, int from, const struct mode__cudnn_choice *choice,
+                                  bool deterministic, int from, const struct mode__cudnn_choice *choice,
                                   struct mode_error *err)
 {
     struct mode__cudnn_plan *p = *plan = mode_xcalloc(1, sizeof *p);
     struct build b = {.dnn = dnn, .plan = p};
     cudnnBackendDescriptor_t graph = operations(&b, g);
-    choice ? plan_choice(&b, graph, choice) : plan_graph(&b, graph, same_bytes, from);
+    choice ? plan_choice(&b, graph, choice) : plan_graph(&b, graph, deterministic, from);
     for (int i = 0; i < g->n_tensors; i++) {
         if (g->tensor[i].place == MODE__INSIDE) continue;
         p->id[p->n_bound] = i + 1;
@@ -492,9 +492,9 @@ static enum mode_status make_plan(struct mode__cudnn *dnn, struct mode__cudnn_pl
 }
 
 enum mode_status mode__cudnn_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
-                                  bool same_bytes, int from, struct mode_error *err)
+                                  bool deterministic, int from, struct mode_error *err)
 {
-    return make_plan(dnn, plan, g, same_bytes, from, NULL, err);
+    return make_plan(dnn, plan, g, deterministic, from, NULL, err);
 }
 
 enum mode_status mode__cudnn_plan_again(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan,

@@ -1,4 +1,4 @@
-/* In the place of cudnn.c where its header was not found: there is no cuDNN to open. */
+/* Replaces cudnn.c where cuDNN's header was not found: mode__cudnn_open fails. */
 #include "nn/cuda/cudnn.h"
 
 enum mode_status mode__cudnn_open(struct mode__cudnn **dnn, const char *device, struct mode_error *err)
@@ -20,10 +20,10 @@ size_t mode__cudnn_version(const struct mode__cudnn *dnn)
 }
 
 enum mode_status mode__cudnn_plan(struct mode__cudnn *dnn, struct mode__cudnn_plan **plan, const struct mode__graph *g,
-                                  bool same_bytes, int from, struct mode_error *err)
+                                  bool deterministic, int from, struct mode_error *err)
 {
     (void)g;
-    (void)same_bytes;
+    (void)deterministic;
     (void)from;
     MODE_ASSERT(!dnn);
     *plan = NULL;

@@ -8,9 +8,9 @@
 #include <string.h>
 
 enum { SHAPES = 128, ALIGNMENT = 256 };
-enum order { BY_RULE, ALWAYS_OWN, ALWAYS_CUDNN };
+enum policy { BY_RULE, ALWAYS_OWN, ALWAYS_CUDNN };
 
-/* A shape that was met, and the way it takes: plan NULL means our own kernels. */
+/* A known shape and its implementation: plan NULL means our own kernels. */
 struct way {
     struct mode__attention_shape s;
     bool back, training;
@@ -20,21 +20,21 @@ struct way {
 };
 
 struct mode__attention_ways {
-    enum order order;
+    enum policy policy;
     bool measuring, measured, tried;
     struct mode__cudnn *dnn; /* NULL: none, or not tried yet */
-    char absent[256];        /* why there is none */
+    char absent[256];        /* why there is no cuDNN */
     struct way way[2 * SHAPES];
-    int n, n_inference;  /* at most SHAPES of inference, and of training, whose ways hang on no evaluation in between */
-    long own, unplanned; /* calls that no shape of the table was asked for; and those beyond the table */
+    int n, n_inference;  /* at most SHAPES of each, so that evaluations do not affect training */
+    long own, unplanned; /* calls that cuDNN does not support; calls beyond the table */
 };
 
 struct mode__attention_ways *mode__attention_ways_open(void)
 {
     const char *v = getenv("MODE_CUDA_ATTENTION");
     struct mode__attention_ways *w = mode_xcalloc(1, sizeof *w);
-    if (v && strcmp(v, "own") == 0) w->order = ALWAYS_OWN;
-    if (v && strcmp(v, "cudnn") == 0) w->order = ALWAYS_CUDNN;
+    if (v && strcmp(v, "own") == 0) w->policy = ALWAYS_OWN;
+    if (v && strcmp(v, "cudnn") == 0) w->policy = ALWAYS_CUDNN;
     return w;
 }
 
@@ -69,8 +69,8 @@ void mode__attention_ways_note(const struct mode__attention_ways *w, FILE *out)
     if (w->absent[0]) fprintf(out, "cuDNN: %s\n", w->absent);
 }
 
-/* Can cuDNN take this at all? Lists of first elements are i32. NVIDIA's frontend calls its way back wrong where packed
- * sequences have heads of no multiple of 16 channels. */
+/* Does cuDNN support this at all? Ragged offsets are i32. NVIDIA's frontend calls cuDNN's backward pass wrong for
+ * packed sequences whose heads are not a multiple of 16 channels. */
 static bool is_for_cudnn(const struct mode__cuda_attention *a, int64_t longest)
 {
     uintptr_t at = (uintptr_t)a->q;
@@ -79,7 +79,7 @@ static bool is_for_cudnn(const struct mode__cuda_attention *a, int64_t longest)
            at % 16 == 0 && a->rows_q <= INT32_MAX / a->lq;
 }
 
-static struct mode__attention_shape shape_of(const struct mode__cuda_attention *a, int64_t longest, bool same_bytes)
+static struct mode__attention_shape shape_of(const struct mode__cuda_attention *a, int64_t longest, bool deterministic)
 {
     return (struct mode__attention_shape){.batch = a->n_seq,
                                           .tokens = longest,
@@ -88,13 +88,13 @@ static struct mode__attention_shape shape_of(const struct mode__cuda_attention *
                                           .row = a->lq,
                                           .causal = a->causal,
                                           .packed = a->rows_q != a->n_seq * longest,
-                                          .same_bytes = same_bytes};
+                                          .deterministic = deterministic};
 }
 
 static bool is_same(const struct mode__attention_shape *a, const struct mode__attention_shape *b)
 {
     return a->batch == b->batch && a->tokens == b->tokens && a->heads == b->heads && a->head_width == b->head_width &&
-           a->row == b->row && a->causal == b->causal && a->packed == b->packed && a->same_bytes == b->same_bytes;
+           a->row == b->row && a->causal == b->causal && a->packed == b->packed && a->deterministic == b->deterministic;
 }
 
 static void reason(struct way *x, const char *why)
@@ -116,50 +116,50 @@ size_t mode__attention_cudnn_version(struct mode__attention_ways *w)
     return mode__attention_cudnn(w) ? mode__cudnn_version(w->dnn) : 0;
 }
 
-/* Before 9.26 cuDNN's kernels for Ampere, which all but Hopper's and large Blackwell's GPUs get, take the statistic on the
- * way back as if it lay head by head, whatever strides it is told (NVIDIA's frontend refuses others there). */
-static bool misreads_statistic(const struct mode__attention_ways *w)
+/* Before 9.26 cuDNN's Ampere kernels, used on all GPUs but Hopper and large Blackwell, ignore the strides of the
+ * log-sum-exp in the backward pass and assume [B, H, T] (NVIDIA's frontend refuses other strides there). */
+static bool misreads_lse_strides(const struct mode__attention_ways *w)
 {
     int major = 0;
     CUDA_OK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
     return mode__cudnn_version(w->dnn) < 92600 && major != 9 && major != 10;
 }
 
-/* Before 9.26 Hopper's kernels take 128 keys at a time on the way back and leave the second half in where only the first
- * one is there: keys of zeros, of score 0, so that dq is NaN in rows whose own scores lie far below. Lengths of packed
- * sequences are data: one of these may be among any that can be as long. */
-static bool counts_keys_beyond(const struct mode__attention_ways *w, const struct mode__attention_shape *s)
+/* Before 9.26 Hopper's backward kernels process 128 keys at a time, and where only the first 64 exist they do not mask
+ * the rest: zero keys, with score 0, so that dq is NaN in rows whose own scores are far below 0. Lengths of packed
+ * sequences are data, so any sequence that can be that long may trigger it. */
+static bool attends_past_end(const struct mode__attention_ways *w, const struct mode__attention_shape *s)
 {
     int major = 0;
     CUDA_OK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
     return mode__cudnn_version(w->dnn) < 92600 && major == 9 && (s->packed ? s->tokens >= 64 : s->tokens % 128 == 64);
 }
 
-/* A plan for a new shape, where the rule or the measurement may want one. */
+/* A plan for a new shape, if the rule or autotuning may use one. */
 static void plan(struct mode__attention_ways *w, struct way *x)
 {
     struct mode__graph g;
     struct mode_error err;
-    if (w->order == ALWAYS_OWN) {
+    if (w->policy == ALWAYS_OWN) {
         reason(x, "MODE_CUDA_ATTENTION=own");
-    } else if (w->order == BY_RULE && !w->measuring && x->s.tokens <= MODE__ATTENTION_SHORT) {
+    } else if (w->policy == BY_RULE && !w->measuring && x->s.tokens <= MODE__ATTENTION_SHORT) {
         reason(x, "sequences so short fill a part of cuDNN's tiles, and are read once here");
-    } else if (w->order == BY_RULE && !x->training && x->s.packed) {
+    } else if (w->policy == BY_RULE && !x->training && x->s.packed) {
         reason(x, "packed sequences in inference come in ever new numbers");
     } else if (!mode__attention_cudnn(w)) {
         reason(x, "there is no cuDNN");
-    } else if (x->back && misreads_statistic(w)) {
+    } else if (x->back && misreads_lse_strides(w)) {
         reason(x, "cuDNN below 9.26 is wrong here on GPUs of this kind");
-    } else if (x->back && counts_keys_beyond(w, &x->s)) {
+    } else if (x->back && attends_past_end(w, &x->s)) {
         reason(x, "cuDNN below 9.26 can make NaN of dq where keys are 64 more than a multiple of 128");
     } else {
         x->back ? mode__attention_back_graph(&g, &x->s) : mode__attention_graph(&g, &x->s);
-        enum mode_status st = mode__cudnn_plan(w->dnn, &x->plan, &g, x->s.same_bytes, 0, &err);
+        enum mode_status st = mode__cudnn_plan(w->dnn, &x->plan, &g, x->s.deterministic, 0, &err);
         reason(x, st ? err.text : mode__cudnn_plan_text(x->plan));
     }
 }
 
-/* The way of this shape; NULL when the table is full. *is_new: it was met for the first time. */
+/* The entry of this shape; NULL if the table is full. *is_new: it was created now. */
 static struct way *find(struct mode__attention_ways *w, const struct mode__attention_shape *s, bool back, bool training,
                         bool *is_new)
 {
@@ -176,49 +176,50 @@ static struct way *find(struct mode__attention_ways *w, const struct mode__atten
     return x;
 }
 
-/* Scratch of one call, dealt out from one piece. */
-struct room {
+/* A bump allocator for the scratch of one call; with base NULL it only counts. */
+struct arena {
     char *base;
     size_t used;
 };
 
-static void *deal(struct room *r, size_t bytes)
+static void *arena_alloc(struct arena *r, size_t bytes)
 {
     void *p = r->base ? r->base + r->used : NULL;
     r->used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     return p;
 }
 
-/* Everything a call works on: the graph's tensors, our kernels' and cuDNN's scratch. */
+/* Buffers of one call: the graph's tensors, cuDNN's workspace, our kernels' scratch. */
 struct call {
     void *pointer[MODE__N_PLACES];
     void *work;
     float *delta;
 };
 
-static struct call deal_out(struct room *r, const struct way *x, const struct mode__cuda_attention *a, bool has_lse)
+static struct call lay_out(struct arena *r, const struct way *x, const struct mode__cuda_attention *a, bool has_lse)
 {
-    struct call c = {.work = deal(r, x->plan ? mode__cudnn_plan_work(x->plan) : 0)};
+    struct call c = {.work = arena_alloc(r, x->plan ? mode__cudnn_plan_work(x->plan) : 0)};
     size_t rows = (size_t)a->rows_q, lists = (size_t)(a->n_seq + 1) * sizeof(int32_t);
-    if (!has_lse) c.pointer[MODE__LSE] = deal(r, rows * (size_t)a->heads * sizeof(float));
-    if (x->back) c.pointer[MODE__DELTA] = c.delta = deal(r, rows * (size_t)a->heads * sizeof(float));
-    if (x->back && x->plan && !x->s.same_bytes)
-        c.pointer[MODE__DQ_SUM] = deal(r, rows * (size_t)(a->heads * a->dh) * sizeof(float));
-    for (int i = MODE__LENGTHS; x->plan && x->s.packed && i <= MODE__FIRST_STAT; i++) c.pointer[i] = deal(r, lists);
+    if (!has_lse) c.pointer[MODE__LSE] = arena_alloc(r, rows * (size_t)a->heads * sizeof(float));
+    if (x->back) c.pointer[MODE__DELTA] = c.delta = arena_alloc(r, rows * (size_t)a->heads * sizeof(float));
+    if (x->back && x->plan && !x->s.deterministic)
+        c.pointer[MODE__DQ_SUM] = arena_alloc(r, rows * (size_t)(a->heads * a->dh) * sizeof(float));
+    for (int i = MODE__LENGTHS; x->plan && x->s.packed && i <= MODE__FIRST_STAT; i++)
+        c.pointer[i] = arena_alloc(r, lists);
     return c;
 }
 
 static struct call prepare(struct mode_backend *be, const struct way *x, const struct mode__cuda_attention *a,
                            bool has_lse)
 {
-    struct room count = {0};
-    (void)deal_out(&count, x, a, has_lse);
-    struct room r = {.base = mode__backend_work(be, count.used + ALIGNMENT)};
+    struct arena count = {0};
+    (void)lay_out(&count, x, a, has_lse);
+    struct arena r = {.base = mode__backend_work(be, count.used + ALIGNMENT)};
     r.base += (ALIGNMENT - (uintptr_t)r.base % ALIGNMENT) % ALIGNMENT;
-    return deal_out(&r, x, a, has_lse);
+    return lay_out(&r, x, a, has_lse);
 }
 
-/* b is a's memory from element `at` on, of bf16 numbers. */
+/* Address of element `at` of bf16 array a. */
 static void *from(const void *a, int64_t at)
 {
     return (char *)(uintptr_t)a + 2 * at;
@@ -235,14 +236,14 @@ static bool run_plan(struct mode_backend *be, struct way *x, struct call *c, con
         mode__cuda_attention_lists(d->stream, c->pointer[MODE__LENGTHS], c->pointer[MODE__FIRST_IN],
                                    c->pointer[MODE__FIRST_OUT], c->pointer[MODE__FIRST_STAT], a);
     if (mode__cudnn_run(d->attention->dnn, x->plan, d->stream, c->pointer, c->work, &err) == MODE_OK) return true;
-    if (mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* nothing runs now; asked again later */
+    if (mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* the eager run tries again */
     mode__cudnn_plan_free(d->attention->dnn,
-                          &x->plan); /* nothing was started: our kernels do it, and the profile says so */
+                          &x->plan); /* nothing was launched: ours run instead, as the profile says */
     reason(x, err.text);
     return false;
 }
 
-/* What both directions have in common: inputs and outputs in one place. */
+/* Arguments of either direction. */
 struct job {
     void *out, *dq, *dkv;
     float *lse;
@@ -265,7 +266,7 @@ static void run(struct mode_backend *be, struct way *x, struct call *c, const st
     if (!x->plan || !run_plan(be, x, c, j->a)) run_own(be, c, j, x->back);
 }
 
-/* Milliseconds of one run, after one that does not count. */
+/* Milliseconds of one run, after a warm-up. */
 static float time_of(struct mode_backend *be, struct way *x, struct call *c, const struct job *j, bool own)
 {
     cudaStream_t stream = mode__cuda_of(be)->stream;
@@ -285,13 +286,13 @@ static float time_of(struct mode_backend *be, struct way *x, struct call *c, con
     return ms;
 }
 
-/* Both ways of a new shape against the clock; outputs are overwritten by each. */
-static void race(struct mode_backend *be, struct way *x, struct call *c, const struct job *j)
+/* Times both implementations of a new shape and keeps the faster; both write the outputs. */
+static void autotune(struct mode_backend *be, struct way *x, struct call *c, const struct job *j)
 {
     struct mode__attention_ways *w = mode__cuda_of(be)->attention;
     float own = time_of(be, x, c, j, true), dnn = time_of(be, x, c, j, false);
     char text[sizeof x->why];
-    if (!x->plan) return; /* it could not be run */
+    if (!x->plan) return; /* it failed to run */
     snprintf(text, sizeof text, "%s; %.3f ms, own kernels %.3f ms", mode__cudnn_plan_text(x->plan), (double)dnn,
              (double)own);
     reason(x, text);
@@ -320,7 +321,7 @@ static void by_best(struct mode_backend *be, const struct job *j, int64_t longes
         c.pointer[MODE__DK] = from(j->dkv, j->a->k_at);
         c.pointer[MODE__DV] = from(j->dkv, j->a->v_at);
     }
-    if (is_new && x->plan && w->measuring && w->order == BY_RULE) race(be, x, &c, j);
+    if (is_new && x->plan && w->measuring && w->policy == BY_RULE) autotune(be, x, &c, j);
     run(be, x, &c, j);
     x->runs++;
 }

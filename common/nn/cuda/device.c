@@ -58,13 +58,13 @@ static enum mode_status fail(struct mode_error *err, const char *what, cudaError
     return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": %s: %s", what, cudaGetErrorString(e));
 }
 
-/* Exchanges come first: they take few multiprocessors, and other processes wait for them. Then come branches, and last
- * what lies beside them: it fills what they leave free. */
+/* Collectives have the highest priority: they take few SMs, and other processes wait for them. Then branches, and last
+ * their side streams, which fill what is left. */
 static int priority_of(int lane, int least, int greatest)
 {
     if (lane == MODE__EXCHANGES) return greatest;
     if (lane >= MODE_BRANCHES) return least;
-    return greatest + 1 < least ? greatest + 1 : greatest; /* the greatest is the smallest number */
+    return greatest + 1 < least ? greatest + 1 : greatest; /* numerically lower is higher priority */
 }
 
 enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_error *err)
@@ -81,8 +81,8 @@ enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_err
         (void)cudaGetLastError();
         l->workspace = NULL;
     }
-    /* its own workspace would be memory that no plan counts, and a new one for every graph that it is recorded in; the
-     * stream comes first, as with it cuBLAS goes back to its own */
+    /* cuBLAS's default workspace would be memory that no plan counts, and a new one per captured graph; set the stream
+     * first, as cublasSetStream resets the workspace */
     if (blas.cublasCreate_v2(&l->blas) || blas.cublasSetStream_v2(l->blas, l->stream) ||
         (l->workspace && blas.cublasSetWorkspace_v2(l->blas, l->workspace, MODE__WORKSPACE)) ||
         blas.cublasSetMathMode(l->blas, math))
@@ -149,8 +149,8 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     if (!st) c->products = mode__cuda_products_open(is_tf32(be));
     if (!st) c->streams = mode__streams_open();
     if (!st && strcmp(be->ops->name, "cuda-fp8") == 0) st = mode__cuda_fp8_usable(be, err);
-    /* after all that has memory of its own */
-    if (!st && (e = cudaMemGetInfo(&c->room, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
+    /* after everything that allocates for itself */
+    if (!st && (e = cudaMemGetInfo(&c->free_at_open, &c->memory)) != cudaSuccess) st = fail(err, "no usable GPU", e);
     if (st) close_device(be);
     return st;
 }
@@ -159,7 +159,7 @@ static size_t room_left(const struct mode__cuda *c)
 {
     size_t taken = 0;
     for (size_t i = 0; i < c->n_taken; i++) taken += c->taken[i].bytes;
-    return c->room > taken ? c->room - taken : 0;
+    return c->free_at_open > taken ? c->free_at_open - taken : 0;
 }
 
 static void room(const struct mode_backend *be, size_t *left, size_t *total)
@@ -187,15 +187,15 @@ void *mode__cuda_shared(const struct mode_backend *be, const void *data)
     return NULL;
 }
 
-/* Zeroed. What this backend took counts, and what others did since, so that there is as much as mode_backend_room says
- * and no more. */
+/* Zeroed. Limited by this backend's own allocations and by what others took since, so that exactly what
+ * mode_backend_room says can be allocated. */
 static enum mode_status take_memory(struct mode_backend *be, void **data, size_t bytes, struct mode_error *err)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     size_t left = room_left(c), free_now, total;
     if (cudaMemGetInfo(&free_now, &total) == cudaSuccess && free_now < left) left = free_now;
     cudaError_t e = bytes > left ? cudaErrorMemoryAllocation : cudaSuccess;
-    MODE_ASSERT(!mode__graphs_capturing()); /* a sequence takes its memory when it runs for the first time */
+    MODE_ASSERT(!mode__graphs_capturing()); /* a sequence allocates in its first, eager run */
     *data = NULL;
     if (bytes == 0) bytes = 1;
     if (e == cudaSuccess) e = cudaMalloc(data, bytes);
@@ -265,7 +265,7 @@ static void free_memory(struct mode_backend *be, void *data)
     const struct mode__cuda_taken t = c->taken[i];
     c->taken[i] = c->taken[--c->n_taken];
     sync_device(be);
-    mode__graphs_drop(c->graphs); /* they may hold pointers into it */
+    mode__graphs_drop(c->graphs); /* graphs may hold pointers into it */
     if (t.host) CUDA_OK(cudaFreeHost(t.host));
     CUDA_OK(cudaFree(t.data));
 }
@@ -381,7 +381,7 @@ const struct mode__device mode__cuda_device = {.open = open_device,
                                                .nearest_ready_bytes = mode__cuda_nearest_ready_bytes,
                                                .nearest_ready = mode__cuda_nearest_ready};
 
-/* cuBLAS counts columns first: there, our row-major c is its transpose, so c^T = op(b)^T op(a)^T. */
+/* cuBLAS is column-major: our row-major c is c^T there, so c^T = op(b)^T op(a)^T. */
 void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x)
 {
     const float one = 1, beta = x->add ? 1 : 0;
@@ -391,11 +391,11 @@ void mode__cuda_gemm(struct mode_backend *be, const struct mode__product *x)
                          out = x->c_bf16 ? CUDA_R_16BF : CUDA_R_32F;
     const cublasComputeType_t how = is_tf32(be) && !x->f16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasStatus_t st = blas.cublasGemmEx(
-        mode__cuda_of(be)->lane[be->lane].blas, x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
-        x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N, (int)x->n, (int)x->m, (int)x->k, &one, x->b, in,
-        (int)(x->b_turned ? x->k : x->n), x->a, in, (int)(x->a_turned ? x->m : x->k), &beta, x->c, out, (int)x->n, how,
-        CUBLAS_GEMM_DEFAULT);
+        mode__cuda_of(be)->lane[be->lane].blas, x->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+        x->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, (int)x->n, (int)x->m, (int)x->k, &one, x->b, in,
+        (int)(x->b_transposed ? x->k : x->n), x->a, in, (int)(x->a_transposed ? x->m : x->k), &beta, x->c, out,
+        (int)x->n, how, CUBLAS_GEMM_DEFAULT);
     if (st != CUBLAS_STATUS_SUCCESS && !mode__graphs_capturing())
-        CUDA_OK(cudaStreamSynchronize(mode__cuda_of(be)->lane[be->lane].stream)); /* it may be the GPU */
+        CUDA_OK(cudaStreamSynchronize(mode__cuda_of(be)->lane[be->lane].stream)); /* is it the GPU? */
     MODE_ASSERT(st == CUBLAS_STATUS_SUCCESS || mode__graphs_failed(cudaErrorStreamCaptureUnsupported));
 }

@@ -1,13 +1,13 @@
 /* embed.cu - token and patch embedding.
  *
- * DESIGN: on the way back a table's row gets the sum of the rows of dx that its token has. (token, row) pairs are
- * sorted, so that a token's rows lie together in their order; runs of PIECE sorted rows are added up, each by a block,
- * and what a token has in several pieces is added up from them afterwards: tokens that every text has (its first and
- * its last) would keep one block busy for the whole batch otherwise. No atomics: the order of every sum follows from
- * the ids. The sort is Batcher's bitonic one: keys are different, so that there is one result. */
+ * DESIGN: in the backward pass a table row gets the sum of its token's rows of dx. (token, row) pairs are sorted, so
+ * that a token's rows are adjacent and in order; a block sums each run of PIECE sorted rows, and sums of tokens that
+ * span several pieces are combined afterwards: otherwise tokens that every text has (its first and its last) would keep
+ * one block busy for the whole batch. No atomics: the order of every sum follows from the ids. The sort is Batcher's
+ * bitonic sort: keys are distinct, so the result is unique. */
 #include "nn/cuda/store.cuh"
 
-/* AHEAD: what a thread that goes down rows asks memory for at a time. DEEP: warps that share such a way. */
+/* AHEAD: rows that a thread loads before it uses them. DEEP: warps that share a column of rows. */
 enum {
     THREADS = 128,
     ROWS = 8,
@@ -20,7 +20,7 @@ enum {
 
 typedef unsigned long long key; /* token << 32 | row */
 
-/* A warp a row. */
+/* A warp per row. */
 template <typename T, int V>
 static __global__ void embed(T *x, const float *table, const float *pos, const int32_t *ids, const int32_t *offsets,
                              int64_t rows, int64_t n_seq, int64_t d)
@@ -76,7 +76,8 @@ static __device__ inline void put_in_order(key *a, key *b, bool rising)
     *b = x;
 }
 
-/* The steps of stages `from` to `to` that stay within SORT_BLOCK keys: a block each. Stage s makes sorted runs of s. */
+/* The steps of stages `from` to `to` that stay within SORT_BLOCK keys, one block each. Stage s produces sorted runs of
+ * s. */
 static __global__ void __launch_bounds__(SORT_THREADS) sort_within(key *keys, int64_t from, int64_t to)
 {
     __shared__ key k[SORT_BLOCK];
@@ -122,8 +123,8 @@ static __device__ inline int64_t token_at(const key *keys, int64_t i)
     return (int64_t)(keys[i] >> 32);
 }
 
-/* Block: PIECE sorted rows. Tokens with all their rows in the piece are added to the table; of the others the sum goes
- * to head (begun in an earlier piece) or tail (begun here, goes on in the next one), [pieces, d] each. */
+/* Block: PIECE sorted rows. Tokens whose rows are all in the piece are added to the table; sums of the others go to
+ * head (begun in an earlier piece) or tail (begins here, continues in the next one), [pieces, d] each. */
 template <typename T, int V>
 static __global__ void table_pieces(float *dtable, float *head, float *tail, const T *dx, const key *keys, int64_t rows,
                                     int64_t d)
@@ -135,7 +136,7 @@ static __global__ void table_pieces(float *dtable, float *head, float *tail, con
         for (int v = 0; v < V; v++) s[v] = 0;
         for (int64_t i = first; i < end; i += AHEAD) {
             pack<T, V> row[AHEAD];
-            pack<float, V> whole[AHEAD]; /* of the table, where a token's rows end */
+            pack<float, V> whole[AHEAD]; /* the table's row, where a token's rows end */
             int64_t token[AHEAD], next;
 #pragma unroll
             for (int u = 0; u < AHEAD; u++) {
@@ -144,7 +145,7 @@ static __global__ void table_pieces(float *dtable, float *head, float *tail, con
                 row[u] = *(const pack<T, V> *)(dx + (int64_t)(uint32_t)keys[i + u] * d + j);
                 next = i + u + 1 < end ? token_at(keys, i + u + 1) : -1;
                 if (next == token[u]) {
-                    token[u] = -1; /* it goes on */
+                    token[u] = -1; /* it continues */
                     continue;
                 }
                 if (token[u] != before && token[u] != after)
@@ -169,7 +170,7 @@ static __global__ void table_pieces(float *dtable, float *head, float *tail, con
     }
 }
 
-/* Block: the token that begins in a piece and goes on in the next one, if there is one. */
+/* Block: the token that begins in a piece and continues in the next one, if any. */
 static __global__ void table_joins(float *dtable, const float *head, const float *tail, const key *keys, int64_t rows,
                                    int64_t d)
 {
@@ -193,7 +194,7 @@ static __global__ void table_joins(float *dtable, const float *head, const float
     }
 }
 
-/* The warps' sums of 32 V columns from j on, in order: true in the threads of the first warp, whose s they become. */
+/* Reduces the warps' sums of 32 V columns from j on, in order, into s of the first warp, whose threads return true. */
 template <int V> static __device__ inline bool add_up(float (&s)[V], int64_t j, int64_t d)
 {
     __shared__ float sums[DEEP][WARP * V];
@@ -205,7 +206,7 @@ template <int V> static __device__ inline bool add_up(float (&s)[V], int64_t j, 
     return true;
 }
 
-/* Block: 32 V columns of one place; DEEP sequences at a time. */
+/* Block: 32 V columns of one position; DEEP sequences at a time. */
 template <typename T, int V>
 static __global__ void __launch_bounds__(WARP *DEEP)
     pos_back(float *dpos, const T *dx, const int32_t *offsets, int64_t n_seq, int64_t d)
@@ -248,14 +249,14 @@ void mode__cuda_embed_back(cudaStream_t stream, bool bf16, float *dtable, float 
                                             stream>>>(dpos, (const T *)dx, offsets, n_seq, d)));
 }
 
-/* A warp a row of pixels, V of a patch at a time. */
+/* A warp per row of pixels, V of a patch at a time. */
 template <typename T, int V>
 static __global__ void patches(T *cols, const float *pixels, int64_t rows, int side, int p)
 {
     const int64_t r = (int64_t)blockIdx.x * ROWS + threadIdx.y;
     if (r >= rows) return;
     const int y = (int)(r % side), c = (int)(r / side % 3), g = side / p;
-    const int64_t patch = (r / side / 3 * g + y / p) * g; /* the first of the row's */
+    const int64_t patch = (r / side / 3 * g + y / p) * g; /* the row's first patch */
     for (int x = (int)threadIdx.x * V; x < side; x += WARP * V) {
         float a[V];
         load<V>(a, pixels + r * side + x);
@@ -302,7 +303,7 @@ void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void
                                (T *)x, (const T *)patch, cls, pos, tokens, d)));
 }
 
-/* Block: 32 V columns of one place; DEEP pictures at a time. */
+/* Block: 32 V columns of one position; DEEP pictures at a time. */
 template <typename T, int V>
 static __global__ void __launch_bounds__(WARP *DEEP)
     image_tokens_back(T *dpatch, float *dcls, float *dpos, const T *dx, int64_t n, int64_t tokens, int64_t d)

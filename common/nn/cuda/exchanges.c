@@ -1,11 +1,12 @@
-/* What the processes of a group exchange, on a stream of its own: mode_ranks_begin and what goes with it
+/* Collectives of a group ("exchanges"), on a stream of their own: mode_ranks_begin and the functions around it
  * (dist/ranks.h).
  *
- * All exchanges of a group go to this one stream, in the order of the calls: a communicator serves one stream, and its
- * calls must come in the same order in all processes. One that takes its turn waits for the ops before it and is waited
- * for. One beside the ops waits for the events that were recorded where its numbers were made, and leaves behind what
- * it reads and writes: before any op that touches it, the op's stream waits (mode__exchanges_used, for every op), so no
- * model has to know which exchange it is that it needs. Waiting for an exchange is waiting for all before it. */
+ * All collectives go to this one stream, in call order: a communicator serves one stream, and its calls must be in the
+ * same order in all processes. A collective outside begin and end is in order with the ops: it waits for the ops before
+ * it, and later ops wait for it. Between begin and end it overlaps with the ops: it waits for the events recorded where
+ * its inputs were computed, and its parcel keeps the ranges that it reads and writes; before an op that conflicts with
+ * one, the op's stream waits (mode__exchanges_used, for every op). So models need not know which collective they depend
+ * on. Waiting for one means waiting for all before it. */
 #include "nn/cuda/exchanges.h"
 
 #include "base/str.h"
@@ -21,21 +22,21 @@ struct range {
 };
 
 struct parcel {
-    cudaEvent_t made[MODE__EXCHANGES]; /* by lane */
-    unsigned marked;                   /* the lanes where it was, since the last use */
+    cudaEvent_t made[MODE__EXCHANGES]; /* per lane */
+    unsigned marked;                   /* lanes where made was recorded since the last use */
     cudaEvent_t done;
-    long number; /* of the last use; 0: none */
+    long number; /* sequence number of the last use; 0: none */
     struct range ranges[RANGES];
     int n_ranges;
 };
 
 struct mode__exchanges {
     struct parcel *parcels;
-    int n, now;                   /* how many; the one between begin and end, -1: none */
-    int home;                     /* the lane where it was begun */
-    cudaEvent_t turn, out;        /* of those that take their turn */
-    long last;                    /* number of the last use of a parcel */
-    long seen[MODE__LANES], over; /* all up to this one come before what a lane does next; before all lanes */
+    int n, now;                   /* count; the one between begin and end, -1: none */
+    int home;                     /* the lane that called begin */
+    cudaEvent_t turn, out;        /* of collectives in order with the ops */
+    long last;                    /* sequence number of the last use of a parcel */
+    long seen[MODE__LANES], over; /* per lane: waited for all up to this number; the same for all lanes */
 };
 
 static enum mode_status make_event(cudaEvent_t *e, struct mode_error *err)
@@ -119,7 +120,7 @@ void mode__exchanges_begin(struct mode_backend *be, int parcel)
     for (int k = 0; k < MODE__EXCHANGES; k++)
         if (p->marked & 1u << k) CUDA_OK(cudaStreamWaitEvent(own_stream(be), p->made[k], 0));
     p->marked = 0;
-    if (p->number <= x->over) p->n_ranges = 0; /* else the last use's may still be under way, and count on */
+    if (p->number <= x->over) p->n_ranges = 0; /* else the last use may still be running, and its ranges stay */
     x->now = parcel;
     x->home = be->lane;
     be->lane = MODE__EXCHANGES;
@@ -138,8 +139,8 @@ void mode__exchanges_end(struct mode_backend *be)
     c->stream = c->lane[x->home].stream;
 }
 
-/* What follows what is there is one range with it, but for alignment. When there are too many, the last grows. */
-static void touch(struct parcel *p, const void *data, size_t bytes, bool written)
+/* Adjacent ranges (up to alignment) are merged. If there are too many, the last one is extended. */
+static void add_range(struct parcel *p, const void *data, size_t bytes, bool written)
 {
     const char *at = data;
     struct range *last = p->n_ranges > 0 ? &p->ranges[p->n_ranges - 1] : NULL;
@@ -165,7 +166,7 @@ cudaStream_t mode__exchange_enter(struct mode_backend *be)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__exchanges *x = c->exchanges;
-    MODE_ASSERT(!mode__graphs_capturing()); /* a graph that holds a communicator outlives its abort */
+    MODE_ASSERT(!mode__graphs_capturing()); /* a graph that captured a communicator would outlive its abort */
     if (x->now >= 0) return own_stream(be);
     CUDA_OK(cudaEventRecord(x->turn, c->stream));
     CUDA_OK(cudaStreamWaitEvent(own_stream(be), x->turn, 0));
@@ -177,8 +178,8 @@ void mode__exchange_leave(struct mode_backend *be, void *out, size_t out_bytes, 
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__exchanges *x = c->exchanges;
     if (x->now >= 0) {
-        touch(&x->parcels[x->now], out, out_bytes, true);
-        touch(&x->parcels[x->now], in, in_bytes, false);
+        add_range(&x->parcels[x->now], out, out_bytes, true);
+        add_range(&x->parcels[x->now], in, in_bytes, false);
         return;
     }
     CUDA_OK(cudaEventRecord(x->out, own_stream(be)));
@@ -186,8 +187,8 @@ void mode__exchange_leave(struct mode_backend *be, void *out, size_t out_bytes, 
     seen(be, x->last);
 }
 
-/* Does the parcel's exchange write what t is, or, where t is written, read it? */
-static bool meets(const struct parcel *p, const struct mode_tensor *t, bool written)
+/* Does the parcel's collective write t's memory or, if t is written, read it? */
+static bool conflicts(const struct parcel *p, const struct mode_tensor *t, bool written)
 {
     const char *at = t ? t->data : NULL;
     for (int i = 0; at && i < p->n_ranges; i++)
@@ -204,8 +205,8 @@ void mode__exchanges_used(struct mode_backend *be, struct mode_tensor *const *wr
     if (!x) return;
     if (x->now >= 0) {
         for (int i = 0; i < n; i++) {
-            if (written[i]) touch(&x->parcels[x->now], written[i]->data, mode_tensor_bytes(written[i]), true);
-            if (read[i]) touch(&x->parcels[x->now], read[i]->data, mode_tensor_bytes(read[i]), false);
+            if (written[i]) add_range(&x->parcels[x->now], written[i]->data, mode_tensor_bytes(written[i]), true);
+            if (read[i]) add_range(&x->parcels[x->now], read[i]->data, mode_tensor_bytes(read[i]), false);
         }
         return;
     }
@@ -215,7 +216,7 @@ void mode__exchanges_used(struct mode_backend *be, struct mode_tensor *const *wr
         const struct parcel *p = &x->parcels[k];
         bool touched = false;
         for (int i = 0; i < n && p->number > until && !touched; i++)
-            touched = meets(p, written[i], true) || meets(p, read[i], false);
+            touched = conflicts(p, written[i], true) || conflicts(p, read[i], false);
         if (touched) until = p->number;
         if (touched) last = p;
     }

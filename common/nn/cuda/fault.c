@@ -1,8 +1,8 @@
-/* What becomes of an error that CUDA reports where nothing can be returned: in the midst of ops.
+/* CUDA errors where no status can be returned: inside ops.
  *
- * The GPU has failed (memory, link, driver): the process can compute nothing more, and what it was to make is not made.
- * It says so and ends with the exit code of MODE_E_DEVICE, by which a worker's agent knows that its node failed and not
- * its task. Anything else is a mistake of a kernel or a call: a bug, which aborts like any other. */
+ * If the GPU has failed (memory, link, driver), the process can compute nothing more. It reports that and exits with
+ * the code of MODE_E_DEVICE, by which a worker's agent knows that the node failed and not the task. Any other error is
+ * a bug in a kernel or a call, and aborts like any other bug. */
 #include "nn/cuda/device.h"
 
 #include <stdatomic.h>
@@ -13,7 +13,7 @@
 static bool is_the_gpu(cudaError_t e)
 {
     switch (e) {
-    case cudaErrorMemoryAllocation: /* a launch finds that others have taken what it needs */
+    case cudaErrorMemoryAllocation: /* a launch needs memory that other processes have taken */
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
     case cudaErrorOperatingSystem:
@@ -22,7 +22,7 @@ static bool is_the_gpu(cudaError_t e)
     case cudaErrorSystemDriverMismatch:
     case cudaErrorMpsClientTerminated:
     case cudaErrorExternalDevice:
-    case cudaErrorUnknown: return true; /* also of a GPU that has fallen off the bus */
+    case cudaErrorUnknown: return true; /* also if the GPU has fallen off the bus */
     default: return (int)e == 226;      /* cudaErrorContained, since CUDA 12.8 */
     }
 }
@@ -35,7 +35,7 @@ void mode__cuda_check(cudaError_t e, const char *call, const char *file, int lin
         abort();
     }
     static atomic_flag is_said = ATOMIC_FLAG_INIT;
-    while (atomic_flag_test_and_set(&is_said)) pause(); /* another thread of ours does, and ends us */
+    while (atomic_flag_test_and_set(&is_said)) pause(); /* another thread is reporting and ends the process */
     fprintf(stderr,
             "the GPU failed: %s (%s at %s:%d). HINT: `nvidia-smi -q` and the kernel's log (\"Xid\") say more; what is "
             "committed or in a checkpoint is safe\n",
@@ -47,7 +47,7 @@ bool mode__cuda_is_broken(void)
 {
     int n = 0;
     cudaError_t e = cudaGetDeviceCount(&n);
-    if (e == cudaSuccess && n > 0) e = cudaFree(NULL); /* begins to use it */
+    if (e == cudaSuccess && n > 0) e = cudaFree(NULL); /* creates the context */
     (void)cudaGetLastError();
     return is_the_gpu(e);
 }

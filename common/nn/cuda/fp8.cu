@@ -1,5 +1,5 @@
-/* fp8.cu - bf16 to 8 bits: the largest magnitude of a tensor, then its numbers scaled and rounded, turned or not. A
- * maximum does not depend on the order it is taken in, so neither do the bytes. */
+/* fp8.cu - quantising bf16 to fp8: the amax of a tensor, then its elements scaled and rounded, optionally transposed. A
+ * maximum does not depend on the order of reduction, so results are deterministic. */
 #include "nn/cuda/store.cuh"
 
 #include <cuda_fp8.h>
@@ -17,40 +17,40 @@ int64_t mode__cuda_fp8_parts(int64_t n)
     return blocks < most ? blocks : most;
 }
 
-static __global__ void largest(float *parts, const __nv_bfloat16 *x, int64_t n)
+static __global__ void partial_amax(float *parts, const __nv_bfloat16 *x, int64_t n)
 {
-    float most = 0;
+    float amax = 0;
     for (int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * EACH; i < n;
          i += (int64_t)gridDim.x * THREADS * EACH)
         for (int half = 0; half < EACH; half += 8) {
             float v[8];
             load(v, x + i + half);
 #pragma unroll
-            for (int j = 0; j < 8; j++) most = fmaxf(most, fabsf(v[j]));
+            for (int j = 0; j < 8; j++) amax = fmaxf(amax, fabsf(v[j]));
         }
-    most = block_max(most);
-    if (threadIdx.x == 0) parts[blockIdx.x] = most;
+    amax = block_max(amax);
+    if (threadIdx.x == 0) parts[blockIdx.x] = amax;
 }
 
 void mode__cuda_fp8_largest(cudaStream_t stream, float *parts, const void *x, int64_t n)
 {
-    largest<<<(unsigned)mode__cuda_fp8_parts(n), THREADS, 0, stream>>>(parts, (const __nv_bfloat16 *)x, n);
+    partial_amax<<<(unsigned)mode__cuda_fp8_parts(n), THREADS, 0, stream>>>(parts, (const __nv_bfloat16 *)x, n);
 }
 
-/* The exponent of nn/backend_impl.h's mode__fp8_exponent, from the parts; the same in every thread of a block. */
+/* mode__fp8_exponent of nn/backend_impl.h, from the parts; the same in every thread of a block. */
 static __device__ inline int exponent_of(const float *parts, int n_parts, float upper)
 {
-    float most = 0;
-    for (int i = (int)threadIdx.x; i < n_parts; i += THREADS) most = fmaxf(most, parts[i]);
-    most = block_max(most);
-    if (!(most > 0) || isinf(most)) return 0;
+    float amax = 0;
+    for (int i = (int)threadIdx.x; i < n_parts; i += THREADS) amax = fmaxf(amax, parts[i]);
+    amax = block_max(amax);
+    if (!(amax > 0) || isinf(amax)) return 0;
     int e, top;
-    float f = frexpf(most, &e), upper_f = frexpf(upper, &top);
+    float f = frexpf(amax, &e), upper_f = frexpf(upper, &top);
     int s = top - e - (f > upper_f);
     return s > 100 ? 100 : s < -100 ? -100 : s;
 }
 
-static __device__ inline unsigned char narrow8(float x, float scale, __nv_fp8_interpretation_t format)
+static __device__ inline unsigned char quantise(float x, float scale, __nv_fp8_interpretation_t format)
 {
     return __nv_cvt_float_to_fp8(isfinite(x) ? x * scale : NAN, __NV_SATFINITE, format);
 }
@@ -69,7 +69,7 @@ static __global__ void round8(unsigned char *to, float *back, const float *parts
             float v[8];
             load(v, x + i + half);
 #pragma unroll
-            for (int j = 0; j < 8; j++) out.x[half + j] = narrow8(v[j], scale, format);
+            for (int j = 0; j < 8; j++) out.x[half + j] = quantise(v[j], scale, format);
         }
         *(bytes16 *)(to + i) = out;
     }
@@ -83,9 +83,9 @@ void mode__cuda_fp8_round(cudaStream_t stream, uint8_t *to, float *back, const f
         to, back, parts, (int)mode__cuda_fp8_parts(n), (const __nv_bfloat16 *)x, n, wide);
 }
 
-/* A tile of 32 x 32 by a block of 32 x 8 threads, as one row of 256. */
-static __global__ void turn8(unsigned char *to, float *back, const float *parts, int n_parts, const __nv_bfloat16 *x,
-                             int64_t rows, int64_t cols)
+/* A 32 x 32 tile per block of 32 x 8 threads (launched as 256 x 1). */
+static __global__ void transpose8(unsigned char *to, float *back, const float *parts, int n_parts,
+                                  const __nv_bfloat16 *x, int64_t rows, int64_t cols)
 {
     __shared__ unsigned char tile[TILE][TILE + 4];
     const int s = exponent_of(parts, n_parts, 448.0f), lane = (int)threadIdx.x % TILE, warp = (int)threadIdx.x / TILE;
@@ -94,15 +94,15 @@ static __global__ void turn8(unsigned char *to, float *back, const float *parts,
     if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *back = ldexpf(1, -s);
     for (int r = warp; r < TILE; r += TILE_ROWS)
         if (row + r < rows && col + lane < cols)
-            tile[r][lane] = narrow8(widen(x[(row + r) * cols + col + lane]), scale, __NV_E4M3);
+            tile[r][lane] = quantise(widen(x[(row + r) * cols + col + lane]), scale, __NV_E4M3);
     __syncthreads();
     for (int c = warp; c < TILE; c += TILE_ROWS)
         if (col + c < cols && row + lane < rows) to[(col + c) * rows + row + lane] = tile[lane][c];
 }
 
-void mode__cuda_fp8_turn(cudaStream_t stream, uint8_t *to, float *back, const float *parts, const void *x, int64_t rows,
-                         int64_t cols)
+void mode__cuda_fp8_transpose(cudaStream_t stream, uint8_t *to, float *back, const float *parts, const void *x,
+                              int64_t rows, int64_t cols)
 {
-    turn8<<<dim3(blocks_of(cols, TILE), blocks_of(rows, TILE)), THREADS, 0, stream>>>(
+    transpose8<<<dim3(blocks_of(cols, TILE), blocks_of(rows, TILE)), THREADS, 0, stream>>>(
         to, back, parts, (int)mode__cuda_fp8_parts(rows * cols), (const __nv_bfloat16 *)x, rows, cols);
 }

@@ -1,8 +1,8 @@
-/* graph.h - what cuDNN is asked for: a list of small operations on strided tensors. Inside nn/cuda only.
+/* graph.h - an operation graph for cuDNN: a list of operations on strided tensors. Inside nn/cuda only.
  *
- * A list is the one text of its mathematics: cudnn.c turns each row into a descriptor, and tests execute the same rows
- * in plain C (tests/ops/graph_machine.h). Lists: attention_graph.h, product_graph.h.
- * A tensor has four dimensions; a transpose is a change of strides.
+ * A graph is the single definition of its mathematics: cudnn.c turns each node into a descriptor, and tests execute the
+ * same nodes in plain C (tests/ops/graph_machine.h). Graphs: attention_graph.h, product_graph.h. A tensor has four
+ * dimensions; a transpose is a change of strides.
  *
  * Threads: plain data. No CUDA type is used here. */
 #ifndef MODE_NN_CUDA_GRAPH_H
@@ -19,25 +19,25 @@ enum mode__graph_op {
     MODE__DIV,
     MODE__EXP,
     MODE__LOG,
-    MODE__ROW_INDEX,    /* the place along axis 2 */
-    MODE__COLUMN_INDEX, /* the place along axis 3 */
+    MODE__ROW_INDEX,    /* the index along axis 2 */
+    MODE__COLUMN_INDEX, /* the index along axis 3 */
     MODE__LESS,         /* in0 < in1 */
     MODE__NOT_LESS,     /* in0 >= in1 */
     MODE__AND,          /* in0 and in1 */
     MODE__SELECT,       /* in2 ? in0 : in1 */
     MODE__ROW_MAX,      /* over axis 3 */
     MODE__ROW_SUM,      /* over axis 3 */
-    MODE__TURN,         /* out [.., j, i] = in0 [.., i, j] */
+    MODE__TRANSPOSE,    /* out [.., j, i] = in0 [.., i, j] */
     MODE__COPY,         /* to another type */
     MODE__GELU,         /* in0 Phi(in0), exact */
-    MODE__QUICK_GELU,   /* in0 times the logistic function of MODE__QUICK in0 */
-    MODE__GELU_BACK,    /* in1 times the slope of that at in0 */
+    MODE__QUICK_GELU,   /* in0 sigmoid(MODE__QUICK in0) */
+    MODE__GELU_BACK,    /* in1 times GELU'(in0) */
     MODE__QUICK_GELU_BACK,
 };
 
 #define MODE__QUICK 1.702
 
-/* The tensors which lie in memory; the others exist only inside of a plan. Names as in nn/ops.h. */
+/* The tensors in memory; the others are virtual. Names as in nn/ops.h. */
 enum mode__graph_place {
     MODE__Q,
     MODE__K,
@@ -48,19 +48,19 @@ enum mode__graph_place {
     MODE__DQ,
     MODE__DK,
     MODE__DV,
-    MODE__DELTA,      /* scratch of rows * H f32: dout times out, summed over a head */
-    MODE__DQ_SUM,     /* scratch of rows * H * head_width f32, when not same_bytes */
+    MODE__DELTA,      /* scratch of rows * H f32: dout . out of each head */
+    MODE__DQ_SUM,     /* scratch of rows * H * head_width f32, unless deterministic */
     MODE__LENGTHS,    /* packed: [B] i32 */
-    MODE__FIRST_IN,   /* packed: [B + 1] i32, first element of a sequence in the projection's rows */
+    MODE__FIRST_IN,   /* packed: [B + 1] i32, ragged offsets of sequences in the projection's rows */
     MODE__FIRST_OUT,  /* packed: [B + 1] i32, the same in rows of H * head_width */
     MODE__FIRST_STAT, /* packed: [B + 1] i32, the same in rows of H */
-    MODE__FACTOR,     /* of products: x or dy */
+    MODE__FACTOR,     /* of a GEMM: x or dy */
     MODE__WEIGHT,     /* w */
     MODE__BIAS,       /* b */
     MODE__ARGUMENT,   /* z */
     MODE__RESULT,     /* y or the gradient of z */
     MODE__N_PLACES,
-    MODE__INSIDE = MODE__N_PLACES, /* only inside of the plan */
+    MODE__INSIDE = MODE__N_PLACES, /* virtual */
     MODE__SCALAR                   /* one f32 number */
 };
 
@@ -71,22 +71,22 @@ enum { MODE__GRAPH_TENSORS = 64, MODE__GRAPH_NODES = 40, MODE__NONE = -1 };
 struct mode__graph_tensor {
     int place; /* enum mode__graph_place */
     enum mode__graph_type type;
-    int64_t dim[4], stride[4]; /* stride 0 of a packed tensor has no meaning */
-    int first;                 /* packed: index of the tensor of first elements; else MODE__NONE */
+    int64_t dim[4], stride[4]; /* stride 0 is ignored if packed */
+    int first;                 /* packed: index of its ragged-offset tensor; else MODE__NONE */
     float value;               /* of a scalar */
 };
 
 struct mode__graph_node {
     enum mode__graph_op op;
-    int in[3], out; /* indices of tensors; MODE__NONE: not used */
-    int m, n, k;    /* matmul: tensor of lengths that bounds the side, or MODE__NONE */
+    int in[3], out; /* tensor indices; MODE__NONE: unused */
+    int m, n, k;    /* matmul: tensor of lengths that overrides the dimension, or MODE__NONE */
 };
 
 struct mode__graph {
     struct mode__graph_tensor tensor[MODE__GRAPH_TENSORS];
     struct mode__graph_node node[MODE__GRAPH_NODES];
     int n_tensors, n_nodes;
-    int rank; /* 4; 3: the first of four dimensions is one, and cuDNN is not told of it */
+    int rank; /* 4; 3: the first dimension is 1 and dropped for cuDNN */
 };
 
 #endif

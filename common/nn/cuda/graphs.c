@@ -1,9 +1,9 @@
 /* Sequences of ops as CUDA graphs: mode_backend_repeat of nn/backend.h.
  *
- * A sequence that is met for the first time runs op by op: that makes plans, takes scratch and raises kernels' limits,
- * none of which a capture allows. The second time it is captured, and from then on its graph is launched. A graph holds
- * pointers, so all are dropped when this backend gives memory back. What the driver will not capture is run op by op
- * from then on, and why is kept for who asks. */
+ * The first run of a sequence is eager: that creates plans, allocates scratch and sets kernel attributes, which a
+ * capture does not allow. The second run is captured, and from then on the graph is launched. Graphs hold pointers, so
+ * all are dropped when this backend frees memory. After a failed capture everything runs eagerly, and the reason is
+ * kept for mode_backend_repeats. */
 #include "nn/cuda/device.h"
 
 #include "base/str.h"
@@ -16,16 +16,16 @@ enum { GRAPHS = 32 };
 
 struct graph {
     struct mode_sequence key;
-    cudaGraphExec_t exec; /* NULL: met once */
-    long used;            /* when last; 0: a free place */
+    cudaGraphExec_t exec; /* NULL: has run once, eagerly */
+    long used;            /* time of last use; 0: a free slot */
 };
 
 struct mode__graphs {
     bool off;
-    cudaError_t failed; /* while capturing */
+    cudaError_t failed; /* the first error while capturing */
     long clock;
-    struct mode_backend_repeats told;
-    struct graph of[GRAPHS];
+    struct mode_backend_repeats stats;
+    struct graph entries[GRAPHS];
 };
 
 static _Thread_local struct mode__graphs *capturing;
@@ -52,7 +52,7 @@ static void forget(struct graph *x)
 void mode__graphs_drop(struct mode__graphs *g)
 {
     MODE_ASSERT(!capturing);
-    for (int i = 0; i < GRAPHS; i++) forget(&g->of[i]);
+    for (int i = 0; i < GRAPHS; i++) forget(&g->entries[i]);
 }
 
 bool mode__graphs_failed(cudaError_t e)
@@ -74,25 +74,25 @@ void mode__cuda_record(struct mode_backend *be, bool on)
 
 void mode__cuda_repeats(const struct mode_backend *be, struct mode_backend_repeats *r)
 {
-    *r = mode__cuda_of(be)->graphs->told;
+    *r = mode__cuda_of(be)->graphs->stats;
 }
 
 static struct graph *find(struct mode__graphs *g, const struct mode_sequence *key)
 {
     for (int i = 0; i < GRAPHS; i++) {
-        const struct mode_sequence *k = &g->of[i].key;
-        if (g->of[i].used && k->owner == key->owner && memcmp(k->shape, key->shape, sizeof k->shape) == 0)
-            return &g->of[i];
+        const struct mode_sequence *k = &g->entries[i].key;
+        if (g->entries[i].used && k->owner == key->owner && memcmp(k->shape, key->shape, sizeof k->shape) == 0)
+            return &g->entries[i];
     }
     return NULL;
 }
 
-/* A place for a new sequence: the one that was not used for longest makes room. */
-static struct graph *place_for(struct mode__graphs *g, const struct mode_sequence *key)
+/* A slot for a new sequence: free, or the least recently used. */
+static struct graph *slot_for(struct mode__graphs *g, const struct mode_sequence *key)
 {
-    struct graph *x = &g->of[0];
+    struct graph *x = &g->entries[0];
     for (int i = 1; i < GRAPHS; i++)
-        if (g->of[i].used < x->used) x = &g->of[i];
+        if (g->entries[i].used < x->used) x = &g->entries[i];
     forget(x);
     x->key = *key;
     return x;
@@ -111,20 +111,21 @@ static cudaError_t capture(cudaGraph_t *graph, struct mode__graphs *g, cudaStrea
     return g->failed != cudaSuccess ? g->failed : end;
 }
 
-static bool record(struct mode__graphs *g, struct graph *x, cudaStream_t stream, void (*ops)(void *ctx), void *ctx)
+static bool capture_and_instantiate(struct mode__graphs *g, struct graph *x, cudaStream_t stream,
+                                    void (*ops)(void *ctx), void *ctx)
 {
     cudaGraph_t graph = NULL;
     cudaError_t e = capture(&graph, g, stream, ops, ctx);
-    /* else all of it would run as what this stream is, and what lies beside the branches would not give way to them */
+    /* otherwise every node would get this stream's priority, and side streams would not yield to the branches */
     if (e == cudaSuccess) e = cudaGraphInstantiate(&x->exec, graph, cudaGraphInstantiateFlagUseNodePriority);
     if (graph) (void)cudaGraphDestroy(graph);
     if (e == cudaSuccess) {
-        g->told.recorded++;
+        g->stats.recorded++;
         return true;
     }
     x->exec = NULL;
     (void)cudaGetLastError();
-    snprintf(g->told.why_not, sizeof g->told.why_not, "CUDA does not record them as a graph: %s",
+    snprintf(g->stats.why_not, sizeof g->stats.why_not, "CUDA does not record them as a graph: %s",
              cudaGetErrorString(e));
     return false;
 }
@@ -133,17 +134,17 @@ void mode__cuda_repeat(struct mode_backend *be, const struct mode_sequence *key,
 {
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__graphs *g = c->graphs;
-    bool one_by_one = g->off || c->measuring || g->told.why_not[0] || be->profile;
-    struct graph *x = one_by_one ? NULL : find(g, key);
-    bool is_new = !one_by_one && !x;
+    bool eager = g->off || c->measuring || g->stats.why_not[0] || be->profile;
+    struct graph *x = eager ? NULL : find(g, key);
+    bool is_new = !eager && !x;
     MODE_ASSERT(!capturing && !mode__cuda_forked(be));
-    if (is_new) x = place_for(g, key);
+    if (is_new) x = slot_for(g, key);
     if (x) x->used = ++g->clock;
-    if (one_by_one || is_new || (!x->exec && !record(g, x, c->stream, ops, ctx))) {
+    if (eager || is_new || (!x->exec && !capture_and_instantiate(g, x, c->stream, ops, ctx))) {
         ops(ctx);
-        g->told.one_by_one++;
+        g->stats.one_by_one++;
         return;
     }
     CUDA_OK(cudaGraphLaunch(x->exec, c->stream));
-    g->told.replayed++;
+    g->stats.replayed++;
 }

@@ -1,16 +1,15 @@
-/* groups.cu - rows by group, and the means of groups. Compiled without contraction to fused multiply-adds, as
- * nearest.cu is.
+/* groups.cu - sorting rows by group, and group means. Compiled without FMA contraction, like nearest.cu.
  *
- * DESIGN: rows by group is a stable counting sort. A warp counts a chunk of rows by group in shared memory, 32 rows at
- * a time: lanes whose rows have the same group are one addition, by the first of them. Counts of all chunks become
- * where each chunk's rows of a group begin, and the same warps go over their rows again and put them there. More groups
- * than shared memory takes are sorted by comparing (embed.cu). */
+ * DESIGN: a stable counting sort. A warp builds a histogram of a chunk of rows in shared memory, 32 rows at a time:
+ * lanes whose rows have the same group (match_any) do one addition, by the first of them. A prefix sum over the chunks'
+ * histograms gives each chunk's offset in each group, and in a second pass over their rows the warps scatter them
+ * there. More groups than fit in shared memory are sorted by comparison (embed.cu). */
 #include "nn/cuda/store.cuh"
 
 enum { THREADS = 256, MOST_GROUPS = 8192, CHUNK = 1024, CHUNKS = 1024, SLICES = 8, AHEAD = 8, STRIDE = 32 * AHEAD };
 
-/* Rows of a chunk, a multiple of what a warp asks memory for at a time; more than CHUNK where there would be more than
- * CHUNKS of them. */
+/* Rows per chunk, a multiple of what a warp loads at a time; more than CHUNK if there would be more than CHUNKS of
+ * them. */
 static int64_t chunk_of(int64_t n)
 {
     const int64_t least = ceil_div(ceil_div(n, CHUNKS), STRIDE) * STRIDE;
@@ -27,9 +26,10 @@ size_t mode__cuda_group_bytes(int64_t n, int64_t k)
     return k > MOST_GROUPS ? mode__cuda_sorted_bytes(n) : (size_t)((chunks_of(n) + 1) * k) * sizeof(int32_t);
 }
 
-/* By one warp, over rows first .. end - 1: have [groups], in shared memory, grows by each group's rows. With members,
- * row i goes to the place that have says, as of before. */
-static __device__ inline void go_over(int32_t *have, int32_t *members, const int32_t *id, int64_t first, int64_t end)
+/* By one warp, over rows first .. end - 1: counters [groups], in shared memory, grow by each group's rows. With
+ * members, row i is stored at its group's counter before the increment. */
+static __device__ inline void scan_chunk(int32_t *counters, int32_t *members, const int32_t *id, int64_t first,
+                                         int64_t end)
 {
     const int lane = threadIdx.x;
     for (int64_t i = first + lane; i - lane < end; i += STRIDE) {
@@ -40,28 +40,28 @@ static __device__ inline void go_over(int32_t *have, int32_t *members, const int
         for (int j = 0; j < AHEAD; j++) {
             const unsigned same = __match_any_sync(ALL_LANES, group[j]), before = same & ((1u << lane) - 1);
             const bool here = group[j] >= 0;
-            if (here && members) members[have[group[j]] + __popc(before)] = (int32_t)(i + j * WARP);
+            if (here && members) members[counters[group[j]] + __popc(before)] = (int32_t)(i + j * WARP);
             __syncwarp();
-            if (here && before == 0) have[group[j]] += __popc(same);
+            if (here && before == 0) counters[group[j]] += __popc(same);
             __syncwarp();
         }
     }
 }
 
-/* Block: a warp, for a chunk. counts [chunks, k] */
+/* Block: one warp per chunk. counts [chunks, k] */
 static __global__ void count_chunks(int32_t *counts, const int32_t *id, int64_t n, int64_t k, int64_t chunk)
 {
-    extern __shared__ int32_t have[];
+    extern __shared__ int32_t counters[];
     const int64_t first = blockIdx.x * chunk, end = first + chunk < n ? first + chunk : n;
-    for (int64_t j = threadIdx.x; j < k; j += WARP) have[j] = 0;
+    for (int64_t j = threadIdx.x; j < k; j += WARP) counters[j] = 0;
     __syncwarp();
-    go_over(have, nullptr, id, first, end);
-    for (int64_t j = threadIdx.x; j < k; j += WARP) counts[blockIdx.x * k + j] = have[j];
+    scan_chunk(counters, nullptr, id, first, end);
+    for (int64_t j = threadIdx.x; j < k; j += WARP) counts[blockIdx.x * k + j] = counters[j];
 }
 
-/* Block: 32 groups, SLICES threads each. counts become how many rows of the group are in chunks before; the last row of
- * counts, of `chunks`, the sum of all. */
-static __global__ void before_chunks(int32_t *counts, int64_t chunks, int64_t k)
+/* Exclusive prefix sum of counts over chunks, per group; row `chunks` of counts gets the total. Block: 32 groups,
+ * SLICES threads each. */
+static __global__ void scan_counts(int32_t *counts, int64_t chunks, int64_t k)
 {
     __shared__ int32_t part[SLICES][WARP];
     const int64_t group = (int64_t)blockIdx.x * WARP + threadIdx.x, slice = (chunks + SLICES - 1) / SLICES;
@@ -84,7 +84,7 @@ static __global__ void before_chunks(int32_t *counts, int64_t chunks, int64_t k)
     if (threadIdx.y == SLICES - 1) counts[chunks * k + group] = sum;
 }
 
-/* One block. first [k + 1] from the sizes of groups */
+/* One block. first [k + 1]: exclusive prefix sum of the group sizes */
 static __global__ void group_starts(int32_t *first, const int32_t *sizes, int64_t k)
 {
     __shared__ int32_t part[THREADS];
@@ -107,19 +107,18 @@ static __global__ void group_starts(int32_t *first, const int32_t *sizes, int64_
     if (threadIdx.x == THREADS - 1) first[k] = part[threadIdx.x];
 }
 
-/* Block: a warp, for a chunk. */
+/* Block: one warp per chunk. */
 static __global__ void place_rows(int32_t *members, const int32_t *first, const int32_t *before, const int32_t *id,
                                   int64_t n, int64_t k, int64_t chunk)
 {
-    extern __shared__ int32_t have[];
+    extern __shared__ int32_t counters[];
     const int64_t from = blockIdx.x * chunk, end = from + chunk < n ? from + chunk : n;
-    for (int64_t j = threadIdx.x; j < k; j += WARP) have[j] = first[j] + before[blockIdx.x * k + j];
+    for (int64_t j = threadIdx.x; j < k; j += WARP) counters[j] = first[j] + before[blockIdx.x * k + j];
     __syncwarp();
-    go_over(have, members, id, from, end);
+    scan_chunk(counters, members, id, from, end);
 }
 
-/* Thread: a place among the sorted rows, or behind them; groups that begin there begin where the one before has ended.
- */
+/* Thread: a position in the sorted rows, or past the end; groups that begin there begin where the previous one ends. */
 static __global__ void group_edges(int32_t *first, int32_t *members, const unsigned long long *keys, int64_t n,
                                    int64_t k)
 {
@@ -143,27 +142,27 @@ void mode__cuda_group_rows(cudaStream_t stream, int32_t *first, int32_t *members
         return;
     }
     count_chunks<<<(unsigned)chunks, WARP, bytes, stream>>>(counts, id, n, k, chunk);
-    before_chunks<<<blocks_of(k, WARP), dim3(WARP, SLICES), 0, stream>>>(counts, chunks, k);
+    scan_counts<<<blocks_of(k, WARP), dim3(WARP, SLICES), 0, stream>>>(counts, chunks, k);
     group_starts<<<1, THREADS, 0, stream>>>(first, counts + chunks * k, k);
     place_rows<<<(unsigned)chunks, WARP, bytes, stream>>>(members, first, counts, id, n, k, chunk);
 }
 
 enum { PIECE = MODE__CUDA_PIECE_ROWS };
 
-/* Pieces of a group's rows have places of their own, the groups' one behind another: a group of s rows has s / PIECE +
- * 1 places, of which it may leave the last one empty. */
+/* Every piece of a group has its own slot, the groups' slots consecutive: a group of s rows has s / PIECE + 1 slots, of
+ * which the last may stay empty. */
 static __device__ inline int64_t place_of(const int32_t *first, int64_t group)
 {
     return first[group] / PIECE + group;
 }
 
-/* Block: a piece, added up from 0 on in the order of its rows; a thread takes V columns at a time. */
+/* Block: the sum of a piece, in the order of its rows; V columns per thread at a time. */
 template <int V>
 static __global__ void piece_sums(double *sum, const float *x, const int32_t *first, const int32_t *members,
                                   int64_t groups, int64_t d)
 {
     __shared__ int32_t row[PIECE];
-    int64_t low = 0, high = groups - 1; /* the last group whose places begin here or before */
+    int64_t low = 0, high = groups - 1; /* the last group whose slots begin here or before */
     while (low < high) {
         int64_t mid = (low + high + 1) / 2;
         if (place_of(first, mid) <= blockIdx.x)
@@ -189,7 +188,7 @@ static __global__ void piece_sums(double *sum, const float *x, const int32_t *fi
     }
 }
 
-/* Block: a group. Its pieces in their order, at the place of the first one. */
+/* Block: a group. Sums its pieces in order into the first one's slot. */
 static __global__ void finish_means(float *means, double *sum, const int32_t *first, int64_t d, bool unit)
 {
     __shared__ double scale;
@@ -210,7 +209,7 @@ static __global__ void finish_means(float *means, double *sum, const int32_t *fi
         if (threadIdx.x == 0) scale = !unit ? 1.0 / (double)rows : s > 1e-24 ? 1 / sqrt(s) : 0;
     }
     __syncthreads();
-    if (scale == 0) return; /* rows that cancel have no direction */
+    if (scale == 0) return; /* the sum vanishes: keep the old mean */
     for (int64_t j = threadIdx.x; j < d; j += THREADS) means[group * d + j] = (float)(total[j] * scale);
 }
 

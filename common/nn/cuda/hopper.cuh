@@ -1,9 +1,9 @@
-/* hopper.cuh - what compute capability 9.0 alone has (sm_90a): barriers that count bytes, bulk copies into the shared
- * memory of a cluster's blocks, and products by four warps whose operands lie in shared memory.
+/* hopper.cuh - instructions of sm_90a: mbarrier with transaction counts, cp.async.bulk with multicast in a cluster, and
+ * wgmma on operands in shared memory.
  *
- * An operand of a product is a tile of rows of 64 numbers of fp16: row r is the 128 bytes at r * 128, and its 16 bytes
- * number c (columns 8 c .. 8 c + 7) lie at place c ^ r % 8 of them ("128-byte swizzle", K-major); tiles begin at
- * multiples of 1024 bytes. Whoever stores tiles so in global memory gets one into shared memory by a plain copy.
+ * A wgmma operand is a K-major tile of rows of 64 fp16 elements with the 128-byte swizzle: row r is the 128 bytes at
+ * 128 r, and its 16-byte chunk c (columns 8 c .. 8 c + 7) is stored at chunk c ^ r % 8; tiles are aligned to 1024
+ * bytes. Tiles stored like this in global memory need only a plain copy to shared memory.
  * Source: PTX ISA, "mbarrier", "cp.async.bulk", "Asynchronous Warpgroup Level Matrix Instructions". On the host
  * tests/cuda/emulator/include/nn/cuda/hopper.cuh stands in for this file. */
 #ifndef MODE_NN_CUDA_HOPPER_CUH
@@ -16,29 +16,29 @@ static __device__ inline uint32_t shared_address(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-/* ---- barriers: a phase ends when all arrivals that were expected have come, and all bytes ---- */
+/* ---- barriers: a phase completes when all expected arrivals and bytes have come ---- */
 
 static __device__ inline void barrier_init(uint64_t *b, uint32_t arrivals)
 {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals) : "memory");
 }
 
-/* After the last barrier_init and before the cluster meets: barriers are what copies and other blocks will see. */
-static __device__ inline void barriers_are_made(void)
+/* After the last barrier_init and before cluster_sync: makes the barriers visible to copies and other blocks. */
+static __device__ inline void fence_barrier_init(void)
 {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-/* One arrival; the phase waits for that many bytes besides. */
+/* One arrival, and the phase also expects that many bytes. */
 static __device__ inline void barrier_expect(uint64_t *b, uint32_t bytes)
 {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes)
                  : "memory");
 }
 
-/* One arrival at this barrier's like in a block of the cluster. It orders what this block has done with copies and
- * products, not what it wrote to memory for others: that, ".release.cluster", waits for all writes of the thread to
- * reach the second cache, for as long as a stage takes to multiply. */
+/* One arrival at the same barrier in another block of the cluster. It orders this block's copies and wgmmas, but not
+ * its other writes for that block's readers: ".release.cluster" would, but waits until all of the thread's writes reach
+ * L2, which takes as long as multiplying a stage. */
 static __device__ inline void barrier_arrive(uint64_t *b, uint32_t block)
 {
     asm volatile("{\n"
@@ -50,9 +50,10 @@ static __device__ inline void barrier_arrive(uint64_t *b, uint32_t block)
                  : "memory");
 }
 
-/* Has the phase of that parity ended? Waits a while before it says no. Phases count from 0; "1" is true at first. What
- * copies brought is seen then; what other blocks wrote need not be (".acquire.cluster" empties the first cache). */
-static __device__ inline bool barrier_passed(uint64_t *b, uint32_t parity)
+/* Has the phase of that parity completed? May block for a while before returning false. Phases count from 0; parity 1
+ * is true at first. Data of bulk copies is visible then; other blocks' writes need not be (".acquire.cluster" would
+ * invalidate L1). */
+static __device__ inline bool barrier_try_wait(uint64_t *b, uint32_t parity)
 {
     uint32_t passed;
     asm volatile("{\n"
@@ -75,16 +76,15 @@ static __device__ inline uint32_t cluster_rank(void)
     return r;
 }
 
-/* All threads of all blocks of the cluster meet. */
-static __device__ inline void cluster_meet(void)
+/* Barrier for all threads of the cluster. */
+static __device__ inline void cluster_sync(void)
 {
     asm volatile("barrier.cluster.arrive.release;\n"
                  "barrier.cluster.wait.acquire;" ::
                      : "memory");
 }
 
-/* `bytes` from global memory to shared memory, both at multiples of 16; they count at the barrier when they are there.
- */
+/* Copies `bytes` from global to shared memory, all aligned to 16; completion is counted at the barrier. */
 static __device__ inline void bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *b)
 {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
@@ -93,8 +93,10 @@ static __device__ inline void bulk_copy(void *to, const void *from, uint32_t byt
                  : "memory");
 }
 
-/* The same to the same place in each block of the cluster that `blocks` names, and at each one's barrier. */
-static __device__ inline void bulk_copy_to(void *to, const void *from, uint32_t bytes, uint64_t *b, uint16_t blocks)
+/* Multicast: the same to the same offset in each block of the cluster that the mask `blocks` names, counted at each
+ * one's barrier. */
+static __device__ inline void bulk_copy_multicast(void *to, const void *from, uint32_t bytes, uint64_t *b,
+                                                  uint16_t blocks)
 {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, "
                  "[%3], %4;" ::"r"(shared_address(to)),
@@ -102,26 +104,27 @@ static __device__ inline void bulk_copy_to(void *to, const void *from, uint32_t 
                  : "memory");
 }
 
-/* ---- products ---- */
+/* ---- wgmma ---- */
 
-/* Registers of each thread from now on; by whole warpgroups, a multiple of 8. */
-template <int N> static __device__ inline void fewer_registers(void)
+/* Register reallocation (setmaxnreg): registers per thread from now on; by whole warpgroups, a multiple of 8. */
+template <int N> static __device__ inline void registers_dealloc(void)
 {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
 
-template <int N> static __device__ inline void more_registers(void)
+template <int N> static __device__ inline void registers_alloc(void)
 {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
 }
 
-/* A tile as an operand: 8 rows of 128 bytes lie 1024 bytes apart. 16 columns further: tile_columns. */
-static __device__ inline uint64_t tile_operand(const void *tile)
+/* The matrix descriptor of a tile: groups of 8 rows are 1024 bytes apart. descriptor_advance: 16 columns further each.
+ */
+static __device__ inline uint64_t tile_descriptor(const void *tile)
 {
     return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 16 | (shared_address(tile) & 0x3ffff) >> 4;
 }
 
-static __device__ inline uint64_t tile_columns(uint64_t operand, int sixteens)
+static __device__ inline uint64_t descriptor_advance(uint64_t operand, int sixteens)
 {
     return operand + (uint64_t)(sixteens * 32 >> 4);
 }
@@ -130,16 +133,16 @@ static __device__ inline uint64_t tile_columns(uint64_t operand, int sixteens)
 #define SIXTEEN(i) FOUR(i), FOUR((i) + 4), FOUR((i) + 8), FOUR((i) + 12)
 #define ALL_OF_C   SIXTEEN(0), SIXTEEN(16), SIXTEEN(32), SIXTEEN(48), SIXTEEN(64), SIXTEEN(80), SIXTEEN(96), SIXTEEN(112)
 
-/* Before the first product, and after registers of c have been touched. */
-static __device__ inline void products_begin(void)
+/* Before the first wgmma, and after registers of c were accessed. */
+static __device__ inline void wgmma_fence(void)
 {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-/* c [64, 256] = a [64, 16] b [256, 16]^T, plus c where `add`, by four warps; done when it has been waited for. Thread t
- * of the 128 holds of c rows t / 32 * 16 + t % 32 / 4 (c[4 j], c[4 j + 1]) and 8 further down (c[4 j + 2], c[4 j + 3]),
- * columns 8 j + 2 (t % 4) and the next one. */
-static __device__ inline void product_64_256(float (&c)[128], uint64_t a, uint64_t b, bool add)
+/* c [64, 256] = a [64, 16] b [256, 16]^T, plus c if `add`, by a warpgroup; asynchronous. Thread t of the 128 holds of c
+ * rows t / 32 * 16 + t % 32 / 4 (c[4 j], c[4 j + 1]) and 8 further down (c[4 j + 2], c[4 j + 3]), columns 8 j + 2 (t %
+ * 4) and the next one. */
+static __device__ inline void wgmma_m64n256k16(float (&c)[128], uint64_t a, uint64_t b, bool add)
 {
     asm volatile("{\n"
                  ".reg .pred p;\n"
@@ -159,20 +162,20 @@ static __device__ inline void product_64_256(float (&c)[128], uint64_t a, uint64
                  : "l"(a), "l"(b), "r"((int)add));
 }
 
-/* Products since the last one of these are a group. */
-static __device__ inline void products_commit(void)
+/* Closes a group: the wgmmas since the last one. */
+static __device__ inline void wgmma_commit_group(void)
 {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-/* Wait for all groups but the last: what they read may be overwritten. */
-static __device__ inline void products_wait_but_one(void)
+/* Waits for all groups but the last: their operands may be overwritten. */
+static __device__ inline void wgmma_wait_all_but_one(void)
 {
     asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
 }
 
-/* Wait for all: c may be read. */
-static __device__ inline void products_wait(float (&c)[128])
+/* Waits for all groups: c may be read. */
+static __device__ inline void wgmma_wait_all(float (&c)[128])
 {
     asm volatile("wgmma.wait_group.sync.aligned 0;" : ALL_OF_C : : "memory");
 }

@@ -1,25 +1,25 @@
-/* loss.cu - CLIP's contrastive loss over some rows of the matrix of cosines, and its gradient in place. */
+/* loss.cu - CLIP's contrastive loss over a block of rows of the cosine matrix, and its gradient in place. */
 #include "nn/cuda/block.cuh"
 
 #include <math_constants.h>
 
-enum { THREADS = 256, ROWS = 32 /* of a column, at a time */ };
+enum { THREADS = 256, ROWS = 32 /* rows of a column at a time */ };
 
 static __device__ inline float scale_of(const float *logit_scale)
 {
     return (float)exp((double)*logit_scale);
 }
 
-/* row[i] = log(sum(exp(scale * c[i, :]))): a block a row */
+/* row[i] = log(sum(exp(scale * c[i, :]))); a block per row */
 static __global__ void row_lse(double *row, const float *c, const float *logit_scale, int64_t n)
 {
     const float *x = c + blockIdx.x * n, scale = scale_of(logit_scale);
-    float top = -CUDART_INF_F, sum = 0;
-    for (int64_t j = threadIdx.x; j < n; j += THREADS) top = fmaxf(top, scale * x[j]);
-    top = block_max(top);
-    for (int64_t j = threadIdx.x; j < n; j += THREADS) sum += expf(scale * x[j] - top);
+    float max_logit = -CUDART_INF_F, sum = 0;
+    for (int64_t j = threadIdx.x; j < n; j += THREADS) max_logit = fmaxf(max_logit, scale * x[j]);
+    max_logit = block_max(max_logit);
+    for (int64_t j = threadIdx.x; j < n; j += THREADS) sum += expf(scale * x[j] - max_logit);
     sum = block_sum(sum);
-    if (threadIdx.x == 0) row[blockIdx.x] = top + log((double)sum);
+    if (threadIdx.x == 0) row[blockIdx.x] = max_logit + log((double)sum);
 }
 
 static __device__ inline double log_add(double a, double b)
@@ -28,30 +28,30 @@ static __device__ inline double log_add(double a, double b)
     return most + log(exp(a - most) + exp(b - most));
 }
 
-/* col[j] the same down the columns, with what it is already when adding: a block 32 columns, ROWS rows at a time */
+/* col[j] the same over columns, combined with its old value if add; 32 columns per block, ROWS rows at a time */
 static __global__ void __launch_bounds__(WARP *ROWS)
     col_lse(double *col, const float *c, const float *logit_scale, int64_t rows, int64_t n, bool add)
 {
     __shared__ float part[ROWS][WARP];
     int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x;
-    float scale = scale_of(logit_scale), top = -CUDART_INF_F, sum = 0;
+    float scale = scale_of(logit_scale), max_logit = -CUDART_INF_F, sum = 0;
     if (j < n)
-        for (int64_t i = threadIdx.y; i < rows; i += ROWS) top = fmaxf(top, scale * c[i * n + j]);
-    part[threadIdx.y][threadIdx.x] = top;
+        for (int64_t i = threadIdx.y; i < rows; i += ROWS) max_logit = fmaxf(max_logit, scale * c[i * n + j]);
+    part[threadIdx.y][threadIdx.x] = max_logit;
     __syncthreads();
-    for (int k = 0; k < ROWS; k++) top = fmaxf(top, part[k][threadIdx.x]);
+    for (int k = 0; k < ROWS; k++) max_logit = fmaxf(max_logit, part[k][threadIdx.x]);
     __syncthreads();
     if (j < n)
-        for (int64_t i = threadIdx.y; i < rows; i += ROWS) sum += expf(scale * c[i * n + j] - top);
+        for (int64_t i = threadIdx.y; i < rows; i += ROWS) sum += expf(scale * c[i * n + j] - max_logit);
     part[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y > 0 || j >= n) return;
     for (int k = 1; k < ROWS; k++) sum += part[k][threadIdx.x];
-    double lse = top + log((double)sum);
+    double lse = max_logit + log((double)sum);
     col[j] = add ? log_add(col[j], lse) : lse;
 }
 
-/* a thread a column */
+/* a thread per column */
 static __global__ void join(double *col, const double *each, int64_t size, int64_t n)
 {
     int64_t j = (int64_t)blockIdx.x * THREADS + threadIdx.x;
@@ -61,7 +61,7 @@ static __global__ void join(double *col, const double *each, int64_t size, int64
     col[j] = lse;
 }
 
-/* c[i, :] becomes the gradient; part[i]: this row's share of the loss, slope[i]: of the gradient of logit_scale */
+/* c[i, :] becomes the gradient; part[i]: this row's part of the loss, slope[i]: of logit_scale's gradient */
 static __global__ void gradient(float *c, double *part, double *slope, const double *row, const double *col,
                                 const float *logit_scale, int64_t n, int64_t diagonal)
 {
@@ -71,9 +71,9 @@ static __global__ void gradient(float *c, double *part, double *slope, const dou
     __syncthreads(); /* x[own] is overwritten below */
     for (int64_t j = threadIdx.x; j < n; j += THREADS) {
         double logit = scale * x[j];
-        double g =
-            ((double)expf((float)(logit - row[i])) + (double)expf((float)(logit - col[j])) - (j == own ? 2 : 0)) *
-            share;
+        double g = ((double)expf((float)(logit - row[i])) + (double)expf((float)(logit - col[j])) -
+                    (j == own ? 2 : 0)) *
+                   share;
         sum += g * logit;
         x[j] = (float)(g * scale);
     }

@@ -1,8 +1,8 @@
 /* Groups of processes with a GPU each, by NCCL.
  *
- * There is one communicator, and all its calls go to one stream (exchanges.c), in the same order in all processes: two
- * communicators at a time could each hold multiprocessors that the other needs elsewhere. It ends when the group cannot
- * go on (nccl_watch.h), and the next call of the group says why. */
+ * There is one communicator, and all its collectives go to one stream (exchanges.c), in the same order in all
+ * processes: two communicators could deadlock, each holding SMs that the other needs on another GPU. It is aborted when
+ * the group cannot go on (nccl_watch.h), and the group's next call returns the reason. */
 #include "nn/cuda/nccl.h"
 #include "base/str.h"
 #include "dist/meeting.h"
@@ -17,15 +17,15 @@
 
 struct mode__nccl mode__nccl;
 
-/* CTAS: multiprocessors that an exchange takes from the ops beside it, at most; NCCL_MAX_CTAS in the environment goes
- * first. */
+/* CTAS: at most so many SMs are taken from concurrent ops by a collective; NCCL_MAX_CTAS in the environment overrides
+ * it. */
 enum { NEWS_TEXT = 200, CTAS = 16 };
 
 struct nccl_ranks {
     struct mode_meeting *meeting;
     struct mode_backend *be;
     struct mode__watch *watch;
-    ncclComm_t comm; /* the watch ends it; who is in between its enter and leave may use it */
+    ncclComm_t comm; /* the watch destroys it; valid between mode__watch_enter and _leave */
 };
 
 static enum mode_status load(struct mode_error *err)
@@ -46,7 +46,7 @@ static enum mode_status load(struct mode_error *err)
     }
     MODE__NCCL_CALLS(X)
 #undef X
-    /* else it takes memory, and waits for the others, when an exchange of another size comes for the first time */
+    /* otherwise it allocates, and synchronises with the others, at the first collective of a new size */
     (void)setenv("NCCL_RUNTIME_CONNECT", "0", 0);
     is_loaded = true;
     return MODE_OK;
@@ -57,7 +57,7 @@ static ncclDataType_t type_of(enum mode_dtype dtype)
     return dtype == MODE_DTYPE_F32 ? ncclFloat32 : dtype == MODE_DTYPE_F64 ? ncclFloat64 : ncclUint8;
 }
 
-/* n numbers are out's and in's; those that a process has a row each of are `rows` times as many. */
+/* n is the element count per rank; out and in have out_rows and in_rows times as many. */
 #define COLLECTIVE(out, out_rows, in, in_rows, ...)                                                                    \
     struct nccl_ranks *x = g->self;                                                                                    \
     const size_t bytes = n * mode_dtype_size(dtype);                                                                   \
@@ -93,7 +93,7 @@ static enum mode_status broadcast(struct mode_ranks *g, void *data, size_t n, en
     COLLECTIVE(data, 1, data, 1, mode__nccl.ncclBroadcast(data, data, n, type_of(dtype), 0, x->comm, s));
 }
 
-/* Who waits on the stream is let go by the abort, which comes after the watch knows why. */
+/* Waiters on the stream are released by the abort, which comes after the watch knows the cause. */
 static enum mode_status check(struct mode_ranks *g, struct mode_error *err)
 {
     return mode__watch_why(((struct nccl_ranks *)g->self)->watch, err);
@@ -137,8 +137,8 @@ static void close_ranks(struct mode_ranks *g, bool in_order)
 static const struct mode_ranks_ops nccl_ops = {"NCCL",      all_gather, reduce_scatter, all_reduce, broadcast, check,
                                                close_ranks, parcels,    made,           begin,      end};
 
-/* What NCCL takes of the GPU's memory is no longer there for a model. A communicator that could not be made is left to
- * the process: what is there of it is NCCL's secret. */
+/* NCCL's GPU memory is accounted for, as a model cannot use it. A communicator whose creation failed is leaked: its
+ * state is unknown. */
 static enum mode_status begin_nccl(struct nccl_ranks *x, ncclUniqueId id, struct mode_error *err)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -162,7 +162,7 @@ static enum mode_status make_id(ncclUniqueId *id, const struct mode_meeting *m, 
                      mode__nccl.ncclGetErrorString(result));
 }
 
-/* Nobody begins to wait inside NCCL before all are able to come. */
+/* No process may enter NCCL, where it would block, before all of them are able to. */
 static enum mode_status all_ready(struct mode_meeting *m, enum mode_status own, struct mode_error *err)
 {
     struct news {

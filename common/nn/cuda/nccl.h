@@ -1,6 +1,5 @@
-/* nccl.h - the few of NCCL's functions that are used, and their declarations: its header's where that is found, else
- * these, which NCCL keeps as they are from version to version. The library is loaded at run time. Inside nn/cuda only.
- */
+/* nccl.h - the NCCL functions that are used, declared by NCCL's header if it is found, else here: NCCL keeps these
+ * ABI-stable. The library is loaded at run time. Inside nn/cuda only. */
 #ifndef MODE_NN_CUDA_NCCL_H
 #define MODE_NN_CUDA_NCCL_H
 
@@ -19,11 +18,11 @@ typedef struct ncclComm *ncclComm_t;
 typedef struct {
     char internal[128];
 } ncclUniqueId;
-typedef enum { ncclSuccess = 0, ncclInProgress = 7 } ncclResult_t; /* all others are errors */
+typedef enum { ncclSuccess = 0, ncclInProgress = 7 } ncclResult_t; /* all other values are errors */
 typedef enum { ncclSum = 0 } ncclRedOp_t;
 typedef enum { ncclUint8 = 1, ncclFloat32 = 7, ncclFloat64 = 8 } ncclDataType_t;
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
-typedef struct { /* as it was in NCCL 2.18; `size` and `version` tell newer libraries so */
+typedef struct { /* as in NCCL 2.18; `size` and `version` tell newer libraries which layout it is */
     size_t size;
     unsigned int magic, version;
     int blocking, cgaClusterSize, minCTAs, maxCTAs;
@@ -64,6 +63,6 @@ struct mode__nccl {
     MODE__NCCL_CALLS(X)
 #undef X
 };
-extern struct mode__nccl mode__nccl; /* nccl.c: filled when a group begins */
+extern struct mode__nccl mode__nccl; /* nccl.c: filled when a group is created */
 
 #endif

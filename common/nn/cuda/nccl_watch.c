@@ -1,11 +1,11 @@
-/* DESIGN: whose fault it was. A process that ends breaks its connections, to the meeting and to NCCL, at about the same
- * time; its neighbours may hear of the second first, as an error of NCCL. So an error of NCCL waits a moment for the
- * end of a process: that is the cause then. If nothing has ended, it is this process's own, and the others learn that
- * it breaks off: one says what failed, and the others who.
+/* DESIGN: finding the cause. A process that ends breaks its connections, to the meeting and to NCCL, at about the same
+ * time; its neighbours may see the second first, as an NCCL error. So after an NCCL error the watch waits a moment for
+ * a process to end: then that is the cause. If none has ended, the error is this process's own, and it notifies the
+ * others: one process reports what failed, the others which process.
  *
- * The number of calls shows who is missing: all processes make the same calls in the same order, and nobody gets far
- * ahead of one that does nothing. Each tells it when it has changed. NCCL knows no time limit, and neither do we: a
- * process may have a reason to be late (it writes a checkpoint). So it is only said. */
+ * The number of calls shows which process is missing: all make the same calls in the same order, and none gets far
+ * ahead of one that stalls. Each process announces its count when it has changed. There is no timeout, as in NCCL: a
+ * process may be late for a reason (it writes a checkpoint). So a late process is only reported. */
 #include "nn/cuda/nccl_watch.h"
 
 #include "base/clock.h"
@@ -24,36 +24,36 @@
 #include <time.h>
 #include <unistd.h>
 
-/* TICK_MS: how often NCCL is asked. CAUSE_S: how long its error waits for the end of a process. CALL_S, ABORT_S: until
- * a call, an abort, does not return. LATE_S: until a process that is behind is spoken of. */
+/* TICK_MS: period of polling NCCL. CAUSE_S: how long an NCCL error waits for the end of a process. CALL_S, ABORT_S:
+ * after this a call, an abort, counts as hung. LATE_S: after this a process that is behind is reported. */
 enum { TICK_MS = 1000, CAUSE_S = 5, CALL_S = 10, ABORT_S = 30, LATE_S = 60, WORDS = 400 };
 
 struct message {
     int32_t kind, number;
 };
-enum { GOODBYE = 1, ENDED, BROKEN_OFF, CALLS }; /* number: the rank, of CALLS the calls */
+enum { GOODBYE = 1, ENDED, BROKEN_OFF, CALLS }; /* number: the rank; for CALLS the count */
 
 struct mode__watch {
     struct mode_meeting *meeting;
     pthread_t thread;
     int wake[2];
-    struct heard { /* of a process */
+    struct heard { /* of another process */
         int32_t calls;
-        double since; /* when it last made one, or was not behind */
+        double since; /* when its count last changed, or it was not behind */
         bool is_said;
     } heard[MODE_RANKS_MAX];
-    int32_t told;  /* calls */
-    bool in_order; /* said before the watch is woken */
+    int32_t told;  /* count announced last */
+    bool in_order; /* set before the watch is woken */
 
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t moved; /* is_inside or is_over has changed */
-    ncclComm_t comm;      /* NULL: none yet, or no more */
+    ncclComm_t comm;      /* NULL: none yet, or destroyed */
     int32_t calls;
     bool is_inside, is_over;
-    ncclResult_t failed; /* what NCCL has said here */
+    ncclResult_t failed; /* NCCL's first error here */
     double failed_at;
-    struct message cause; /* with is_over */
-    char words[WORDS];    /* NCCL's, where the cause is this process */
+    struct message cause; /* valid with is_over */
+    char words[WORDS];    /* NCCL's message, if the cause is this process */
 };
 
 static bool is_error(ncclResult_t result)
@@ -66,7 +66,7 @@ static int connections(const struct mode_meeting *m)
     return m->rank == 0 ? m->size : 1;
 }
 
-/* To all that there is a connection to; who does not listen any more knows, or learns it otherwise. */
+/* To all connected processes; send errors are ignored: a process that has gone does not need it. */
 static void tell(const struct mode__watch *w, int32_t kind, int number)
 {
     const struct message x = {kind, (int32_t)number};
@@ -88,7 +88,7 @@ static void *make_last_call(void *ctx)
     return NULL;
 }
 
-/* false: it has not returned in time, and is left alone. */
+/* false: it has not returned in time, and its thread is abandoned. */
 static bool returns(ncclResult_t (*call)(ncclComm_t comm), ncclComm_t comm)
 {
     struct last_call *x = mode_xcalloc(1, sizeof *x);
@@ -106,7 +106,7 @@ static bool returns(ncclResult_t (*call)(ncclComm_t comm), ncclComm_t comm)
     return yes;
 }
 
-/* The caller waits inside NCCL, or the abort does: nobody else can say it. */
+/* The caller, or the abort, hangs inside NCCL: only this thread can report it. */
 static void end_process(struct mode__watch *w)
 {
     struct mode_error err = {0};
@@ -115,7 +115,7 @@ static void end_process(struct mode__watch *w)
     _exit(mode_status_exit_code(st)); /* CUDA's own handlers at exit may wait for the GPU */
 }
 
-/* NCCL's last warning is one line, and may be of another call. */
+/* NCCL's last warning may belong to another call. */
 static void note_words(struct mode__watch *w)
 {
     const char *last = mode__nccl.ncclGetLastError(NULL);
@@ -148,7 +148,7 @@ static void break_off(struct mode__watch *w, struct message cause)
 
 /* ---- the watch ---- */
 
-/* What process r says; false: it will say nothing more. */
+/* Reads a message of process r; false: no more will come. */
 static bool listen_to(struct mode__watch *w, int r)
 {
     struct message x = {0, 0};
@@ -177,7 +177,7 @@ static void ask_nccl(struct mode__watch *w)
     if (is_own) break_off(w, (struct message){BROKEN_OFF, w->meeting->rank});
 }
 
-/* Tell how far this process is, and say who keeps it waiting. */
+/* Announces this process's count, and reports processes that keep it waiting. */
 static void compare_calls(struct mode__watch *w)
 {
     const struct mode_meeting *m = w->meeting;
@@ -200,7 +200,7 @@ static void compare_calls(struct mode__watch *w)
     }
 }
 
-/* Until woken, or until the group is at its end. */
+/* Runs until woken, or until the group has failed. */
 static void *watch(void *ctx)
 {
     struct mode__watch *w = ctx;
@@ -209,7 +209,7 @@ static void *watch(void *ctx)
     const int n = connections(m);
     for (int r = 0; r < n; r++) p[r] = (struct pollfd){.fd = m->fd[r], .events = POLLIN};
     p[n] = (struct pollfd){.fd = w->wake[0], .events = POLLIN};
-    while (!w->is_over) { /* which this thread alone sets */
+    while (!w->is_over) { /* only this thread sets it */
         const int ready = poll(p, (nfds_t)n + 1, TICK_MS);
         if (ready > 0 && p[n].revents) break;
         for (int r = 0; r < n && ready > 0 && !w->is_over; r++)
@@ -234,7 +234,7 @@ enum mode_status mode__watch_open(struct mode__watch **w, struct mode_meeting *m
     pthread_cond_init(&x->moved, NULL);
     int e = pipe2(x->wake, O_CLOEXEC) ? errno : 0;
     if (!e) {
-        sigfillset(&all); /* signals are for the threads that were there before */
+        sigfillset(&all); /* signals go to the other threads */
         pthread_sigmask(SIG_SETMASK, &all, &before);
         e = pthread_create(&x->thread, NULL, watch, x);
         pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -1,17 +1,16 @@
-/* nccl_watch.h - how a group of GPUs ends that cannot go on. Inside nn/cuda only.
+/* nccl_watch.h - detects that a group of GPUs cannot go on, and aborts it. Inside nn/cuda only.
  *
- * NCCL waits for ever, on the GPU, for a process that has ended, and tells of a link that has failed only who asks. So
- * a thread watches the connections of the meeting and asks NCCL once a second. When one of them says so, no further
- * call is let in, the others are told, and the communicator is aborted: that frees who waits on its stream.
+ * NCCL hangs, on the GPU, if a process has ended, and reports a failed link only when polled. So a thread watches the
+ * meeting's connections and polls NCCL once a second. On a failure no further call is admitted, the other processes are
+ * notified, and the communicator is aborted, which releases waiters on its stream.
  *
  *     if (!mode__watch_enter(w)) return mode__watch_why(w, err);
  *     result = ncclAllReduce(...);
  *     mode__watch_leave(w, result);
  *     return mode__watch_why(w, err);
  *
- * An abort frees the communicator, so none comes while a call is under way. A call that does not return although the
- * group is at its end (it waits for the dead), or an abort that does not, ends the process: with the same sentence and
- * its exit code, as nothing else could.
+ * An abort frees the communicator, so it waits for a call in progress. If that call, or the abort, does not return (it
+ * is waiting for a dead process), the process exits with the same message and exit code: nothing else would help.
  *
  * Threads: one caller, beside the watch itself. */
 #ifndef MODE_NN_CUDA_NCCL_WATCH_H
@@ -24,17 +23,17 @@
 
 struct mode__watch;
 
-/* Takes the connections of m over, but not m: nobody else sends or receives until it is closed. E_GENERIC. */
+/* Takes over the connections of m, but not m: nobody else may send or receive until it is closed. E_GENERIC. */
 enum mode_status mode__watch_open(struct mode__watch **w, struct mode_meeting *m, struct mode_error *err);
-/* The communicator, made between enter and leave: the watch's from now on. */
+/* Hands over the communicator, created between enter and leave: the watch owns it from now on. */
 void mode__watch_take(struct mode__watch *w, ncclComm_t comm);
-/* Around each call of NCCL. enter: false, the group is at its end, and the communicator may be gone. leave: what the
- * call said; after an error it waits until the watch knows whose it was, some seconds. */
+/* Around each NCCL call. enter: false if the group has failed, and the communicator may be gone. leave: takes the
+ * call's result; after an error it waits some seconds until the watch knows the cause. */
 bool mode__watch_enter(struct mode__watch *w);
 void mode__watch_leave(struct mode__watch *w, ncclResult_t result);
-/* MODE_OK, or why the group is at its end: E_PEER, another process; E_DEVICE, NCCL in this one. */
+/* MODE_OK, or why the group has failed: E_PEER, another process; E_DEVICE, NCCL in this one. */
 enum mode_status mode__watch_why(struct mode__watch *w, struct mode_error *err);
-/* Ends the communicator. in_order: as of mode_ranks_close. */
+/* Destroys the communicator. in_order: see mode_ranks_close. */
 void mode__watch_close(struct mode__watch **w, bool in_order);
 
 #endif

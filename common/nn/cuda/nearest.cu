@@ -1,5 +1,5 @@
-/* nearest.cu - rows in fp16, nearest centres, costs. Compiled without contraction to fused multiply-adds: what is
- * decided in double here takes the steps of nn/exact.c and comes to the same bits. */
+/* nearest.cu - rows in fp16, nearest centres, costs. Compiled without FMA contraction: the arithmetic in double takes
+ * the steps of nn/exact.c and is bit-identical to it. */
 #include "nn/cuda/nearest.cuh"
 #include "nn/cuda/store.cuh"
 
@@ -35,7 +35,7 @@ static __global__ void costs(float *dot, const float *x_sq, const float *c_sq, i
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     float v = x_sq ? x_sq[i / k] + c_sq[i % k] - 2 * dot[i] : 1 - dot[i];
-    dot[i] = v > 0 ? v : 0; /* rounding can take an exact hit below zero */
+    dot[i] = v > 0 ? v : 0; /* rounding can make a zero distance negative */
 }
 
 void mode__cuda_costs(cudaStream_t stream, float *dot, const float *x_sq, const float *c_sq, int64_t n, int64_t k)
@@ -62,7 +62,7 @@ void mode__cuda_largest(cudaStream_t stream, float *largest, const float *x, int
     largest_parts<<<MODE__CUDA_PARTS, THREADS, 0, stream>>>(largest, x, n);
 }
 
-/* Where column j of row i lies. */
+/* Offset of column j of row i. */
 template <bool TILES> static __device__ inline int64_t place_of(int64_t i, int64_t j, int64_t wide)
 {
     if (!TILES) return i * wide + j;
@@ -70,8 +70,7 @@ template <bool TILES> static __device__ inline int64_t place_of(int64_t i, int64
     return (tile * MODE__CUDA_TILE_ROWS + row) * 64 + ((j % 64 / 8) ^ (row % 8)) * 8 + j % 8;
 }
 
-/* One warp a row. Its largest number, or that of all rows, comes to lie between 2^14 and 2^15; lengths are rounded up.
- */
+/* A warp per row, scaled so that its amax, or that of all rows, is between 2^14 and 2^15; norms are rounded up. */
 template <int V, bool TILES>
 static __global__ void halves(__half *h, struct mode__cuda_halved *of, const float *x, int64_t m, int64_t rows,
                               int64_t d, int64_t wide, const float *largest)
@@ -149,13 +148,13 @@ void mode__cuda_halved_centres(cudaStream_t stream, const struct mode__cuda_cent
     halved_centres<<<1, THREADS, 0, stream>>>(*c, of, k, padded, cosine);
 }
 
-/* A row's smallest rank, whose it is, and the next one. */
-struct least {
+/* The smallest and the second smallest rank of a row, and the centre of the smallest. */
+struct best_two {
     float rank, next;
     int32_t at;
 };
 
-static __device__ inline void take(struct least *l, float rank, int64_t k)
+static __device__ inline void insert(struct best_two *l, float rank, int64_t k)
 {
     if (rank < l->rank || l->at < 0) {
         l->next = l->rank;
@@ -166,8 +165,8 @@ static __device__ inline void take(struct least *l, float rank, int64_t k)
     }
 }
 
-/* The warp's of each lane's. */
-static __device__ inline struct least joined(struct least l)
+/* Reduces the lanes' to the warp's. */
+static __device__ inline struct best_two warp_merge(struct best_two l)
 {
     for (int m = WARP / 2; m; m /= 2) {
         float other = __shfl_xor_sync(ALL_LANES, l.rank, m), other_next = __shfl_xor_sync(ALL_LANES, l.next, m);
@@ -184,7 +183,7 @@ static __device__ inline struct least joined(struct least l)
     return l;
 }
 
-/* By the whole warp, in the order of nn/exact.c. */
+/* By a whole warp, in the order of nn/exact.c. */
 static __device__ inline double exact_cost(const struct mode__cuda_nearest &a, const float *x, int64_t k)
 {
     const float *c = a.c + k * a.d;
@@ -207,9 +206,8 @@ static __device__ inline float distance_of(double cost, bool cosine)
     return cost > 0 ? (float)(cosine ? cost : sqrt(cost)) : 0;
 }
 
-/* One warp a row. The smallest rank and the next one stay in registers; where these two are further apart than two
- * ranks can be off, the first has won, else every centre within that distance is measured in double, one after another.
- */
+/* A warp per row. If the two smallest ranks are further apart than the margin, the first has won; else every centre
+ * within the margin is compared exactly, in double, one after another. */
 template <int V> static __global__ void nearest(int32_t *id, float *distance, struct mode__cuda_nearest a)
 {
     int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;
@@ -217,14 +215,14 @@ template <int V> static __global__ void nearest(int32_t *id, float *distance, st
     if (i >= a.n) return;
     const float *dot = a.dot + i * a.k, *x = a.x + i * a.d, *plus = a.centres.plus;
     const float times = a.x_of[i].back * a.centres.most[2];
-    struct least l = {INFINITY, INFINITY, -1};
+    struct best_two l = {INFINITY, INFINITY, -1};
     for (int64_t k = lane * V; k < a.k; k += WARP * V) {
         float p[V], v[V];
         load<V>(v, dot + k);
         load<V>(p, plus + k);
-        for (int j = 0; j < V; j++) take(&l, p[j] - times * v[j], k + j);
+        for (int j = 0; j < V; j++) insert(&l, p[j] - times * v[j], k + j);
     }
-    l = joined(l);
+    l = warp_merge(l);
     const float limit = limit_of(l.rank, margin_of(a.centres, a.x_of[i], a.d, a.cosine));
     double best = INFINITY;
     int32_t at = -1;
@@ -236,11 +234,11 @@ template <int V> static __global__ void nearest(int32_t *id, float *distance, st
             int64_t k = first + lane;
             unsigned near = __ballot_sync(ALL_LANES, k < a.k && !(plus[k] - times * dot[k] > limit));
             for (; near; near &= near - 1) {
-                int64_t who = first + __ffs((int)near) - 1;
-                double cost = exact_cost(a, x, who);
+                int64_t centre = first + __ffs((int)near) - 1;
+                double cost = exact_cost(a, x, centre);
                 if (at >= 0 && !(cost < best)) continue;
                 best = cost;
-                at = (int32_t)who;
+                at = (int32_t)centre;
             }
         }
     }
@@ -256,27 +254,27 @@ void mode__cuda_nearest(cudaStream_t stream, int32_t *id, float *distance, const
              nearest<V><<<blocks_of(a->n, ROWS), dim3(WARP, ROWS), 0, stream>>>(id, distance, *a));
 }
 
-/* By the whole warp. state: as nearest_hopper.cu leaves it. */
-static __device__ inline void measure(int32_t *id, float *distance, const int32_t *candidates, int32_t state,
-                                      const struct mode__cuda_nearest &a, int64_t i)
+/* By a whole warp. state: as nearest_hopper.cu leaves it. */
+static __device__ inline void measure_row(int32_t *id, float *distance, const int32_t *candidates, int32_t state,
+                                          const struct mode__cuda_nearest &a, int64_t i)
 {
     const bool any = state == MODE__CUDA_ANY_CENTRE;
     const int64_t n = any ? a.k : state < 0 ? -state : 1;
     double best = INFINITY;
     int32_t at = -1;
     for (int64_t j = 0; j < n; j++) {
-        const int32_t who = any ? (int32_t)j : state < 0 ? candidates[i * MODE__CUDA_CANDIDATES + j] : state;
-        const double cost = exact_cost(a, a.x + i * a.d, who);
-        if (at >= 0 && !(cost < best || (cost == best && who < at))) continue;
+        const int32_t centre = any ? (int32_t)j : state < 0 ? candidates[i * MODE__CUDA_CANDIDATES + j] : state;
+        const double cost = exact_cost(a, a.x + i * a.d, centre);
+        if (at >= 0 && !(cost < best || (cost == best && centre < at))) continue;
         best = cost;
-        at = who;
+        at = centre;
     }
     if (threadIdx.x > 0) return;
     id[i] = at;
     if (distance) distance[i] = distance_of(best, a.cosine);
 }
 
-/* Block: THREADS rows. Those that must be measured are picked out, in their order, and shared out among the warps. */
+/* Block: THREADS rows. Those that need an exact comparison are compacted, in order, and distributed over the warps. */
 static __global__ void measured(int32_t *id, float *distance, const int32_t *candidates, struct mode__cuda_nearest a)
 {
     __shared__ int32_t state[THREADS];
@@ -297,7 +295,7 @@ static __global__ void measured(int32_t *id, float *distance, const int32_t *can
     }
     if (open) row[at] = t;
     __syncthreads();
-    for (int j = warp; j < n; j += ROWS) measure(id, distance, candidates, state[row[j]], a, first + row[j]);
+    for (int j = warp; j < n; j += ROWS) measure_row(id, distance, candidates, state[row[j]], a, first + row[j]);
 }
 
 void mode__cuda_measured(cudaStream_t stream, int32_t *id, float *distance, const int32_t *candidates,

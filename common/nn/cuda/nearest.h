@@ -9,9 +9,9 @@ void mode__cuda_op_nearest_rows(struct mode_backend *be, struct mode_tensor *id,
                                 const struct mode_tensor *c, bool cosine);
 size_t mode__cuda_nearest_ready_bytes(struct mode_backend *be, int64_t n, int64_t d);
 void mode__cuda_nearest_ready(struct mode_backend *be, struct mode_tensor *ready, const struct mode_tensor *x);
-/* nearest_proof.c: is nearest_hopper.cu to be used for n rows? On compute capability 9.0, once it has given the right
- * answers for a problem whose answers are known; asked for the first time it is made to. MODE_CUDA_NEAREST: "own" says
- * yes for any n then, "library" no. */
+/* nearest_proof.c: use nearest_hopper.cu for n rows? Only on compute capability 9.0, once it has solved a problem with
+ * known answers, which the first call makes it do. MODE_CUDA_NEAREST: "own" then says yes for any n, "library" always
+ * no. */
 bool mode__cuda_nearest_by_tiles(struct mode_backend *be, int64_t n);
 int mode__cuda_multiprocessors(void);
 void mode__cuda_op_costs(struct mode_backend *be, struct mode_tensor *cost, const struct mode_tensor *x,

@@ -1,10 +1,10 @@
-/* Whether the kernel of nearest_hopper.cu is trusted: it was written without a GPU, so a process uses it only after it
- * has given the right answers there.
+/* Self-test of the kernel of nearest_hopper.cu: it was written without a GPU, so a process uses it only after it has
+ * computed correct results on that GPU.
  *
- * The problem: all centres are one vector of small integers but for one column each, and so is every row, like one of
- * the centres. The right centre's rank is below every other one's by 1 or more and can be off by far less, and it is
- * the smallest only if every column of every row and centre is read from where it lies and counted once. Products and
- * their sums are integers: nothing is rounded. Two centres are equal. */
+ * The problem: all centres are one vector of small integers, each with one column changed, and every row equals one of
+ * the centres. The right centre's rank is below every other one's by at least 1, far more than the error bound, and it
+ * is the smallest only if every column of every row and centre is read from the right place and counted once. Products
+ * and their sums are integers: nothing is rounded. Two centres are equal. */
 #include "nn/cuda/nearest.h"
 
 #include "base/log.h"
@@ -17,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sizes: several rounds of every ring and loop of the kernel, none of them full. PATIENCE: so that a barrier which
- * never opens is a wrong answer. */
-enum { N = 300, K = 300, D = 150, FEWEST_ROWS = 256, PATIENCE = 10000 };
+/* Sizes: several iterations of every ring and loop of the kernel, all with a partial last one. SPIN_LIMIT: turns a
+ * barrier that never completes into a wrong answer instead of a hang. */
+enum { N = 300, K = 300, D = 150, FEWEST_ROWS = 256, SPIN_LIMIT = 10000 };
 
 struct proof {
     float x[N * D], c[K * D];
@@ -40,7 +40,7 @@ static void make_centre(float *c, int k)
     c[k % D] += (float)(k / D + 1);
 }
 
-/* Centre 0, which has a double, or another one. */
+/* Centre 0 has a duplicate, centre K - 1. */
 static bool is_right(const struct proof *p, int row)
 {
     const int want = centre_of(row);
@@ -49,41 +49,41 @@ static bool is_right(const struct proof *p, int row)
     return p->state[row] == -2 && two[0] + two[1] == K - 1 && two[0] * two[1] == 0;
 }
 
-/* p is the host's, here the GPU's. */
-static cudaError_t ask(struct proof *p, struct proof *here, void *x, void *c, cudaStream_t stream)
+/* p is on the host, device on the GPU. */
+static cudaError_t run_trial(struct proof *p, struct proof *device, void *x, void *c, cudaStream_t stream)
 {
     const struct mode__cuda_tiles t = {.x = x,
                                        .c = c,
-                                       .x_of = here->x_of,
-                                       .centres = {here->plus, here->most},
+                                       .x_of = device->x_of,
+                                       .centres = {device->plus, device->most},
                                        .n = N,
                                        .k = K,
                                        .d = D,
-                                       .patience = PATIENCE};
+                                       .spin_limit = SPIN_LIMIT};
     for (int i = 0; i < K; i++) make_centre(p->c + i * D, i);
     for (int i = 0; i < N; i++) make_centre(p->x + i * D, centre_of(i));
     memset(p->state, 0xff, sizeof *p - offsetof(struct proof, state));
-    cudaError_t e = cudaMemcpyAsync(here, p, sizeof *p, cudaMemcpyHostToDevice, stream);
+    cudaError_t e = cudaMemcpyAsync(device, p, sizeof *p, cudaMemcpyHostToDevice, stream);
     if (e != cudaSuccess) return e;
-    mode__cuda_halves(stream, x, here->x_of, here->x, N, D, NULL, true);
-    mode__cuda_largest(stream, here->largest, here->c, K * D);
-    mode__cuda_halves(stream, c, here->c_of, here->c, K, D, here->largest, true);
-    mode__cuda_halved_centres(stream, &t.centres, here->c_of, here->c, K, D, false);
-    e = mode__cuda_nearest_tiles(stream, here->state, here->candidates, &t, 1); /* which comes round */
+    mode__cuda_halves(stream, x, device->x_of, device->x, N, D, NULL, true);
+    mode__cuda_largest(stream, device->largest, device->c, K * D);
+    mode__cuda_halves(stream, c, device->c_of, device->c, K, D, device->largest, true);
+    mode__cuda_halved_centres(stream, &t.centres, device->c_of, device->c, K, D, false);
+    e = mode__cuda_nearest_tiles(stream, device->state, device->candidates, &t, 1); /* 1: must iterate */
     if (e == cudaSuccess) e = cudaGetLastError();
-    if (e == cudaSuccess) e = cudaMemcpyAsync(p, here, sizeof *p, cudaMemcpyDeviceToHost, stream);
+    if (e == cudaSuccess) e = cudaMemcpyAsync(p, device, sizeof *p, cudaMemcpyDeviceToHost, stream);
     return e == cudaSuccess ? cudaStreamSynchronize(stream) : e;
 }
 
 static bool proves_itself(cudaStream_t stream)
 {
     struct proof *p = mode_xcalloc(1, sizeof *p);
-    void *here = NULL, *x = NULL, *c = NULL;
+    void *device = NULL, *x = NULL, *c = NULL;
     int wrong = 0;
-    cudaError_t e = cudaMalloc(&here, sizeof *p);
+    cudaError_t e = cudaMalloc(&device, sizeof *p);
     if (e == cudaSuccess) e = cudaMalloc(&x, mode__cuda_halves_bytes(N, D, true));
     if (e == cudaSuccess) e = cudaMalloc(&c, mode__cuda_halves_bytes(K, D, true));
-    if (e == cudaSuccess) e = ask(p, here, x, c, stream);
+    if (e == cudaSuccess) e = run_trial(p, device, x, c, stream);
     for (int i = 0; i < N && e == cudaSuccess; i++) wrong += !is_right(p, i);
     if (e != cudaSuccess)
         mode_log_warn(
@@ -99,7 +99,7 @@ static bool proves_itself(cudaStream_t stream)
     (void)cudaGetLastError();
     (void)cudaFree(x);
     (void)cudaFree(c);
-    (void)cudaFree(here);
+    (void)cudaFree(device);
     free(p);
     return e == cudaSuccess && wrong == 0;
 }

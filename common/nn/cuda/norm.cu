@@ -1,13 +1,13 @@
-/* norm.cu - layer norm, forward and back: a row is read once, lies in registers, and is written once.
+/* norm.cu - layer norm, forward and backward: a row is read once, kept in registers, and written once.
  *
- * DESIGN: W warps share a row, as few as can hold it: a lane keeps up to HELD numbers, and one, two or sixteen warps do
- * for every width that models may have. It takes 16 bytes at a time where rows allow it. Memory is asked for all of a
- * row, the residual's gradient too, before anything is computed of it. On the way back a block goes through many rows
- * and keeps their share of dw and db in registers as well; the blocks' shares are added up in order (rows.cu). */
+ * DESIGN: W warps share a row, as few as can hold it: a lane keeps up to HELD elements, so one, two or sixteen warps
+ * cover every model width. Accesses are 16 bytes where alignment allows it. All loads of a row, including the
+ * residual's gradient, are issued before anything is computed. In the backward pass a block iterates over many rows and
+ * accumulates its partial dw and db in registers; the blocks' partial sums are added in order (rows.cu). */
 #include "nn/cuda/store.cuh"
 
-/* ROWS: warps of a block, where one row does not need more. NORM_BLOCKS: of the way back, two for each multiprocessor
- * of an H100. HELD_ROW: numbers that a warp holds. */
+/* ROWS: warps per block, unless one row needs more. NORM_BLOCKS: of the backward pass, two per SM of an H100. HELD_ROW:
+ * elements that a warp holds. */
 enum { ROWS = 8, NORM_BLOCKS = 264, HELD = 32, HELD_ROW = 32 * HELD, MOST_WARPS = 16 };
 static_assert(MOST_WARPS * HELD_ROW == (int)MODE__CUDA_NORM_MOST, "every row has its registers");
 
@@ -21,7 +21,7 @@ static dim3 block_of(int w)
     return dim3(WARP, warps_of(w));
 }
 
-/* The statement with W set: warps to a row of d numbers. */
+/* The statement with W, the warps per row of d elements, set. */
 #define BY_ROW(d, ...)                                                                                                 \
     do {                                                                                                               \
         if ((d) <= HELD_ROW) {                                                                                         \
@@ -36,13 +36,13 @@ static dim3 block_of(int w)
         }                                                                                                              \
     } while (0)
 
-/* Each of x over all threads of a row, its warps in order. All threads of the block call it. */
+/* Sums each of x over the threads of a row, its warps in order. All threads of the block call it. */
 template <int W, int N> static __device__ inline void row_sums(float (&x)[N])
 {
     for (int n = 0; n < N; n++) x[n] = warp_sum(x[n]);
     if (W == 1) return;
     __shared__ float part[warps_of(W)][N];
-    __syncthreads(); /* part may still be read from the call before */
+    __syncthreads(); /* part may still be read by the previous call */
     for (int n = 0; n < N; n++)
         if (threadIdx.x == 0) part[threadIdx.y][n] = x[n];
     __syncthreads();
@@ -52,7 +52,7 @@ template <int W, int N> static __device__ inline void row_sums(float (&x)[N])
     }
 }
 
-/* A thread's numbers of a row lie at first + k STEP, k = 0, 1 ... KEPT - 1; a warp without a row has none (end 0). */
+/* A thread's elements of a row are at first + k STEP, k = 0 .. KEPT - 1; a warp without a row has none (end 0). */
 template <typename T, int V, int W>
 static __global__ void __launch_bounds__(WARP *warps_of(W))
     layernorm(T *y, float *stats, const T *x, const float *w, const float *b, int64_t m, int64_t d, float eps)
@@ -99,7 +99,7 @@ void mode__cuda_layernorm(cudaStream_t stream, bool bf16, void *y, float *stats,
                                          (T *)y, stats, (const T *)x, w, b, m, d, eps))));
 }
 
-/* Rows of a block of the way back, by shape alone. */
+/* Rows per block of the backward pass, by shape alone. */
 static __host__ __device__ inline int64_t norm_rows(int64_t m)
 {
     int64_t rows = (m + NORM_BLOCKS - 1) / NORM_BLOCKS;
@@ -111,8 +111,8 @@ int64_t mode__cuda_norm_work(int64_t m, int64_t d)
     return 2 * ceil_div(m, norm_rows(m)) * d;
 }
 
-/* dx, and into part [blocks, 2, d] this block's rows' share of dw and db. dx may be dy or add: a thread has read its
- * numbers of both before it writes. */
+/* dx, and to part [blocks, 2, d] this block's partial dw and db. dx may be dy or add: a thread has loaded its elements
+ * of both before it writes. */
 template <typename T, int V, int W>
 static __global__ void __launch_bounds__(WARP *warps_of(W), 1)
     layernorm_back(T *dx, float *part, const T *dy, const T *x, const float *stats, const float *w, const T *add,

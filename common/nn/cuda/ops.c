@@ -31,7 +31,7 @@ static void *at(const struct mode_tensor *t)
     return t ? t->data : NULL;
 }
 
-/* Lists are what both sides have: the checks of nn/ops.c read the host's, kernels the GPU's. */
+/* Lists are memory of mode_backend_share: the checks of nn/ops.c read the host copy, kernels the device copy. */
 static const int32_t *list_of(const struct mode_backend *be, const struct mode_tensor *t)
 {
     const int32_t *list = mode__cuda_shared(be, t->data);
@@ -62,7 +62,7 @@ static void linear(struct mode_backend *be, struct mode_tensor *y, struct mode_t
     const struct mode__product p = {.c = y->data,
                                     .a = x->data,
                                     .b = w->data,
-                                    .b_turned = true,
+                                    .b_transposed = true,
                                     .m = m,
                                     .n = n,
                                     .k = k,
@@ -86,13 +86,13 @@ static void activate(struct mode_backend *be, struct mode_tensor *y, const struc
     launched();
 }
 
-/* dw [rows of dw, columns] += a^T b over m rows, in f32 */
-static void add_products(struct mode_backend *be, struct mode_tensor *dw, const struct mode_tensor *a,
-                         const struct mode_tensor *b)
+/* dw += a^T b in f32, summed over the rows of a and b */
+static void add_weight_gradient(struct mode_backend *be, struct mode_tensor *dw, const struct mode_tensor *a,
+                                const struct mode_tensor *b)
 {
     const struct mode__product p = {.c = dw->data,
                                     .a = a->data,
-                                    .a_turned = true,
+                                    .a_transposed = true,
                                     .b = b->data,
                                     .m = a->dim[1],
                                     .n = b->dim[1],
@@ -104,12 +104,12 @@ static void add_products(struct mode_backend *be, struct mode_tensor *dw, const 
 
 /* y [m, n] = x [m, k] op(w) */
 static void times_weights(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,
-                          const struct mode_tensor *w, bool turned)
+                          const struct mode_tensor *w, bool transposed)
 {
     const struct mode__product p = {.c = y->data,
                                     .a = x->data,
                                     .b = w->data,
-                                    .b_turned = turned,
+                                    .b_transposed = transposed,
                                     .m = x->dim[0],
                                     .n = y->dim[1],
                                     .k = x->dim[1],
@@ -125,12 +125,12 @@ static void linear_back(struct mode_backend *be, struct mode_tensor *dx, struct 
     int64_t m = x->dim[0], k = x->dim[1], n = w->dim[0];
     if (m == 0) return;
     mode__beside_begin(be);
-    add_products(be, dw, dy, x);
+    add_weight_gradient(be, dw, dy, x);
     if (db)
         mode__cuda_column_sums(stream_of(be), is_bf16(be), mode_f32(db), work_of(be, mode__cuda_sum_work(m, n)),
                                dy->data, m, n);
     mode__beside_end(be, dy, x);
-    mode__cuda_writes(be, &dx, 1); /* it may be x */
+    mode__cuda_writes(be, &dx, 1); /* dx may be x */
     if (dx && z)
         mode__cuda_product_act(be, &(struct mode__product_act){.result = dx->data,
                                                                .z = z->data,
@@ -157,7 +157,7 @@ static void project_back(struct mode_backend *be, struct mode_tensor *dx, struct
 {
     if (x->dim[0] == 0) return;
     mode__beside_begin(be);
-    add_products(be, dw, x, dy);
+    add_weight_gradient(be, dw, x, dy);
     mode__beside_end(be, dy, x);
     times_weights(be, dx, dy, w, true);
 }
@@ -254,8 +254,7 @@ static void embed_back(struct mode_backend *be, struct mode_tensor *dtable, stru
     launched();
 }
 
-/* Between the two passes lie bytes: of as many pictures at a time as fit the GPU's cache, each in room for the largest
- * of them. */
+/* In batches whose intermediate pictures fit in L2, each in a slot of the largest one's size. */
 static void picture_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_pictures *pictures,
                             int64_t first, int64_t side, int64_t p)
 {
@@ -282,7 +281,7 @@ static void patches(struct mode_backend *be, struct mode_tensor *cols, const str
     const float *from = mode_f32(pixels);
     if (pixels->dim[0] == 0) return;
     CUDA_OK(cudaPointerGetAttributes(&at, from));
-    if (at.type == cudaMemoryTypeUnregistered || at.type == cudaMemoryTypeHost) { /* the caller's own, pinned or not */
+    if (at.type == cudaMemoryTypeUnregistered || at.type == cudaMemoryTypeHost) { /* host memory, pinned or not */
         float *here = mode__backend_work(be, mode_tensor_bytes(pixels));
         CUDA_OK(cudaMemcpyAsync(here, from, mode_tensor_bytes(pixels), cudaMemcpyHostToDevice, stream_of(be)));
         from = here;
@@ -422,7 +421,7 @@ static void contrastive_back(struct mode_backend *be, double *loss, struct mode_
         const struct mode__product by_a = {.c = mode_f32(da) + i * e, .a = s, .b = b->data, .m = rows, .n = e, .k = n};
         const struct mode__product by_b = {.c = db->data,
                                            .a = s,
-                                           .a_turned = true,
+                                           .a_transposed = true,
                                            .b = mode_f32(a) + i * e,
                                            .m = n,
                                            .n = e,

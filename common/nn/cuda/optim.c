@@ -5,7 +5,7 @@
 
 _Static_assert(sizeof(struct mode__cuda_pieces) <= 4000, "a kernel takes 4 KiB of arguments");
 
-/* The next parameters, as many as one launch takes, from *i on. */
+/* The next parameters from *i on, as many as one launch takes. */
 static struct mode__cuda_pieces next_pieces(struct mode_param *p, size_t n, size_t *i)
 {
     struct mode__cuda_pieces all = {0};

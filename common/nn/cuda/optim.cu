@@ -1,19 +1,19 @@
-/* optim.cu - AdamW, and the length of a gradient: one launch for many parameters.
+/* optim.cu - AdamW and gradient norms, multi-tensor: one launch for many parameters.
  *
- * DESIGN: a launch gets a list of pieces by value, so that a captured one needs no memory that somebody must keep; a
- * block finds the piece that its number falls into and takes CHUNK numbers of it. What changes from step to step is read
- * from memory, by one thread of a block for all. */
+ * DESIGN: a launch gets its list of pieces by value, so that a captured launch depends on no memory that must outlive
+ * it; a block finds its piece by binary search and takes CHUNK elements of it. What changes from step to step is read
+ * from memory, by one thread per block. */
 #include "nn/cuda/store.cuh"
 
 enum { THREADS = 256, CHUNK = 1 << 14 };
 
-/* Subnormal moments are flushed as in nn/cpu/optim.h, so that they do not stay for good. */
+/* Subnormal moments are flushed to zero, as in nn/cpu/optim.h. */
 static __device__ inline float flushed(float x)
 {
     return fabsf(x) < 1.17549435e-38f ? 0 : x;
 }
 
-/* Where this block's numbers lie: of which piece, and from where to where. */
+/* This block's elements: the piece, and the range in it. */
 struct place {
     int piece;
     int64_t from, end;
@@ -33,13 +33,13 @@ static __device__ inline struct place place_of(const struct mode__cuda_pieces &p
     return {lo, from, from + CHUNK < n ? from + CHUNK : n};
 }
 
-/* Up to where its numbers are taken four at a time. */
+/* End of the part processed four elements at a time. */
 static __device__ inline int64_t wide_end_of(const struct place &at, bool wide)
 {
     return wide ? at.from + (at.end - at.from) / 4 * 4 : at.from;
 }
 
-/* nn/cpu/optim.h's constants, made of what the host wrote and of the gradients' length (mode__adamw_factor) */
+/* The constants of nn/cpu/optim.h, from the host's step and the gradients' norm (mode__adamw_factor) */
 enum { BETA1, BETA2, KEEP, STEP, ROOT, EPS, FACTOR, N_RULES };
 
 static __device__ inline void make_rules(float *rule, const struct mode_adamw_step *s, bool decay)
@@ -54,9 +54,8 @@ static __device__ inline void make_rules(float *rule, const struct mode_adamw_st
     rule[FACTOR] = !(norm <= 1.7976931348623157e308) ? -1 : norm > 0 && factor < 1 ? (float)factor : 1;
 }
 
-/* V numbers from i on; the rounded copy for products, where there is one, in the same pass. */
-template <int V>
-static __device__ inline void update(const struct mode__cuda_piece &p, int64_t i, const float *rule)
+/* V elements from i on, and in the same pass the rounded copy for GEMMs, if there is one. */
+template <int V> static __device__ inline void update(const struct mode__cuda_piece &p, int64_t i, const float *rule)
 {
     float wi[V], mi[V], vi[V], gi[V];
     const float beta1 = rule[BETA1], beta2 = rule[BETA2];
@@ -83,7 +82,7 @@ static __global__ void adamw(struct mode__cuda_pieces pieces, const struct mode_
     const struct mode__cuda_piece &p = pieces.of[at.piece];
     if (threadIdx.x == 0) make_rules(rule, s, p.decay);
     __syncthreads();
-    if (rule[FACTOR] < 0) return; /* the gradients' length is not finite */
+    if (rule[FACTOR] < 0) return; /* the gradients' norm is non-finite */
     const int64_t wide_end = wide_end_of(at, p.wide);
     for (int64_t i = at.from + 4 * (int64_t)threadIdx.x; i < wide_end; i += 4 * THREADS) update<4>(p, i, rule);
     for (int64_t i = wide_end + threadIdx.x; i < at.end; i += THREADS) update<1>(p, i, rule);

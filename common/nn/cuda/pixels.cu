@@ -1,23 +1,24 @@
-/* pixels.cu - decoded pictures to the columns of a model's first product: two passes over bytes, then a table of
- * floats.
+/* pixels.cu - decoded pictures to the im2col columns of a model's patch embedding: two resize passes over bytes, then a
+ * lookup table of floats.
  *
- * DESIGN: all of it is integers, and the floats are looked up. What limits it are loads of single bytes and weights and
- * the arithmetic of indices, so a thread makes several outputs that have weights in common: across, one byte of ACROSS
- * rows; down, where rows are as wide as the input and their pixels come in fours, four neighbouring pixels, which it
- * reads as words. Everything else (thin pictures, which go down first; borders left and right) is made a number at a
- * time. Every picture has its row of blocks (gridDim.y), as many as the largest picture of the launch wants. */
+ * DESIGN: integer arithmetic, with floats from a table. It is limited by byte and weight loads and index arithmetic, so
+ * a thread computes several outputs that share weights: in the horizontal pass, one byte of ACROSS rows; in the
+ * vertical pass, if rows are as wide as the input and a multiple of four pixels, four neighbouring pixels, read as
+ * words. Everything else (thin pictures, which are resized vertically first; borders left and right) is computed one
+ * element at a time. Every picture has its row of blocks (gridDim.y), as many as the largest picture of the launch
+ * needs. */
 #include "nn/cuda/store.cuh"
 #include "nn/pixels.h"
 
 enum { THREADS = 256, ACROSS = 4, DOWN = 4, LEVELS = 3 * 256 };
 
-static __device__ inline uint8_t cut(int32_t sum)
+static __device__ inline uint8_t clamp_byte(int32_t sum)
 {
     sum >>= MODE_PIXELS_BITS;
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-/* Output o of n: its inputs lie at in, in + step, ... */
+/* Output o of n; its inputs are at in, in + step, ... */
 static __device__ inline uint8_t weigh(const uint8_t *in, int64_t step, const int32_t *taps, int n, int o)
 {
     const int count = taps[n + o];
@@ -25,7 +26,7 @@ static __device__ inline uint8_t weigh(const uint8_t *in, int64_t step, const in
     int32_t sum = 1 << (MODE_PIXELS_BITS - 1);
     in += taps[o] * step;
     for (int j = 0; j < count; j++, in += step, weight += n) sum += *in * *weight;
-    return cut(sum);
+    return clamp_byte(sum);
 }
 
 static __device__ inline const int32_t *taps_at(const uint8_t *bytes, int64_t at)
@@ -38,7 +39,7 @@ static __device__ inline const mode_pixels_window *window_at(const uint8_t *byte
     return (const mode_pixels_window *)bytes + first + blockIdx.y;
 }
 
-/* Bytes of the picture between the passes, and of a row of it. */
+/* Bytes of a row of the intermediate picture. */
 static __device__ inline int row_of(const mode_pixels_window *w)
 {
     return 3 * (w->down_first ? w->width : w->n_x);
@@ -61,16 +62,16 @@ static __global__ void first_pass(uint8_t *between, int64_t room, const uint8_t 
     const int32_t *weight = taps + 2 * w->n_x + x;
     const uint8_t *in[ACROSS];
     int32_t sum[ACROSS];
-    for (int k = 0; k < ACROSS; k++) { /* rows behind the last are the last again */
+    for (int k = 0; k < ACROSS; k++) { /* past the last row, repeat it */
         in[k] = rgb + ((int64_t)(y + (k < rows ? k : rows - 1)) * w->width + taps[x]) * 3 + at % 3;
         sum[k] = 1 << (MODE_PIXELS_BITS - 1);
     }
     for (int j = 0; j < count; j++, weight += w->n_x)
         for (int k = 0; k < ACROSS; k++) sum[k] += in[k][3 * j] * *weight;
-    for (int k = 0; k < ACROSS && k < rows; k++) to[(int64_t)(y + k) * row + at] = cut(sum[k]);
+    for (int k = 0; k < ACROSS && k < rows; k++) to[(int64_t)(y + k) * row + at] = clamp_byte(sum[k]);
 }
 
-/* A number of a patch: neighbours write neighbours, and read neighbours but at the edges of a patch. */
+/* One element of a patch. Accesses of neighbouring threads are contiguous, except reads at a patch's edge. */
 static __device__ inline uint8_t number_of(const uint8_t *in, const mode_pixels_window *w, const uint8_t *bytes, int y,
                                            int x, int c, uint8_t border)
 {
@@ -80,7 +81,7 @@ static __device__ inline uint8_t number_of(const uint8_t *in, const mode_pixels_
                          : weigh(in + x * 3, (int64_t)w->n_x * 3, taps_at(bytes, w->down), w->n_y, y);
 }
 
-/* Output y of DOWN pixels, whose bytes begin at `in` and every `row` bytes after it, at multiples of 4. */
+/* Output y of DOWN pixels, whose inputs are at `in` and every `row` bytes after it, aligned to 4. */
 static __device__ inline void weigh_words(int32_t (&sum)[3 * DOWN], const uint8_t *in, int row, const int32_t *taps,
                                           int n, int y)
 {
@@ -95,7 +96,7 @@ static __device__ inline void weigh_words(int32_t (&sum)[3 * DOWN], const uint8_
         }
 }
 
-/* together: neighbours of a row lie in one patch, and are stored as one */
+/* together: the DOWN pixels are in one patch, and are stored at once */
 template <typename T, bool together>
 static __global__ void second_pass(T *cols, const uint8_t *between, int64_t room, const uint8_t *bytes, int64_t first,
                                    int side, int p, const float *levels, uint8_t border)
@@ -122,7 +123,7 @@ static __global__ void second_pass(T *cols, const uint8_t *between, int64_t room
     if (inside) weigh_words(sum, in + 3 * x, 3 * side, taps_at(bytes, w->down), w->n_y, row);
     for (int c = 0; c < 3; c++) {
         pack<T, DOWN> out;
-        for (int k = 0; k < DOWN; k++) out.x[k] = level[c * 256 + (inside ? cut(sum[3 * k + c]) : border)];
+        for (int k = 0; k < DOWN; k++) out.x[k] = level[c * 256 + (inside ? clamp_byte(sum[3 * k + c]) : border)];
         if (together) {
             *(pack<T, DOWN> *)(cols + (((y / p * g + x / p) * 3 + c) * p + y % p) * p + x % p) = out;
         } else {

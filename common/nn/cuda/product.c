@@ -1,12 +1,11 @@
-/* Matrix products: cuBLASLt, and cuBLAS where it refuses one.
+/* GEMMs: cuBLASLt, and cuBLAS where it refuses one.
  *
- * DESIGN: what cuBLASLt needs for a product (descriptors and the algorithm) is a plan, made when a product is first met
- * and kept in a table, at the place its shape hashes to or one of the next: packed texts bring new row counts with
- * every batch, old ones are overwritten when these are taken. The algorithm is the first that the heuristic names; when
- * measuring is on, the fastest of up to CANDIDATES, timed once for all row counts that are alike, each run with the
- * cache full of something else, as it is in a step, where what an op reads was written long before. Algorithms that add
- * up parts of k in an order which is not fixed are left out: parts may only be added in f32 in the workspace, in a step
- * of its own. */
+ * DESIGN: what cuBLASLt needs for a GEMM (descriptors and the algorithm) is a plan, created on first use and cached in
+ * a hash table with linear probing: packed texts bring new row counts with every batch, and plans are overwritten when
+ * all probed slots are taken. The algorithm is the heuristic's first; when autotuning, the fastest of up to CANDIDATES,
+ * timed once for all row counts in a bucket, each run after an L2 flush, because in a step an op's inputs were written
+ * long before. Non-deterministic split-K is excluded: partial sums may only be reduced in f32 in the workspace, in a
+ * separate step. */
 #include "nn/cuda/clock.h"
 #include "nn/cuda/fp8.h"
 
@@ -46,17 +45,17 @@ static struct {
 struct plan {
     bool used, refused;
     struct mode__product_key key;
-    cublasLtMatmulDesc_t what;
+    cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algo;
 };
 
 struct mode__products {
-    cublasLtHandle_t handle; /* NULL: there is no cuBLASLt */
+    cublasLtHandle_t handle; /* NULL: no cuBLASLt */
     bool tf32, measuring;
     int64_t done, refused;
     struct plan plans[PLANS];
-    struct mode__winners *winners; /* for row counts that are alike */
+    struct mode__winners *winners; /* per bucket of row counts */
 };
 
 static bool load_lt(void)
@@ -90,7 +89,7 @@ struct mode__products *mode__cuda_products_open(bool tf32)
 
 static void plan_clear(struct plan *p)
 {
-    if (p->what) (void)lt.cublasLtMatmulDescDestroy(p->what);
+    if (p->desc) (void)lt.cublasLtMatmulDescDestroy(p->desc);
     if (p->a) (void)lt.cublasLtMatrixLayoutDestroy(p->a);
     if (p->b) (void)lt.cublasLtMatrixLayoutDestroy(p->b);
     if (p->c) (void)lt.cublasLtMatrixLayoutDestroy(p->c);
@@ -117,20 +116,20 @@ void mode__cuda_products_measure(struct mode__products *p, bool on)
 {
     p->measuring = on;
     if (!on) return;
-    forget_plans(p); /* also what was met before is timed */
+    forget_plans(p); /* so that known shapes are timed too */
     mode__winners_free(p->winners);
     p->winners = mode__winners_new();
 }
 
-enum { HEAD = 160 };
+enum { HEADER = 160 };
 
-/* What a text of algorithms is good for. */
-static void head_of(char head[HEAD], const struct mode_backend *be)
+/* What a text of algorithms is valid for. */
+static void header_of(char header[HEADER], const struct mode_backend *be)
 {
     struct cudaDeviceProp d;
     memset(&d, 0, sizeof d);
     (void)cudaGetDeviceProperties(&d, 0);
-    snprintf(head, HEAD, "%s, %.64s, %d multiprocessors, cuBLASLt %zu", mode_backend_name(be), d.name,
+    snprintf(header, HEADER, "%s, %.64s, %d multiprocessors, cuBLASLt %zu", mode_backend_name(be), d.name,
              d.multiProcessorCount, lt.cublasLtGetVersion ? lt.cublasLtGetVersion() : 0);
 }
 
@@ -138,10 +137,10 @@ static const char first_line[] = MODE_ALGORITHMS_FIRST_LINE;
 
 char *mode__cuda_algorithms(struct mode_backend *be)
 {
-    char head[HEAD];
+    char header[HEADER];
     struct mode_str text = {0};
-    head_of(head, be);
-    mode_str_printf(&text, "%s%s\n", first_line, head);
+    header_of(header, be);
+    mode_str_printf(&text, "%s%s\n", first_line, header);
     mode__winners_print(mode__cuda_of(be)->products->winners, &text);
     return text.data;
 }
@@ -151,7 +150,7 @@ enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *
 {
     struct mode__products *p = mode__cuda_of(be)->products;
     struct mode__winners *all = mode__winners_new();
-    char head[HEAD];
+    char header[HEADER];
     const bool is_one = strncmp(text, first_line, strlen(first_line)) == 0;
     const char *of = is_one ? text + strlen(first_line) : text, *end = strchr(of, '\n');
     enum mode_status st = MODE_OK;
@@ -162,13 +161,13 @@ enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *
             (int)strcspn(text, "\n") < 40 ? (int)strcspn(text, "\n") : 40, text, (int)strlen(first_line) - 1,
             first_line);
     if (!st) st = mode__winners_parse(all, end + 1, 3, err);
-    head_of(head, be);
+    header_of(header, be);
     const size_t version = !st && mode__winners_cudnn(all) ? mode__attention_cudnn_version(mode__cuda_of(be)->attention)
                                                            : 0;
     why_not[0] = 0;
-    if (!st && (strlen(head) != (size_t)(end - of) || strncmp(of, head, strlen(head)) != 0)) {
-        snprintf(why_not, size, "they are for %.*s; this is %s", (int)(end - of) < HEAD ? (int)(end - of) : HEAD, of,
-                 head);
+    if (!st && (strlen(header) != (size_t)(end - of) || strncmp(of, header, strlen(header)) != 0)) {
+        snprintf(why_not, size, "they are for %.*s; this is %s", (int)(end - of) < HEADER ? (int)(end - of) : HEADER,
+                 of, header);
     } else if (!st && mode__winners_cudnn(all) && mode__winners_cudnn(all) != version) {
         snprintf(why_not, size, "they are for cuDNN %zu; here is %zu", mode__winners_cudnn(all), version);
     } else if (!st) {
@@ -220,8 +219,8 @@ static struct mode__product_key key_of(const struct mode__product *x)
     k.m = x->m;
     k.n = x->n;
     k.k = x->k;
-    k.a_turned = x->a_turned;
-    k.b_turned = x->b_turned;
+    k.a_transposed = x->a_transposed;
+    k.b_transposed = x->b_transposed;
     k.bf16 = x->bf16;
     k.c_bf16 = x->c_bf16;
     k.f16 = x->f16;
@@ -245,7 +244,7 @@ static struct plan *plan_of(struct mode__products *s, const struct mode__product
     return &s->plans[at];
 }
 
-/* Rows, and sums over rows, that differ by less than an eighth are alike. */
+/* Buckets of row counts, which are also the k of weight gradients: they differ by less than an eighth. */
 int64_t mode__product_alike(int64_t rows)
 {
     int64_t step = 1;
@@ -253,19 +252,19 @@ int64_t mode__product_alike(int64_t rows)
     return (rows + step - 1) / step * step;
 }
 
-/* Where the numbers lie by which 8-bit operands are multiplied; b comes first there. */
+/* Scale pointers of fp8 operands; cuBLASLt's A is our b. */
 static bool scales(const struct plan *p, const struct mode__product *x)
 {
-    return !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &x->b_scale,
+    return !lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &x->b_scale,
                                               sizeof x->b_scale) &&
-           !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x->a_scale,
+           !lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x->a_scale,
                                               sizeof x->a_scale);
 }
 
-/* cuBLASLt counts columns first: there our row-major c [m, n] is its transpose [n, m], so c^T = op(b)^T op(a)^T: b
- * comes first. A row-major [r, c] is a column-major [c, r] with leading dimension c; b that is not turned lies as [k,
- * n], is [n, k] there and taken as it is (N); turned it lies as [n, k], is [k, n] there and is transposed (T). The bias
- * has one number for each row of c^T, as the epilogue wants it. */
+/* cuBLASLt is column-major: our row-major c [m, n] is c^T [n, m] there, so c^T = op(b)^T op(a)^T: its A is our b. A
+ * row-major [r, c] is a column-major [c, r] with leading dimension c; b stored as [k, n] is [n, k] there and used as it
+ * is (N); b_transposed, stored as [n, k], is [k, n] there and is transposed (T). The bias has one element per row of
+ * c^T, as the epilogue requires. */
 static bool describe(struct plan *p, const struct mode__products *s, const struct mode__product *x)
 {
     const cudaDataType_t wide = x->f16    ? CUDA_R_16F
@@ -277,26 +276,26 @@ static bool describe(struct plan *p, const struct mode__products *s, const struc
                                                            : wide,
                          in_b = x->fp8 ? CUDA_R_8F_E4M3 : wide;
     const cublasComputeType_t how = s->tf32 && !x->bf16 && !x->f16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    const cublasOperation_t op_b = x->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
-                            op_a = x->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasOperation_t op_b = x->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+                            op_a = x->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasLtEpilogue_t bias = CUBLASLT_EPILOGUE_BIAS;
     const uint64_t m = (uint64_t)x->m, n = (uint64_t)x->n, k = (uint64_t)x->k;
-    return !lt.cublasLtMatmulDescCreate(&p->what, how, CUDA_R_32F) && (!x->fp8 || scales(p, x)) &&
-           !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSA, &op_b, sizeof op_b) &&
-           !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_TRANSB, &op_a, sizeof op_a) &&
+    return !lt.cublasLtMatmulDescCreate(&p->desc, how, CUDA_R_32F) && (!x->fp8 || scales(p, x)) &&
+           !lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &op_b, sizeof op_b) &&
+           !lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &op_a, sizeof op_a) &&
            (!x->bias ||
-            (!lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias) &&
-             !lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
+            (!lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias) &&
+             !lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
                                                 sizeof x->bias))) &&
-           !(x->b_turned ? lt.cublasLtMatrixLayoutCreate(&p->a, in_b, k, n, (int64_t)k)
-                         : lt.cublasLtMatrixLayoutCreate(&p->a, in_b, n, k, (int64_t)n)) &&
-           !(x->a_turned ? lt.cublasLtMatrixLayoutCreate(&p->b, in_a, m, k, (int64_t)m)
-                         : lt.cublasLtMatrixLayoutCreate(&p->b, in_a, k, m, (int64_t)k)) &&
+           !(x->b_transposed ? lt.cublasLtMatrixLayoutCreate(&p->a, in_b, k, n, (int64_t)k)
+                             : lt.cublasLtMatrixLayoutCreate(&p->a, in_b, n, k, (int64_t)n)) &&
+           !(x->a_transposed ? lt.cublasLtMatrixLayoutCreate(&p->b, in_a, m, k, (int64_t)m)
+                             : lt.cublasLtMatrixLayoutCreate(&p->b, in_a, k, m, (int64_t)k)) &&
            !lt.cublasLtMatrixLayoutCreate(&p->c, out, n, m, (int64_t)n);
 }
 
-/* Up to `most` algorithms, the likely fastest first; how many. */
-static int candidates(cublasLtMatmulHeuristicResult_t *found, int most, const struct mode__products *s,
+/* Up to `most` algorithms, fastest first by the heuristic's estimate; returns how many. */
+static int candidates(cublasLtMatmulHeuristicResult_t *results, int most, const struct mode__products *s,
                       const struct plan *p)
 {
     const uint64_t workspace = MODE__WORKSPACE;
@@ -306,22 +305,23 @@ static int candidates(cublasLtMatmulHeuristicResult_t *found, int most, const st
     static const cublasLtMatmulPreferenceAttributes_t of[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    cublasLtMatmulPreference_t want = NULL;
+    cublasLtMatmulPreference_t preference = NULL;
     int n = 0;
-    bool ok = !lt.cublasLtMatmulPreferenceCreate(&want) &&
-              !lt.cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+    bool ok = !lt.cublasLtMatmulPreferenceCreate(&preference) &&
+              !lt.cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                                                        sizeof workspace) &&
-              !lt.cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &sums,
+              !lt.cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &sums,
                                                        sizeof sums);
     for (int i = 0; i < 4; i++)
-        ok = ok && !lt.cublasLtMatmulPreferenceSetAttribute(want, of[i], &aligned[i], sizeof aligned[i]);
-    if (ok && lt.cublasLtMatmulAlgoGetHeuristic(s->handle, p->what, p->a, p->b, p->c, p->c, want, most, found, &n))
+        ok = ok && !lt.cublasLtMatmulPreferenceSetAttribute(preference, of[i], &aligned[i], sizeof aligned[i]);
+    if (ok &&
+        lt.cublasLtMatmulAlgoGetHeuristic(s->handle, p->desc, p->a, p->b, p->c, p->c, preference, most, results, &n))
         n = 0;
-    if (want) (void)lt.cublasLtMatmulPreferenceDestroy(want);
+    if (preference) (void)lt.cublasLtMatmulPreferenceDestroy(preference);
     int good = 0;
     for (int i = 0; i < n; i++)
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && found[i].workspaceSize <= MODE__WORKSPACE)
-            found[good++] = found[i];
+        if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= MODE__WORKSPACE)
+            results[good++] = results[i];
     return good;
 }
 
@@ -330,99 +330,99 @@ static cublasStatus_t run(const struct mode__products *s, const struct plan *p, 
 {
     const float one = 1, beta = x->add ? 1 : 0;
     if (x->bias) {
-        cublasStatus_t st = lt.cublasLtMatmulDescSetAttribute(p->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
+        cublasStatus_t st = lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
                                                               sizeof x->bias);
         if (st) return st;
     }
     if (x->fp8 && !scales(p, x)) return CUBLAS_STATUS_INVALID_VALUE;
-    return lt.cublasLtMatmul(s->handle, p->what, &one, x->b, p->a, x->a, p->b, &beta, x->add ? x->add : to, p->c, to,
+    return lt.cublasLtMatmul(s->handle, p->desc, &one, x->b, p->a, x->a, p->b, &beta, x->add ? x->add : to, p->c, to,
                              p->c, algo, lane->workspace, MODE__WORKSPACE, lane->stream);
 }
 
-/* What a race takes: memory for the results, and more than the cache holds, to be written between the runs. */
-struct track {
-    void *to, *flood;
-    size_t flood_bytes;
-    cudaEvent_t mark[2];
+/* For timing: memory for results, a buffer larger than L2 to flush it with, and events. */
+struct timing {
+    void *to, *l2_flush;
+    size_t l2_flush_bytes;
+    cudaEvent_t event[2];
 };
 
-static bool track_open(struct track *t, size_t bytes)
+static bool timing_open(struct timing *t, size_t bytes)
 {
     struct cudaDeviceProp d;
     int device = 0;
     memset(&d, 0, sizeof d);
-    *t = (struct track){0};
+    *t = (struct timing){0};
     if (cudaGetDevice(&device) || cudaGetDeviceProperties(&d, device)) return false;
-    t->flood_bytes = 2 * (size_t)d.l2CacheSize;
-    if (cudaMalloc(&t->flood, t->flood_bytes)) t->flood = NULL; /* rather a race in a warm cache than none */
-    return !cudaMalloc(&t->to, bytes) && !cudaEventCreate(&t->mark[0]) && !cudaEventCreate(&t->mark[1]);
+    t->l2_flush_bytes = 2 * (size_t)d.l2CacheSize;
+    if (cudaMalloc(&t->l2_flush, t->l2_flush_bytes)) t->l2_flush = NULL; /* then time with a warm L2 */
+    return !cudaMalloc(&t->to, bytes) && !cudaEventCreate(&t->event[0]) && !cudaEventCreate(&t->event[1]);
 }
 
-static void track_close(struct track *t)
+static void timing_close(struct timing *t)
 {
     for (int i = 0; i < 2; i++)
-        if (t->mark[i]) (void)cudaEventDestroy(t->mark[i]);
+        if (t->event[i]) (void)cudaEventDestroy(t->event[i]);
     if (t->to) (void)cudaFree(t->to);
-    if (t->flood) (void)cudaFree(t->flood);
-    (void)cudaGetLastError(); /* no memory for measuring is no error */
+    if (t->l2_flush) (void)cudaFree(t->l2_flush);
+    (void)cudaGetLastError(); /* a lack of memory for timing is not an error */
 }
 
-/* Milliseconds of TIMED_RUNS runs of an algorithm, after one that does not count, or of fewer that took `most` already;
- * infinite when it fails. While the device writes the flood the host hands over what follows it, so the time between
- * the marks is the product's alone. */
+/* Milliseconds of TIMED_RUNS runs of an algorithm after a warm-up, fewer once they exceed `most`; 1e30 if it fails.
+ * While the device flushes L2 the host enqueues what follows, so the events enclose the GEMM alone. */
 static float time_of(const struct mode__products *s, const struct plan *p, const struct mode__product *x,
-                     const struct track *t, const cublasLtMatmulAlgo_t *algo, float most, const struct mode__lane *lane)
+                     const struct timing *t, const cublasLtMatmulAlgo_t *algo, float most,
+                     const struct mode__lane *lane)
 {
     float sum = 0, ms = 0;
     if (run(s, p, x, t->to, algo, lane)) return 1e30f;
     for (int i = 0; i < TIMED_RUNS && sum < most; i++) {
-        if ((t->flood && cudaMemsetAsync(t->flood, i, t->flood_bytes, lane->stream)) ||
-            cudaEventRecord(t->mark[0], lane->stream) || run(s, p, x, t->to, algo, lane) ||
-            cudaEventRecord(t->mark[1], lane->stream) || cudaEventSynchronize(t->mark[1]) ||
-            cudaEventElapsedTime(&ms, t->mark[0], t->mark[1]))
+        if ((t->l2_flush && cudaMemsetAsync(t->l2_flush, i, t->l2_flush_bytes, lane->stream)) ||
+            cudaEventRecord(t->event[0], lane->stream) || run(s, p, x, t->to, algo, lane) ||
+            cudaEventRecord(t->event[1], lane->stream) || cudaEventSynchronize(t->event[1]) ||
+            cudaEventElapsedTime(&ms, t->event[0], t->event[1]))
             return 1e30f;
         sum += ms;
     }
     return sum;
 }
 
-/* The fastest of the candidates, found by running them into memory of their own. */
+/* The fastest of the candidates; they write to separate memory. */
 static int fastest(const struct mode__products *s, const struct plan *p, const struct mode__product *x,
-                   const cublasLtMatmulHeuristicResult_t *found, int n, const struct mode__lane *lane)
+                   const cublasLtMatmulHeuristicResult_t *results, int n, const struct mode__lane *lane)
 {
-    struct track track;
+    struct timing timing;
     float best_ms = 1e30f;
     int best = 0;
-    bool ok = track_open(&track, (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4));
+    bool ok = timing_open(&timing, (size_t)(x->m * x->n) * (x->c_bf16 ? 2 : 4));
     for (int i = 0; ok && i < n; i++) {
-        float ms = time_of(s, p, x, &track, &found[i].algo, best_ms, lane);
+        float ms = time_of(s, p, x, &timing, &results[i].algo, best_ms, lane);
         if (ms < best_ms) {
             best_ms = ms;
             best = i;
         }
     }
-    track_close(&track);
+    timing_close(&timing);
     return best;
 }
 
-/* The plan's algorithm; false: cuBLASLt has none. */
+/* Chooses the plan's algorithm; false: cuBLASLt has none. */
 static bool choose(struct plan *p, struct mode__products *s, const struct mode__product *x,
                    const struct mode__lane *lane)
 {
-    cublasLtMatmulHeuristicResult_t found[CANDIDATES], checked;
-    struct mode__product_key like = p->key;
-    like.m = mode__product_alike(like.m);
-    if (x->a_turned) like.k = mode__product_alike(like.k); /* k counts rows where gradients of weights are made */
-    const cublasLtMatmulAlgo_t *known = mode__winner(s->winners, &like);
-    if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->what, p->a, p->b, p->c, p->c, known, &checked) &&
+    cublasLtMatmulHeuristicResult_t results[CANDIDATES], checked;
+    struct mode__product_key bucket = p->key;
+    bucket.m = mode__product_alike(bucket.m);
+    if (x->a_transposed) bucket.k = mode__product_alike(bucket.k); /* a weight gradient, whose k is a row count */
+    const cublasLtMatmulAlgo_t *known = mode__winner(s->winners, &bucket);
+    if (known && !lt.cublasLtMatmulAlgoCheck(s->handle, p->desc, p->a, p->b, p->c, p->c, known, &checked) &&
         checked.workspaceSize <= MODE__WORKSPACE) {
         p->algo = *known;
         return true;
     }
-    int n = candidates(found, s->measuring && !known ? CANDIDATES : 1, s, p);
+    int n = candidates(results, s->measuring && !known ? CANDIDATES : 1, s, p);
     if (n == 0) return false;
-    p->algo = found[n > 1 ? fastest(s, p, x, found, n, lane) : 0].algo;
-    if (s->measuring && !known) mode__winner_set(s->winners, &like, &p->algo);
+    p->algo = results[n > 1 ? fastest(s, p, x, results, n, lane) : 0].algo;
+    if (s->measuring && !known) mode__winner_set(s->winners, &bucket, &p->algo);
     return true;
 }
 
@@ -439,7 +439,7 @@ static bool by_lt(struct mode__products *s, const struct mode__product *x, const
     }
     if (p->refused) return false;
     if (run(s, p, x, x->c, &p->algo, lane) == CUBLAS_STATUS_SUCCESS) return true;
-    if (mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* nothing runs now; asked again later */
+    if (mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* the eager run tries again */
     p->refused = true;
     return false;
 }
@@ -472,7 +472,7 @@ void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
     struct mode__products *s = c->products;
     MODE_ASSERT(!x->bias || x->bf16 == x->c_bf16);
     if (x->m == 0 || x->n == 0) return;
-    if (be->narrow.on && !x->a_turned && mode__cuda_product_fp8(be, x)) return;
+    if (be->narrow.on && !x->a_transposed && mode__cuda_product_fp8(be, x)) return;
     s->done++;
     if (timed_by_lt(be, x)) return;
     s->refused++;
@@ -487,6 +487,6 @@ void mode__cuda_product(struct mode_backend *be, const struct mode__product *x)
 
 void mode__cuda_dots(struct mode_backend *be, float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k)
 {
-    const struct mode__product p = {.c = c, .a = a, .b = b, .b_turned = true, .m = m, .n = n, .k = k};
+    const struct mode__product p = {.c = c, .a = a, .b = b, .b_transposed = true, .m = m, .n = n, .k = k};
     mode__cuda_product(be, &p);
 }

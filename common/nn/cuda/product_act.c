@@ -12,13 +12,13 @@
 #include <string.h>
 
 enum {
-    CANDIDATES = 3,  /* of cuDNN's in a race: each takes a second or two to compile */
-    FEW_ROWS = 2048, /* below which there is nothing to gain that would be worth it */
+    CANDIDATES = 3,  /* of cuDNN's that are timed: each takes a second or two to compile */
+    FEW_ROWS = 2048, /* below this the gain is not worth it */
     TIMED_RUNS = 3
 };
-enum order { BY_RULE, ALWAYS_OWN, ALWAYS_CUDNN };
+enum policy { BY_RULE, ALWAYS_OWN, ALWAYS_CUDNN };
 
-/* A shape that was met and not ours by rule, and the way it takes: plan NULL means ours. */
+/* A known shape that is not ours by default, and its implementation: plan NULL means ours. */
 struct way {
     struct mode__product_shape s;
     struct mode__cudnn_plan *plan;
@@ -27,18 +27,18 @@ struct way {
 };
 
 struct mode__product_ways {
-    enum order order;
+    enum policy policy;
     struct way *way;
     int n;
-    long by_cudnn, failed; /* products; plans that could not be made or run */
+    long by_cudnn, failed; /* GEMMs; plans that could not be created or run */
 };
 
 struct mode__product_ways *mode__product_ways_open(void)
 {
     const char *v = getenv("MODE_CUDA_ACTIVATIONS");
     struct mode__product_ways *w = mode_xcalloc(1, sizeof *w);
-    if (v && strcmp(v, "own") == 0) w->order = ALWAYS_OWN;
-    if (v && strcmp(v, "cudnn") == 0) w->order = ALWAYS_CUDNN;
+    if (v && strcmp(v, "own") == 0) w->policy = ALWAYS_OWN;
+    if (v && strcmp(v, "cudnn") == 0) w->policy = ALWAYS_CUDNN;
     return w;
 }
 
@@ -51,7 +51,7 @@ void mode__product_ways_forget(struct mode_backend *be)
 {
     struct mode__product_ways *w = mode__cuda_of(be)->product_ways;
     if (!w || w->n == 0) return;
-    mode_backend_sync(be); /* what was launched may still run */
+    mode_backend_sync(be); /* launched plans may still be running */
     for (int i = 0; i < w->n; i++)
         if (w->way[i].plan) mode__cudnn_plan_free(cudnn_of(be), &w->way[i].plan);
     free(w->way);
@@ -86,7 +86,7 @@ void mode__product_ways_note(const struct mode_backend *be, FILE *out)
     if (w->failed) fprintf(out, "plans of cuDNN for products that could not be made or run: %ld\n", w->failed);
 }
 
-/* cuBLASLt, and a kernel that reads what it made */
+/* cuBLASLt, then an activation kernel */
 static void run_own(struct mode_backend *be, const struct mode__product_act *x)
 {
     cudaStream_t stream = mode__cuda_of(be)->stream;
@@ -95,7 +95,7 @@ static void run_own(struct mode_backend *be, const struct mode__product_act *x)
     const struct mode__product p = {.c = first,
                                     .a = x->factor,
                                     .b = x->weight,
-                                    .b_turned = !x->back,
+                                    .b_transposed = !x->back,
                                     .m = x->m,
                                     .n = x->n,
                                     .k = x->k,
@@ -139,14 +139,15 @@ static struct mode__product_key key_of(const struct mode__product_shape *s)
     k.m = mode__product_alike(s->m);
     k.n = s->n;
     k.k = s->k;
-    k.b_turned = !s->back;
+    k.b_transposed = !s->back;
     k.bf16 = k.c_bf16 = 1;
     k.align_a = k.align_b = k.align_c = k.align_d = 16;
     k.act = 2 * (int32_t)s->act + s->back;
     return k;
 }
 
-/* As words of an algorithm: cuDNN's version (0: our way), the engine, and kind + 1 and value of each knob. */
+/* Encoded as an algorithm's words: cuDNN's version (0: our implementation), the engine, and kind + 1 and value of each
+ * knob. */
 static cublasLtMatmulAlgo_t words_of(size_t version, const struct mode__cudnn_choice *c)
 {
     cublasLtMatmulAlgo_t a;
@@ -188,9 +189,8 @@ static bool run_plan(struct mode_backend *be, struct way *x, const struct mode__
     mode__clock_product_begin(be);
     enum mode_status st = mode__cudnn_run(cudnn_of(be), x->plan, c->stream, pointer, c->lane[be->lane].workspace, &err);
     mode__clock_product_end(be);
-    if (!st || mode__graphs_failed(cudaErrorStreamCaptureUnsupported))
-        return true;                               /* in a capture: asked again later */
-    mode__cudnn_plan_free(cudnn_of(be), &x->plan); /* nothing was started: our way does it, and the profile says so */
+    if (!st || mode__graphs_failed(cudaErrorStreamCaptureUnsupported)) return true; /* the eager run tries again */
+    mode__cudnn_plan_free(cudnn_of(be), &x->plan); /* nothing was launched: ours runs instead, as the profile says */
     reason(x, err.text);
     c->product_ways->failed++;
     return false;
@@ -207,7 +207,7 @@ static void run(struct mode_backend *be, struct way *x, const struct mode__produ
     if (!x->plan || !has_room(be, x->plan) || !run_plan(be, x, job)) run_own(be, job);
 }
 
-/* x's plan: `from` is the first candidate that may be taken; or what was chosen before. */
+/* Creates x's plan: of the candidates, from number `from` on; or of a choice made before. */
 static bool plan(struct mode_backend *be, struct way *x, int from, const struct mode__cudnn_choice *choice)
 {
     struct mode__product_ways *w = mode__cuda_of(be)->product_ways;
@@ -230,7 +230,7 @@ static bool plan(struct mode_backend *be, struct way *x, int from, const struct 
     return !st;
 }
 
-/* Milliseconds of the fastest of some runs, after one that does not count. */
+/* Milliseconds of the fastest of TIMED_RUNS runs, after a warm-up. */
 static float time_of(struct mode_backend *be, struct way *x, const struct mode__product_act *job)
 {
     cudaStream_t stream = mode__cuda_of(be)->stream;
@@ -251,8 +251,8 @@ static float time_of(struct mode_backend *be, struct way *x, const struct mode__
     return best;
 }
 
-/* Our way and cuDNN's candidates against the clock, which all write the result; the fastest is kept. */
-static void race(struct mode_backend *be, struct way *x, const struct mode__product_act *job)
+/* Times ours and cuDNN's candidates, which all write the result, and keeps the fastest. */
+static void autotune(struct mode_backend *be, struct way *x, const struct mode__product_act *job)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     struct way tried = {.s = x->s};
@@ -282,24 +282,24 @@ static void race(struct mode_backend *be, struct way *x, const struct mode__prod
     mode__product_keep(c->products, &key, &words);
 }
 
-/* The way of this product; NULL: ours, by rule or because there is nothing to be asked. */
+/* The implementation of this GEMM; NULL: ours, by default or because cuDNN cannot take it. */
 static struct way *find(struct mode_backend *be, const struct mode__product_act *job)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__product_ways *w = c->product_ways;
     const struct mode__product_shape s = shape_of(job);
     const struct mode__product_key key = key_of(&s);
-    if (w->order == ALWAYS_OWN || (w->order == BY_RULE && !s.back) || !is_for_cudnn(be, job)) return NULL;
+    if (w->policy == ALWAYS_OWN || (w->policy == BY_RULE && !s.back) || !is_for_cudnn(be, job)) return NULL;
     for (int i = 0; i < w->n; i++)
         if (is_same(&w->way[i].s, &s)) return &w->way[i];
-    const cublasLtMatmulAlgo_t *kept = w->order == BY_RULE ? mode__product_kept(c->products, &key) : NULL;
-    const bool races = w->order == BY_RULE && !kept && mode__products_measuring(c->products) && s.m >= FEW_ROWS;
-    if (w->order == BY_RULE && !races && (!kept || !kept->data[0])) return NULL;
+    const cublasLtMatmulAlgo_t *kept = w->policy == BY_RULE ? mode__product_kept(c->products, &key) : NULL;
+    const bool tunes = w->policy == BY_RULE && !kept && mode__products_measuring(c->products) && s.m >= FEW_ROWS;
+    if (w->policy == BY_RULE && !tunes && (!kept || !kept->data[0])) return NULL;
     w->way = mode_xrealloc(w->way, (size_t)(w->n + 1) * sizeof *w->way);
     struct way *x = &w->way[w->n++];
     *x = (struct way){.s = s};
-    if (races) {
-        race(be, x, job);
+    if (tunes) {
+        autotune(be, x, job);
     } else if (kept) {
         const struct mode__cudnn_choice choice = choice_of(kept);
         (void)plan(be, x, 0, &choice);

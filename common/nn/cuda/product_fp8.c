@@ -29,7 +29,7 @@ static size_t padded(size_t bytes)
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-/* An operand's places in the scratch. */
+/* A quantised operand in the scratch: values, inverse scale, partial maxima. */
 struct operand {
     uint8_t *numbers;
     float *back, *parts;
@@ -68,17 +68,17 @@ static bool made(struct mode_backend *be, const struct mode__product *x)
     MODE_ASSERT(at <= work + bytes);
     mode__cuda_fp8_largest(stream, a.parts, x->a, x->m * x->k);
     mode__cuda_fp8_largest(stream, b.parts, x->b, x->n * x->k);
-    /* weights that are not turned are those of a way back, and so a is a gradient */
-    mode__cuda_fp8_round(stream, a.numbers, a.back, a.parts, x->a, x->m * x->k, !x->b_turned);
-    if (x->b_turned)
+    /* weights that are not transposed: the backward pass, so a is a gradient */
+    mode__cuda_fp8_round(stream, a.numbers, a.back, a.parts, x->a, x->m * x->k, !x->b_transposed);
+    if (x->b_transposed)
         mode__cuda_fp8_round(stream, b.numbers, b.back, b.parts, x->b, x->n * x->k, false);
     else
-        mode__cuda_fp8_turn(stream, b.numbers, b.back, b.parts, x->b, x->k, x->n);
+        mode__cuda_fp8_transpose(stream, b.numbers, b.back, b.parts, x->b, x->k, x->n);
     CUDA_OK(cudaGetLastError());
     y.a = a.numbers;
     y.b = b.numbers;
-    y.b_turned = true;
-    y.fp8 = x->b_turned ? MODE__FP8_E4M3 : MODE__FP8_E5M2;
+    y.b_transposed = true;
+    y.fp8 = x->b_transposed ? MODE__FP8_E4M3 : MODE__FP8_E5M2;
     y.a_scale = a.back;
     y.b_scale = b.back;
     return mode__cuda_product_by_lt(be, &y);

@@ -4,16 +4,16 @@
 
 #include <string.h>
 
-/* [1, 1, rows, columns], row after row; `turned`: column after column */
+/* [1, 1, rows, columns], row-major, or column-major if transposed */
 static int matrix(struct mode__graph *g, int place, enum mode__graph_type type, int64_t rows, int64_t columns,
-                  bool turned)
+                  bool transposed)
 {
     struct mode__graph_tensor *t = &g->tensor[g->n_tensors];
     *t = (struct mode__graph_tensor){
         .place = place,
         .type = type,
         .dim = {1, 1, rows, columns},
-        .stride = {rows * columns, rows * columns, turned ? 1 : columns, turned ? rows : 1},
+        .stride = {rows * columns, rows * columns, transposed ? 1 : columns, transposed ? rows : 1},
         .first = MODE__NONE};
     return g->n_tensors++;
 }
@@ -28,10 +28,10 @@ void mode__product_graph(struct mode__graph *g, const struct mode__product_shape
 {
     const bool quick = s->act == MODE_ACT_QUICK_GELU;
     memset(g, 0, sizeof *g);
-    g->rank = 3; /* of four dimensions cuDNN takes these products by no engine */
+    g->rank = 3; /* with four dimensions no engine of cuDNN supports these GEMMs */
     MODE_ASSERT(quick || s->act == MODE_ACT_GELU);
     int factor = matrix(g, MODE__FACTOR, MODE__TYPE_BF16, s->m, s->k, false);
-    int weight = matrix(g, MODE__WEIGHT, MODE__TYPE_BF16, s->k, s->n, !s->back); /* forward it lies as [n, k] */
+    int weight = matrix(g, MODE__WEIGHT, MODE__TYPE_BF16, s->k, s->n, !s->back); /* forward, w is stored as [n, k] */
     int product = node(g, MODE__MATMUL, factor, weight, matrix(g, MODE__INSIDE, MODE__TYPE_F32, s->m, s->n, false));
     int z = matrix(g, s->back || s->keeps ? MODE__ARGUMENT : MODE__INSIDE, MODE__TYPE_BF16, s->m, s->n, false);
     if (s->back) {

@@ -1,20 +1,20 @@
-/* rows.cu - what is done element by element or row by row.
+/* rows.cu - elementwise and row-wise kernels.
  *
- * DESIGN: a thread takes 16 bytes of a row at a time where rows are multiples of that, a warp a row, a block 8 rows.
- * Sums down columns are made in chunks of rows, the partial sums of which are then added up in order; how many rows a
- * chunk has depends on the shape alone. The residual needs no kernel: products add it (beta = 1). */
+ * DESIGN: a thread takes 16 bytes of a row at a time where rows are aligned to that, a warp per row, 8 rows per block.
+ * Column sums are computed in chunks of rows, whose partial sums are then added in order; the chunk size depends on the
+ * shape alone. The residual needs no kernel: GEMMs add it (beta = 1). */
 #include "nn/cuda/store.cuh"
 #include "nn/ops.h"
 
 enum {
     THREADS = 256,
     ROWS = THREADS / WARP,
-    SUM_CHUNKS = 256, /* of long columns: with 3 blocks a chunk (768 columns of bf16) six blocks to a multiprocessor */
-    PARTS = 32        /* that are added up at a time */
+    SUM_CHUNKS = 256, /* for long columns: with 3 blocks per chunk (768 columns of bf16), six blocks per SM */
+    PARTS = 32        /* partial sums added at a time */
 };
 
-/* act(x); *slope = act'(x). Of bf16 numbers exponentials and quotients are the GPU's own, right to a millionth: with
- * those of f32 arithmetic, not memory, would set the pace. */
+/* act(x); *slope = act'(x). For bf16, exponentials and quotients are the fast intrinsics, accurate to 1e-6: with the
+ * precise ones the kernel would be compute-bound, not memory-bound. */
 template <typename T, int ACT> static __device__ inline float activate(float x, float *slope)
 {
     constexpr bool BF16 = sizeof(T) == 2;
@@ -119,7 +119,7 @@ void mode__cuda_activate_back(cudaStream_t stream, bool bf16, void *dz, const vo
                                (T *)dz, (const T *)z, m * n, act)));
 }
 
-/* How many rows one partial sum covers: by shape alone. Wide rows have blocks enough, and sums that take room. */
+/* Rows per partial sum, by shape alone. Wide rows have enough blocks with fewer chunks, and large partial sums. */
 static __host__ __device__ inline int64_t chunk_of(int64_t m, int64_t n)
 {
     const int64_t chunks = n > 64 * SUM_CHUNKS ? SUM_CHUNKS / 4 : SUM_CHUNKS, chunk = (m + chunks - 1) / chunks;
@@ -131,7 +131,8 @@ int64_t mode__cuda_sum_work(int64_t m, int64_t n)
     return ceil_div(m, chunk_of(m, n)) * n;
 }
 
-/* part [chunks, n]: blocks of 32 V columns x 8 rows at a time over a chunk of what value(x, row, column) puts into x */
+/* part [chunks, n]: column sums over a chunk of what value(x, row, column) stores to x; a block takes 32 V columns, 8
+ * rows at a time */
 template <int V, typename F> static __device__ inline void chunk_sums(float *part, int64_t m, int64_t n, F value)
 {
     __shared__ float sums[ROWS][WARP * V];
@@ -168,8 +169,8 @@ static __global__ void product_chunks(float *part, const T *x, const T *y, int64
     });
 }
 
-/* out [n] += the sums of its parts. Block: 32 columns, PARTS parts at a time; blockIdx.y: of the second output, too,
- * whose parts lie among the first's. */
+/* out [n] += sum of its parts. Block: 32 columns, PARTS parts at a time; blockIdx.y selects the second output, whose
+ * parts are interleaved with the first's. */
 static __global__ void __launch_bounds__(WARP *PARTS)
     add_chunks(float *out, float *also, const float *part, int64_t chunks, int64_t n)
 {
@@ -292,7 +293,7 @@ void mode__cuda_scale_back(cudaStream_t stream, bool bf16, void *dx, float *dg, 
     mode__cuda_scale(stream, bf16, dx, dy, g, NULL, m, d);
 }
 
-/* A block a sequence, or a row; a thread V columns. */
+/* A block per sequence, or per row; V columns per thread. */
 template <typename T, int V>
 static __global__ void mean_rows(T *y, const T *x, const int32_t *offsets, int64_t d, int64_t skip)
 {
@@ -309,7 +310,7 @@ static __global__ void mean_rows(T *y, const T *x, const int32_t *offsets, int64
     }
 }
 
-/* Threads that cover a row of d numbers, V at a time. */
+/* Threads to cover a row of d elements, V at a time. */
 static unsigned row_threads(int64_t d, int v)
 {
     int64_t n = ceil_div(ceil_div(d, v), WARP) * WARP;

@@ -1,24 +1,24 @@
-/* Bytes to the GPU on a stream of their own, ordered with the ops by two events; contracts are those of nn/staging.h.
- */
+/* Host-to-device copies on a stream of their own, ordered with the ops by two events; contracts are those of
+ * nn/staging.h. */
 #include "nn/staging.h"
 #include "base/str.h"
 #include "nn/cuda/device.h"
 
 #include <stdlib.h>
 
-struct way {
+struct transfer {
     cudaStream_t stream;
-    cudaEvent_t sent, read; /* the bytes are there; the ops between begin and end are done with them */
+    cudaEvent_t sent, read; /* the copy is done; the ops between begin and end have read it */
 };
 
-static struct way *way_of(const struct mode_staging *s)
+static struct transfer *transfer_of(const struct mode_staging *s)
 {
-    return s->way;
+    return s->impl;
 }
 
-static void close_way(struct mode_staging *s)
+static void close_transfer(struct mode_staging *s)
 {
-    struct way *w = way_of(s);
+    struct transfer *w = transfer_of(s);
     if (!w) return;
     if (w->stream) CUDA_OK(cudaStreamSynchronize(w->stream));
     if (s->device) mode_backend_free(s->be, s->device); /* waits for the ops */
@@ -26,11 +26,11 @@ static void close_way(struct mode_staging *s)
     if (w->sent) CUDA_OK(cudaEventDestroy(w->sent));
     if (w->stream) CUDA_OK(cudaStreamDestroy(w->stream));
     free(w);
-    s->way = NULL;
+    s->impl = NULL;
 }
 
-/* The GPU's own memory: nothing but copies and kernels touches it. */
-static enum mode_status take_memory(struct mode_staging *s, struct mode_error *err)
+/* Device memory, not zeroed: send fills it before anything reads it. */
+static enum mode_status alloc_device(struct mode_staging *s, struct mode_error *err)
 {
     size_t left, total;
     mode_backend_room(s->be, &left, &total);
@@ -50,39 +50,39 @@ static enum mode_status take_memory(struct mode_staging *s, struct mode_error *e
     return MODE_OK;
 }
 
-static enum mode_status open_way(struct mode_staging *s, struct mode_error *err)
+static enum mode_status open_transfer(struct mode_staging *s, struct mode_error *err)
 {
-    struct way *w = s->way = mode_xcalloc(1, sizeof *w);
+    struct transfer *w = s->impl = mode_xcalloc(1, sizeof *w);
     if (cudaStreamCreateWithFlags(&w->stream, cudaStreamNonBlocking) != cudaSuccess ||
         cudaEventCreateWithFlags(&w->sent, cudaEventDisableTiming) != cudaSuccess ||
         cudaEventCreateWithFlags(&w->read, cudaEventDisableTiming) != cudaSuccess)
         return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": a stream for copies cannot be made");
-    return take_memory(s, err);
+    return alloc_device(s, err);
 }
 
-/* Also for the copy, when no ops asked for it. Events that were never recorded are not waited for. */
+/* Also for the copy, in case no ops waited for it. An event that was never recorded counts as complete. */
 static void wait_for_read(struct mode_staging *s)
 {
-    CUDA_OK(cudaEventSynchronize(way_of(s)->sent));
-    CUDA_OK(cudaEventSynchronize(way_of(s)->read));
+    CUDA_OK(cudaEventSynchronize(transfer_of(s)->sent));
+    CUDA_OK(cudaEventSynchronize(transfer_of(s)->read));
 }
 
 static void send(struct mode_staging *s, size_t n)
 {
-    struct way *w = way_of(s);
+    struct transfer *w = transfer_of(s);
     CUDA_OK(cudaMemcpyAsync(s->device, s->host, n, cudaMemcpyHostToDevice, w->stream));
     CUDA_OK(cudaEventRecord(w->sent, w->stream));
 }
 
 static void begin(struct mode_staging *s)
 {
-    CUDA_OK(cudaStreamWaitEvent(mode__cuda_of(s->be)->stream, way_of(s)->sent, 0));
+    CUDA_OK(cudaStreamWaitEvent(mode__cuda_of(s->be)->stream, transfer_of(s)->sent, 0));
 }
 
 static void end(struct mode_staging *s)
 {
-    CUDA_OK(cudaEventRecord(way_of(s)->read, mode__cuda_of(s->be)->stream));
+    CUDA_OK(cudaEventRecord(transfer_of(s)->read, mode__cuda_of(s->be)->stream));
 }
 
 const struct mode__staging_kind mode__cuda_staging = {
-    .open = open_way, .close = close_way, .wait = wait_for_read, .send = send, .begin = begin, .end = end};
+    .open = open_transfer, .close = close_transfer, .wait = wait_for_read, .send = send, .begin = begin, .end = end};

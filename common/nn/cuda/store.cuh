@@ -1,5 +1,5 @@
-/* store.cuh - activations as they lie in memory, f32 or bf16; arithmetic on them is f32. A kernel is a template of the
- * type T and of how many neighbours V a thread takes at a time: those of 16 bytes where rows allow it, else 1. */
+/* store.cuh - loads and stores of activations, f32 or bf16; arithmetic is f32. Kernels are templates of the type T and
+ * the vector width V of a thread's accesses: 16 bytes where alignment allows it, else 1 element. */
 #ifndef MODE_NN_CUDA_STORE_CUH
 #define MODE_NN_CUDA_STORE_CUH
 
@@ -27,7 +27,7 @@ static __device__ inline void narrow(__nv_bfloat16 *to, float x)
     *to = __float2bfloat16_rn(x);
 }
 
-/* x as it is after it was stored as T. */
+/* x rounded to T. */
 template <typename T> static __device__ inline float stored(float x)
 {
     T t;
@@ -54,7 +54,7 @@ template <int V, typename T> static __device__ inline void store(T *to, const fl
     *(pack<T, V> *)to = p;
 }
 
-/* Do all rows of n numbers begin at multiples of 16 bytes? bytes: of one number of the shortest type in use. */
+/* Are all rows of n elements aligned to 16 bytes? bytes: the size of the smallest element type in use. */
 template <typename... P> static inline bool wide_rows(int64_t n, int64_t bytes, const P *...p)
 {
     uintptr_t all = 0;
@@ -63,7 +63,7 @@ template <typename... P> static inline bool wide_rows(int64_t n, int64_t bytes, 
     return all % 16 == 0 && n * bytes % 16 == 0;
 }
 
-/* The statement with T and V set: bf16 or f32, 16 bytes or one number at a time. */
+/* The statement with T and V set: bf16 or f32, 16 bytes or one element at a time. */
 #define BY_TYPE(bf16, ...)                                                                                             \
     do {                                                                                                               \
         if (bf16) {                                                                                                    \

@@ -1,11 +1,11 @@
-/* Branches of ops as streams, and beside each branch the gradients of weights.
+/* Branches of ops as streams, each with a side stream for weight gradients.
  *
- * A branch is a chain: every gradient of an activation needs the one before it. What its products make for the weights
- * nobody reads before the end, so these go to a stream beside it. It starts behind what the branch has launched so far,
- * and what it reads (an activation, a gradient under way) is in use until it is done: `pending` has those places, and
- * before an op of the branch writes to one of them its stream waits (mode__cuda_writes, for every op). So no model has
- * to know which memory it uses again when, and each wait is for exactly what must be over. In a capture, waits are
- * edges of the graph. */
+ * The backward pass of a branch is a chain: every activation gradient needs the one before it. Weight gradients are not
+ * read before the join, so their GEMMs go to the side stream ("beside" the branch). A launch there follows what the
+ * branch has launched so far, and its inputs (an activation, an activation gradient) must not be overwritten until it
+ * is done: `pending` lists them, and before an op of the branch writes to one, the branch's stream waits
+ * (mode__cuda_writes, for every op). So models need not know when buffers are reused, and each wait is for exactly what
+ * must be done. In a capture, waits become edges of the graph. */
 #include "nn/cuda/device.h"
 
 #include "base/str.h"
@@ -14,7 +14,7 @@
 
 enum { READS = 2, PENDING = 16 };
 
-struct pending { /* launches beside a branch */
+struct pending { /* launches on the side stream, and what they read */
     cudaEvent_t done;
     struct {
         const char *at;
@@ -25,7 +25,7 @@ struct pending { /* launches beside a branch */
 struct beside {
     cudaEvent_t begun;
     struct pending ring[PENDING];
-    int first, n; /* the oldest; how many */
+    int first, n; /* oldest entry; number of entries */
 };
 
 struct mode__streams {
@@ -40,7 +40,7 @@ struct mode__streams *mode__streams_open(void)
     return mode_xcalloc(1, sizeof(struct mode__streams));
 }
 
-/* All events, one after another; NULL behind the last. */
+/* Enumerates all events; NULL after the last. */
 static cudaEvent_t *event_of(struct mode__streams *s, int i)
 {
     if (i == 0) return &s->fork;
@@ -62,7 +62,7 @@ void mode__streams_close(struct mode__streams **s)
     *s = NULL;
 }
 
-/* A workspace that one lane has and another lacks would make other bytes of the same product. */
+/* With a workspace on one lane and none on another, the same GEMM would not be bit-identical. */
 static enum mode_status open_lane(struct mode_backend *be, int i, struct mode_error *err)
 {
     struct mode__cuda *c = mode__cuda_of(be);
@@ -91,7 +91,7 @@ enum mode_status mode__cuda_branches(struct mode_backend *be, struct mode_error 
     return MODE_OK;
 }
 
-static void go_to(struct mode_backend *be, int lane)
+static void switch_to(struct mode_backend *be, int lane)
 {
     struct mode__cuda *c = mode__cuda_of(be);
     be->lane = lane;
@@ -129,7 +129,7 @@ void mode__cuda_branch(struct mode_backend *be, int i)
 {
     struct mode__streams *s = mode__cuda_of(be)->streams;
     if (!s->forked) return;
-    go_to(be, i);
+    switch_to(be, i);
     if (!s->used[i]) wait_for(be, s->fork);
     s->used[i] = true;
 }
@@ -139,7 +139,7 @@ void mode__cuda_join(struct mode_backend *be)
     struct mode__cuda *c = mode__cuda_of(be);
     struct mode__streams *s = c->streams;
     if (!s->forked) return;
-    go_to(be, 0);
+    switch_to(be, 0);
     for (int i = 1; i < MODE__EXCHANGES; i++) {
         if (!s->used[i]) continue;
         CUDA_OK(cudaEventRecord(s->end[i], c->lane[i].stream));
@@ -149,8 +149,9 @@ void mode__cuda_join(struct mode_backend *be)
     s->forked = false;
 }
 
-/* The branch waits for its oldest n pending launches. They follow one another, so the last of them says it all. */
-static void settle(struct mode_backend *be, struct beside *b, int n)
+/* The branch waits for its oldest n pending launches. They are in stream order: waiting for the last of them suffices.
+ */
+static void wait_for_oldest(struct mode_backend *be, struct beside *b, int n)
 {
     if (n == 0) return;
     wait_for(be, b->ring[(b->first + n - 1) % PENDING].done);
@@ -164,9 +165,9 @@ void mode__beside_begin(struct mode_backend *be)
     struct mode__streams *s = c->streams;
     if (!s->forked) return;
     struct beside *b = &s->beside[be->lane];
-    if (b->n == PENDING) settle(be, b, 1);
+    if (b->n == PENDING) wait_for_oldest(be, b, 1);
     CUDA_OK(cudaEventRecord(b->begun, c->stream));
-    go_to(be, MODE_BRANCHES + be->lane);
+    switch_to(be, MODE_BRANCHES + be->lane);
     s->used[be->lane] = true;
     wait_for(be, b->begun);
 }
@@ -184,7 +185,7 @@ void mode__beside_end(struct mode_backend *be, const struct mode_tensor *x, cons
         p->reads[i].bytes = mode_tensor_bytes(read[i]);
     }
     CUDA_OK(cudaEventRecord(p->done, c->stream));
-    go_to(be, be->lane - MODE_BRANCHES);
+    switch_to(be, be->lane - MODE_BRANCHES);
 }
 
 static bool is_read(const struct pending *p, const struct mode_tensor *t)
@@ -204,5 +205,5 @@ void mode__cuda_writes(struct mode_backend *be, struct mode_tensor *const *writt
     for (int k = 0; k < n; k++)
         for (int i = until; written[k] && i < b->n; i++)
             if (is_read(&b->ring[(b->first + i) % PENDING], written[k])) until = i + 1;
-    settle(be, b, until);
+    wait_for_oldest(be, b, until);
 }

@@ -33,7 +33,7 @@ void mode__winners_free(struct mode__winners *w)
     free(w);
 }
 
-/* Where the key is or may go: where it hashes to or one of the next places. */
+/* The key's slot, or a free one for it: linear probing. */
 static size_t place_of(const struct mode__winners *w, const struct mode__product_key *k)
 {
     const size_t at = mode__product_hash(k) % PLACES;
@@ -58,8 +58,8 @@ void mode__winner_set(struct mode__winners *w, const struct mode__product_key *k
 static void numbers_of(int64_t to[MODE__PRODUCT_KEY_NUMBERS], const struct mode__product_key *k)
 {
     const int64_t all[MODE__PRODUCT_KEY_NUMBERS] = {
-        k->m,   k->n,    k->k,   k->a_turned, k->b_turned, k->bf16,    k->c_bf16,  k->f16,
-        k->fp8, k->bias, k->add, k->align_a,  k->align_b,  k->align_c, k->align_d, k->act};
+        k->m,   k->n,    k->k,   k->a_transposed, k->b_transposed, k->bf16,    k->c_bf16,  k->f16,
+        k->fp8, k->bias, k->add, k->align_a,      k->align_b,      k->align_c, k->align_d, k->act};
     memcpy(to, all, sizeof all);
 }
 
@@ -70,8 +70,8 @@ static struct mode__product_key key_of(const int64_t x[MODE__PRODUCT_KEY_NUMBERS
     k.m = x[0];
     k.n = x[1];
     k.k = x[2];
-    int32_t *const rest[] = {&k.a_turned, &k.b_turned, &k.bf16,    &k.c_bf16,  &k.f16,     &k.fp8, &k.bias,
-                             &k.add,      &k.align_a,  &k.align_b, &k.align_c, &k.align_d, &k.act};
+    int32_t *const rest[] = {&k.a_transposed, &k.b_transposed, &k.bf16,    &k.c_bf16,  &k.f16,     &k.fp8, &k.bias,
+                             &k.add,          &k.align_a,      &k.align_b, &k.align_c, &k.align_d, &k.act};
     for (int i = 0; i < MODE__PRODUCT_KEY_NUMBERS - 3; i++) *rest[i] = (int32_t)x[3 + i];
     return k;
 }
@@ -95,7 +95,7 @@ void mode__winners_print(const struct mode__winners *w, struct mode_str *to)
     }
 }
 
-/* One line to its end; where the next one begins, or NULL. */
+/* Parses one line; returns the start of the next one, or NULL. */
 static const char *parse_line(struct mode__winners *w, const char *p)
 {
     int64_t x[MODE__PRODUCT_KEY_NUMBERS];

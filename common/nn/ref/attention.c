@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-/* Where the query of row i, the key and the value of row j begin (rows counted over the whole packed batch). */
+/* Offsets of the query of row i and of the key and value of row j (rows counted over the packed batch). */
 static int64_t query(const struct mode_tensor *q, const struct mode_attention *s, int64_t i, int64_t h)
 {
     return i * q->dim[1] + s->q_at + h * (s->width / s->heads);
@@ -25,7 +25,7 @@ static double dot(const struct mode_tensor *a, int64_t i, const struct mode_tens
     return s;
 }
 
-/* One past the last key that query row i (of a sequence with keys up to k1) may see. */
+/* One past the last key that query row i attends to, in a sequence with keys up to k1. */
 static int64_t keys_end(const struct mode_attention *s, int64_t i, int64_t k1)
 {
     return s->causal ? i + 1 : k1;
@@ -54,20 +54,20 @@ void mode__ref_attention(struct mode_backend *be, struct mode_tensor *out, struc
             }
 }
 
-/* A share of attention and its gradient. */
-struct share {
-    double p, dp;
+/* An attention weight, and the gradient of its score. */
+struct weight {
+    double p, ds;
 };
 
-static struct share share_of(const struct mode_tensor *dout, const struct mode_tensor *out,
-                             const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
-                             const struct mode_attention *s, int64_t i, int64_t j, int64_t h)
+static struct weight weight_of(const struct mode_tensor *dout, const struct mode_tensor *out,
+                               const struct mode_tensor *lse, const struct mode_tensor *q, const struct mode_tensor *kv,
+                               const struct mode_attention *s, int64_t i, int64_t j, int64_t h)
 {
     int64_t dh = s->width / s->heads, o = i * s->width + h * dh;
     double scale = 1 / sqrt((double)dh);
-    struct share x;
+    struct weight x;
     x.p = exp(scale * dot(q, query(q, s, i, h), kv, key(kv, s, j, h), dh) - mode__ref_get(lse, i * s->heads + h));
-    x.dp = scale * x.p * (dot(dout, o, kv, value(kv, s, j, h), dh) - dot(dout, o, out, o, dh));
+    x.ds = scale * x.p * (dot(dout, o, kv, value(kv, s, j, h), dh) - dot(dout, o, out, o, dh));
     return x;
 }
 
@@ -85,10 +85,10 @@ void mode__ref_attention_back(struct mode_backend *be, struct mode_tensor *dq, s
                 for (int64_t c = 0; c < dh; c++) dk[c] = dv[c] = 0;
                 for (int64_t i = qo[b]; i < qo[b + 1]; i++) {
                     if (j >= keys_end(s, i, ko[b + 1])) continue;
-                    struct share x = share_of(dout, out, lse, q, kv, s, i, j, h);
+                    struct weight x = weight_of(dout, out, lse, q, kv, s, i, j, h);
                     for (int64_t c = 0; c < dh; c++) {
                         dv[c] += x.p * mode__ref_get(dout, i * s->width + h * dh + c);
-                        dk[c] += x.dp * mode__ref_get(q, query(q, s, i, h) + c);
+                        dk[c] += x.ds * mode__ref_get(q, query(q, s, i, h) + c);
                     }
                 }
                 for (int64_t c = 0; c < dh; c++) {
@@ -100,8 +100,8 @@ void mode__ref_attention_back(struct mode_backend *be, struct mode_tensor *dq, s
                 double *g = dk;
                 for (int64_t c = 0; c < dh; c++) g[c] = 0;
                 for (int64_t j = ko[b]; j < keys_end(s, i, ko[b + 1]); j++) {
-                    struct share x = share_of(dout, out, lse, q, kv, s, i, j, h);
-                    for (int64_t c = 0; c < dh; c++) g[c] += x.dp * mode__ref_get(kv, key(kv, s, j, h) + c);
+                    struct weight x = weight_of(dout, out, lse, q, kv, s, i, j, h);
+                    for (int64_t c = 0; c < dh; c++) g[c] += x.ds * mode__ref_get(kv, key(kv, s, j, h) + c);
                 }
                 for (int64_t c = 0; c < dh; c++) mode__ref_put(dq, query(dq, s, i, h) + c, g[c]);
             }

@@ -61,7 +61,7 @@ void mode__ref_contrastive_back(struct mode_backend *be, double *loss, struct mo
                 g -= 2;
             }
             g /= 2.0 * (double)n;
-            dscale += g * logit; /* logit = exp(logit_scale) cos: its slope by logit_scale is itself */
+            dscale += g * logit; /* logit = exp(logit_scale) cos: its derivative by logit_scale is itself */
             for (int64_t c = 0; c < e; c++) {
                 ga[i * e + c] += g * scale * mode_f32(b)[j * e + c];
                 gb[j * e + c] += g * scale * mode_f32(a)[i * e + c];

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* Output o of n: its inputs lie at in, in + step, ... */
+/* Output o of n; its inputs are at in, in + step, ... */
 static uint8_t weigh(const uint8_t *in, int64_t step, const int32_t *taps, int64_t n, int64_t o)
 {
     const int32_t first = taps[o], count = taps[n + o];
@@ -27,7 +27,7 @@ static void down(uint8_t *out, const uint8_t *in, int64_t columns, const int32_t
         for (int64_t i = 0; i < columns * 3; i++) out[y * columns * 3 + i] = weigh(in + i, columns * 3, taps, n, y);
 }
 
-/* done [n_y, n_x, 3] of one picture, and scratch before it */
+/* [n_y, n_x, 3] of one picture, in the scratch */
 static const uint8_t *resized(struct mode_backend *be, const struct mode_pictures *pictures,
                               const struct mode_pixels_window *w)
 {

@@ -1,7 +1,7 @@
-/* ref.h - the reference backend's functions; the contracts are those of nn/ops.h. Plain loops, sums in double:
+/* ref.h - the reference backend's functions; the contracts are those of nn/ops.h. Plain loops, accumulation in double:
  * read these files to learn what an op does. Never optimised.
  *
- * One text for "ref" and "ref-bf16": a tensor says itself how it is stored, get widens and put rounds. */
+ * The same code serves "ref" and "ref-bf16": a tensor's dtype says how it is stored, get widens and put rounds. */
 #ifndef MODE_NN_REF_REF_H
 #define MODE_NN_REF_REF_H
 
@@ -27,7 +27,7 @@ static inline void mode__ref_add(struct mode_tensor *t, int64_t i, double x)
     mode__ref_put(t, i, mode__ref_get(t, i) + x);
 }
 
-/* What a product is stored as in t, before an activation is taken of it. */
+/* x rounded to t's dtype, as a pre-activation is before its activation. */
 static inline double mode__ref_stored(double x, const struct mode_tensor *t)
 {
     return t->dtype == MODE_DTYPE_BF16 ? mode_bf16_to_f32(mode_f32_to_bf16((float)x)) : (float)x;
@@ -48,7 +48,7 @@ void mode__ref_project(struct mode_backend *, struct mode_tensor *y, const struc
 void mode__ref_project_back(struct mode_backend *, struct mode_tensor *dx, struct mode_tensor *dw,
                             const struct mode_tensor *dy, const struct mode_tensor *x, const struct mode_tensor *w);
 
-/* fp8.c: the same, in fp8 while mode_backend_narrow is on */
+/* fp8.c: the same, with fp8 operands while mode_backend_narrow is on */
 void mode__ref_fp8_linear(struct mode_backend *, struct mode_tensor *y, struct mode_tensor *z,
                           const struct mode_tensor *x, const struct mode_tensor *w, const struct mode_tensor *b,
                           const struct mode_tensor *add, enum mode_act act);

@@ -1,4 +1,4 @@
-/* blas.cpp - cuBLAS's matrix products in plain loops, summed as sums.h says; columns first, as there. */
+/* blas.cpp - cuBLAS's GEMMs in plain loops, column-major as there, summed as sums.h says. */
 #include "emulator.h"
 #include "sums.h"
 
@@ -12,7 +12,7 @@ struct mode_emu_blas {
     cudaStream_t stream;
     cublasMath_t math;
     cublasPointerMode_t pointers;
-    void *workspace; /* NULL: its own */
+    void *workspace; /* NULL: cuBLAS's own */
 };
 
 namespace
@@ -36,7 +36,7 @@ void put(void *x, cudaDataType type, long long i, double v)
     }
 }
 
-/* As the tensor cores see an f32 number in TF32: 10 bits behind the point. */
+/* f32 rounded to TF32, as tensor cores read it: 10 bits of fraction. */
 float tf32(float x)
 {
     unsigned bits = __float_as_uint(x);
@@ -45,7 +45,7 @@ float tf32(float x)
 }
 
 using mode_emu::COLUMNS;
-enum { AT_A_TIME = 16 }; /* products on a tensor core */
+enum { AT_A_TIME = 16 }; /* products that a tensor core adds at once */
 
 struct gemm {
     bool ta, tb, rounded;
@@ -88,10 +88,11 @@ struct gemm {
     }
 };
 
-cublasStatus_t product(cublasHandle_t h, bool tf, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                       const void *alpha, const void *a, cudaDataType a_type, int lda, long long a_stride,
-                       const void *b, cudaDataType b_type, int ldb, long long b_stride, const void *beta, void *c,
-                       cudaDataType c_type, int ldc, long long c_stride, int count)
+cublasStatus_t gemm_strided_batched(cublasHandle_t h, bool tf, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                                    int k, const void *alpha, const void *a, cudaDataType a_type, int lda,
+                                    long long a_stride, const void *b, cudaDataType b_type, int ldb, long long b_stride,
+                                    const void *beta, void *c, cudaDataType c_type, int ldc, long long c_stride,
+                                    int count)
 {
     bool device = h->pointers == CUBLAS_POINTER_MODE_DEVICE;
     if (m < 0 || n < 0 || k < 0 || lda < std::max(1, ta ? k : m) || ldb < std::max(1, tb ? n : k) ||
@@ -151,13 +152,13 @@ cublasStatus_t cublasDestroy_v2(cublasHandle_t h)
 cublasStatus_t cublasSetStream_v2(cublasHandle_t h, cudaStream_t s)
 {
     h->stream = s;
-    h->workspace = nullptr; /* as the library's says of it: back to its own */
+    h->workspace = nullptr; /* as documented: resets it to cuBLAS's own */
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetMathMode(cublasHandle_t h, cublasMath_t how)
+cublasStatus_t cublasSetMathMode(cublasHandle_t h, cublasMath_t mode)
 {
-    h->math = how;
+    h->math = mode;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -179,8 +180,8 @@ cublasStatus_t cublasSgemm_v2(cublasHandle_t h, cublasOperation_t ta, cublasOper
                               const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta,
                               float *c, int ldc)
 {
-    return product(h, h->math == CUBLAS_TF32_TENSOR_OP_MATH, ta, tb, m, n, k, alpha, a, CUDA_R_32F, lda, 0, b,
-                   CUDA_R_32F, ldb, 0, beta, c, CUDA_R_32F, ldc, 0, 1);
+    return gemm_strided_batched(h, h->math == CUBLAS_TF32_TENSOR_OP_MATH, ta, tb, m, n, k, alpha, a, CUDA_R_32F, lda, 0,
+                                b, CUDA_R_32F, ldb, 0, beta, c, CUDA_R_32F, ldc, 0, 1);
 }
 
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
@@ -191,8 +192,8 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta
 {
     bool tf = a_type == CUDA_R_32F && (compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
                                        (compute == CUBLAS_COMPUTE_32F && h->math == CUBLAS_TF32_TENSOR_OP_MATH));
-    return product(h, tf, ta, tb, m, n, k, alpha, a, a_type, lda, a_stride, b, b_type, ldb, b_stride, beta, c, c_type,
-                   ldc, c_stride, count);
+    return gemm_strided_batched(h, tf, ta, tb, m, n, k, alpha, a, a_type, lda, a_stride, b, b_type, ldb, b_stride, beta,
+                                c, c_type, ldc, c_stride, count);
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,

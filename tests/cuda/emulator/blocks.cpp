@@ -1,19 +1,19 @@
 /* blocks.cpp - the threads of a block, or of a cluster of blocks, as fibers of one host thread.
  *
- * DESIGN: each fiber has a stack of its own and runs until it has to wait: for the other threads of the block at a
- * barrier, for the lanes of its warp at a shuffle or vote, for what hopper.cpp says, or for ever at its end. Then the
- * next fiber of the queue of those that can go on is switched to, directly. Who comes last to a meeting does its work
- * and puts the others back into the queue. An empty queue with threads that have not ended is a deadlock: the report
- * names who waits where. Most time goes into these switches, so what they touch is kept few and near: a fiber gets its
- * stack when it begins and leaves it to the next one that does, so that threads that never wait share one.
+ * DESIGN: each fiber has its own stack and runs until it must wait: at a block barrier, at a shuffle or vote of its
+ * warp, for what hopper.cpp says, or at its end. It then switches directly to the next fiber of the ready queue. The
+ * last to arrive at a meeting does its work and makes the others ready. An empty queue with unfinished threads is a
+ * deadlock: the report says who waits where. Switches take most of the time, so what they touch is small and close
+ * together: a fiber gets its stack when it starts and passes it on when it ends, so that threads that never wait share
+ * one.
  *
- * Order: blocks, and the threads at each start and after each meeting, come in an order drawn anew for every launch
- * ("shuffled", the default; MODE_EMULATOR_ORDER=forward or reverse for hunting). A warp that has met goes on ahead of
- * the others until it waits for them, or, in some launches, by chance (forward: always), lines up behind them. A result
- * that depends on any of this, such as a read that no barrier separates from its write, differs from run to run.
+ * Order: blocks, and threads at the start and after each meeting, run in an order drawn for every launch ("shuffled",
+ * the default; MODE_EMULATOR_ORDER=forward or reverse for debugging). After a meeting a warp goes to the front of the
+ * queue; in some launches, drawn at random (forward: in all), to its end. A result that depends on the order, such as a
+ * read that no barrier separates from its write, differs from run to run.
  *
- * MODE_EMULATOR_ENDS=n, read at every launch: of grids of more than 2 n clusters the first n and the last n run alone,
- * for tests of kernels whose sizes no host would come to the end of. */
+ * MODE_EMULATOR_ENDS=n, read at every launch: of grids of more than 2 n clusters only the first n and the last n run,
+ * for tests of sizes that the host could not finish. */
 #include "emulator.h"
 
 #include <sys/mman.h>
@@ -42,19 +42,19 @@ enum : size_t {
 
 enum state { READY, AT_BARRIER, AT_CLUSTER, AT_WARP, ASLEEP, ENDED };
 
-struct alignas(64) fiber { /* what a switch and a barrier need of it is in one line of the cache */
+struct alignas(64) fiber { /* what switches and barriers touch is in one cache line */
     thread_view view;      /* first: `self` points to it */
     enum state state;
 #if defined(__x86_64__)
     void *top; /* of the saved stack */
 #endif
-    char *stack; /* NULL: it has not begun */
+    char *stack; /* NULL: not started */
     const place *at;
     int number, warp;
     unsigned mask;
     void *payload;
     void (*work)(void *const payload[WARP], unsigned present);
-    const void *bed;  /* what it sleeps for */
+    const void *bed;  /* key that wake() is called with */
     void *fake_stack; /* AddressSanitizer's */
 #if !defined(__x86_64__)
     ucontext_t context;
@@ -65,12 +65,12 @@ thread_view *self;
 dim3 block_size, grid_size;
 
 static const grid *running;
-static fiber fibers[MOST_THREADS], outside; /* outside: who runs the grid */
-static int n_threads, n_alive, n_in_block;  /* of all blocks that run together, of them that go on; of each block */
+static fiber fibers[MOST_THREADS], outside; /* outside: the context of run_grid */
+static int n_threads, n_alive, n_in_block;  /* in the cluster, not yet ended, per block */
 static bool stuck;
-static int queue[MOST_THREADS]; /* a ring: who can go on */
+static int queue[MOST_THREADS]; /* ring buffer of ready fibers */
 static unsigned queue_first, queue_count;
-static bool in_turn; /* warps that have met line up behind the others */
+static bool in_turn; /* after a meeting, a warp goes to the end of the queue */
 static std::vector<char *> free_stacks;
 
 struct variable {
@@ -80,7 +80,8 @@ struct variable {
 };
 struct block {
     int alive, at_barrier;
-    int barrier_sum, barrier_came, barrier_result, barrier_of; /* what threads brought to the barrier; who came */
+    int barrier_sum, barrier_came, barrier_result, barrier_of; /* sum and count of the values at the barrier; of the
+                                                                * last one */
     char *arena;                                               /* its shared memory */
     size_t arena_used, static_bytes;
     std::vector<variable> variables;
@@ -154,7 +155,7 @@ void fault(const char *format, ...)
 /* ---- switching ---- */
 
 #if MODE_EMU_ASAN
-static const void *host_stack; /* learnt when a fiber is entered from outside */
+static const void *host_stack; /* known once a fiber was entered from outside */
 static size_t host_bytes;
 static bool from_outside;
 #endif
@@ -235,7 +236,7 @@ static void make_next(int i)
     queue_count++;
 }
 
-/* Who goes on when this fiber waits or has ended. */
+/* The fiber to run when this one waits or has ended. */
 static fiber *next_fiber()
 {
     if (queue_count == 0) deliver_late();
@@ -256,12 +257,12 @@ static void go_on()
 
 /* ---- meetings ---- */
 
-/* Whom a meeting sets free goes on in the program's order; shuffled: forward or backward by a coin. */
+/* Fibers released by a meeting run in the launch's order; shuffled: forward or backward at random. */
 static void release(const int *who, int n, bool ahead)
 {
     bool backward = the_order == SHUFFLED ? random_below(2) : the_order == REVERSE;
     for (int i = 0; i < n; i++) {
-        const int one = who[backward != ahead ? n - 1 - i : i]; /* of those ahead the last one is first */
+        const int one = who[backward != ahead ? n - 1 - i : i]; /* make_next reverses */
         if (ahead)
             make_next(one);
         else
@@ -280,8 +281,7 @@ static inline bool same_place(const place *a, const place *b)
     return a == b || is_same_operation(*a, *b);
 }
 
-/* The barrier of the block that f belongs to opens when all its threads that have not ended are there. ending: the
- * caller, f, will not go on */
+/* Releases the barrier of f's block when all its threads that have not ended are there. ending: the caller, f, ends */
 static void try_barrier(fiber *f, bool ending)
 {
     int who[MOST_THREADS], n = 0;
@@ -371,7 +371,7 @@ void wake(const void *bed)
     release(who, n, false);
 }
 
-/* Lanes of each warp that have not ended, and those that wait in a meeting of their warp */
+/* Per warp: lanes that have not ended, and those that wait in a meeting of their warp */
 static unsigned alive_lanes[MOST_THREADS / WARP], waiting_lanes[MOST_THREADS / WARP];
 
 unsigned active_lanes()
@@ -379,7 +379,7 @@ unsigned active_lanes()
     return alive_lanes[current()->warp];
 }
 
-/* All lanes of mask that have not ended, `here`, wait in this warp's meeting: their work is done. */
+/* All lanes of mask that have not ended, `here`, have arrived: do the work of the meeting. */
 static void hold_meeting(int warp, unsigned mask, unsigned here, bool ending)
 {
     void *payload[WARP] = {};
@@ -504,7 +504,7 @@ void *shared_at(uint32_t offset, int block)
 
 /* ---- blocks ---- */
 
-/* The running thread has come to the end of the kernel. */
+/* The running thread has returned from the kernel. */
 static void end_thread(fiber *f)
 {
     if (f->view.copies) fault("the thread ends while %d of its copies and products are under way", f->view.copies);
@@ -516,7 +516,7 @@ static void end_thread(fiber *f)
     try_barrier(f, true);
     try_cluster(f);
     if (!waiting_lanes[f->warp]) return;
-    /* those who wait for this lane in a meeting of their warp */
+    /* lanes that wait for this one in a meeting of their warp */
     for (int i = 0; i < WARP && f->warp * WARP + i < n_threads; i++) {
         fiber *other = &fibers[f->warp * WARP + i];
         if (other->state == AT_WARP && other->mask >> f->view.lane & 1) try_warp(f->warp, other->mask, true);
@@ -537,7 +537,7 @@ void mode_emu_begin()
             switch_to(next);
             abort();
         }
-        next->stack = f->stack; /* who has not begun does so here */
+        next->stack = f->stack; /* a fiber that was not started starts here */
         self = &next->view;
     }
 }
@@ -558,7 +558,7 @@ static char *take_stack()
     return p + GUARD;
 }
 
-/* Stacks begin at places that a cache does not hold at the expense of each other. */
+/* Stacks start at staggered offsets, so that they do not fall into the same cache sets. */
 static size_t stack_bytes(const char *stack)
 {
     return STACK - (uintptr_t)stack / (STACK + GUARD) % COLOURS * COLOUR;
@@ -568,12 +568,12 @@ static void prepare(fiber *f)
 {
     f->stack = take_stack();
 #if MODE_EMU_ASAN
-    /* who has ended never left the frames of its last switch */
+    /* the fiber that ended here never returned from its last frames */
     __asan_unpoison_memory_region(f->stack + stack_bytes(f->stack) - FIRST_FRAMES, FIRST_FRAMES);
 #endif
 #if defined(__x86_64__)
     void **top = (void **)(f->stack + stack_bytes(f->stack)) - 2;
-    *--top = nullptr; /* where mode_emu_begin would return to: it does not */
+    *--top = nullptr; /* return address of mode_emu_begin, which never returns */
     *--top = (void *)mode_emu_begin;
     top -= 6;
     memset(top, 0, 6 * sizeof *top);
@@ -622,7 +622,7 @@ static void open_block(struct block *b)
     if (running->shared) b->variables.push_back({&running->shared, running->shared, b->dynamic_memory});
 }
 
-/* The blocks of a cluster, together; most clusters are one block. */
+/* Runs the blocks of one cluster; most clusters are one block. */
 static void run_cluster(const std::vector<int> &order, const std::vector<uint3> &at)
 {
     n_in_block = (int)(running->threads.x * running->threads.y * running->threads.z);

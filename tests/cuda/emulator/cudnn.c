@@ -1,14 +1,14 @@
-/* cudnn.c - what is loaded in cuDNN's place: descriptors as cuDNN's header says of them, which are checked as they are
- * set and finished, and a run that executes the operations they describe in plain C. So the way through cuDNN is run on
- * the host as the kernels are: what cudnn.c writes into descriptors, pointers, lists and scratch.
+/* cudnn.c - what is loaded in place of cuDNN: descriptors as cuDNN's header describes them, checked as they are set and
+ * finalized, and an execution of the described operations in plain C. So the code that uses cuDNN is tested on the host
+ * as the kernels are: the descriptors, pointers, ragged offsets and workspace that nn/cuda/cudnn.c passes.
  *
- * Two engines' worth of candidates: engine 4 with knob 24 at 0, and at 1, whose sums come out a little larger, as in
- * another order. As with the real library products alone are taken in three dimensions only. On the way back of packed
- * sequences heads of no multiple of 16 channels come out wrong.
- * MODE_EMULATOR_CUDNN: old (a version that is refused), 9.19 (wrong on the way back as the real one is: on GPUs before
- * Hopper it takes the statistic as if it lay head by head; on Hopper, where keys are 64 more than a multiple of 128, as
- * many more of zeros count, of packed sequences as well), none (no engine takes anything), broken (runs fail), chance
- * (engine 5 comes first, whose bytes are left to chance). */
+ * Two candidates: engine 4 with knob 24 at 0, and at 1, whose sums come out a little larger, as if summed in another
+ * order. As in the real library, GEMMs without attention are taken in three dimensions only. In the backward pass of
+ * packed sequences, head sizes that are no multiple of 16 come out wrong.
+ * MODE_EMULATOR_CUDNN: old (a version that is refused); 9.19 (wrong in the backward pass as the real one is: on GPUs
+ * before Hopper it ignores the strides of the log-sum-exp; on Hopper, where the number of keys is a multiple of 128
+ * plus 64, also in packed sequences, 64 zero keys more are counted); none (no engine takes any graph); broken
+ * (execution fails); chance (engine 5, non-deterministic, comes first). */
 #include <cudnn_graph.h>
 
 #include "base/error.h"
@@ -22,7 +22,7 @@
 #include <string.h>
 
 enum {
-    SCRATCH = 1000 /* bytes; a run overwrites them, as cuDNN may */,
+    SCRATCH = 1000 /* bytes of workspace; a run overwrites them, as cuDNN may */,
     VERSION = 92600,
     OLD = 91500,
     BEFORE_9_26 = 91900
@@ -35,12 +35,12 @@ struct attribute {
     void *data;
 };
 
-/* What a plan needs of its graph, apart from descriptors that may be gone. */
+/* A plan's copy of its graph: the descriptors may be gone when it runs. */
 struct program {
     struct mode__graph graph;
-    int64_t id[MODE__GRAPH_TENSORS]; /* of tensors, in the graph's order */
+    int64_t id[MODE__GRAPH_TENSORS]; /* unique ids of the tensors */
     double beta;
-    int statistic, dq; /* of the way back of attention; statistic MODE__NONE: another graph */
+    int statistic, dq; /* of attention's backward graph; statistic (log-sum-exp) MODE__NONE: another graph */
 };
 
 struct descriptor {
@@ -52,10 +52,10 @@ struct descriptor {
     struct descriptor *graph;
     int64_t engine, knob;
     struct program *program;
-    bool has_run; /* outside of a capture */
+    bool has_run; /* outside of a capture, so its code is loaded */
 };
 
-struct job { /* a run, waiting in its stream; kept to the end, as graphs repeat it */
+struct job { /* an execution in a stream; kept to the end, as graphs replay it */
     struct program program;
     struct machine machine;
     void *work;
@@ -100,10 +100,10 @@ void cudnnGetLastErrorString(char *message, size_t size)
     snprintf(message, size, "%s", last_error);
 }
 
-/* The real one has told the driver of its code, and has functions that are called at the end. */
+/* The real library registers its code with the driver and has exit handlers: it must not be unloaded before the end. */
 __attribute__((constructor)) static void come(void)
 {
-    (void)mode_emu_ends(); /* which knows from its first call on */
+    (void)mode_emu_ends(); /* registers its exit handler */
 }
 
 __attribute__((destructor)) static void leave(void)
@@ -122,7 +122,7 @@ cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
 
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
 {
-    MODE_ASSERT(--handles > 0 || alive == 0); /* every descriptor was given back */
+    MODE_ASSERT(--handles > 0 || alive == 0); /* every descriptor was destroyed */
     for (struct job *j = handle->jobs; j;) {
         struct job *before = j->before;
         free(j);
@@ -138,7 +138,8 @@ cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, void *stream)
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* What may be set where: how many of which type; part: what a descriptor must be of, -1: any operation. */
+/* Which attributes a descriptor has: type and how many elements; part: the type of a descriptor in it, -1: any
+ * operation. */
 static const struct rule {
     int of, name, type;
     int64_t least, most;
@@ -289,7 +290,7 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t x, cudnnBackendA
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* A graph being read: tensors are found by their descriptors. */
+/* A graph being read: tensors are identified by their descriptors. */
 struct reader {
     struct program *p;
     const struct descriptor *tensor[MODE__GRAPH_TENSORS];
@@ -351,7 +352,7 @@ static bool spreads(const struct mode__graph_tensor *from, const struct mode__gr
     return true;
 }
 
-/* What an operation reads and writes; shapes as cuDNN's header says. */
+/* Checks what an operation reads and writes; shapes as cuDNN's header says. */
 static void check(struct reader *r, const struct mode__graph_node *n)
 {
     const struct mode__graph_tensor *t = r->p->graph.tensor, *out = &t[n->out];
@@ -365,7 +366,7 @@ static void check(struct reader *r, const struct mode__graph_node *n)
         if (a->dim[2] != out->dim[2] || b->dim[3] != out->dim[3] || a->dim[3] != b->dim[2] || !spreads(a, out, 2) ||
             !spreads(b, out, 2))
             refuse(r, "a product of matrices that do not fit");
-    } else if (n->op == MODE__TURN) {
+    } else if (n->op == MODE__TRANSPOSE) {
         if (a->dim[2] != out->dim[3] || a->dim[3] != out->dim[2]) refuse(r, "a transpose of another shape");
     } else if (n->op == MODE__ROW_MAX || n->op == MODE__ROW_SUM) {
         if (out->dim[3] != 1 || a->dim[2] != out->dim[2]) refuse(r, "a sum of another shape");
@@ -399,15 +400,15 @@ static void pointwise(struct reader *r, const struct descriptor *d, struct mode_
     const struct descriptor *how = part_of(d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
     const int mode = number_of(how, CUDNN_ATTR_POINTWISE_MODE);
     const struct attribute *beta = find(how, CUDNN_ATTR_POINTWISE_SWISH_BETA);
-    const bool back = mode == CUDNN_POINTWISE_GELU_BWD || mode == CUDNN_POINTWISE_SWISH_BWD;
+    const bool backward = mode == CUDNN_POINTWISE_GELU_BWD || mode == CUDNN_POINTWISE_SWISH_BWD;
     const struct descriptor *in[] = {
         part_of(d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC),
-        part_of(d, back ? CUDNN_ATTR_OPERATION_POINTWISE_DYDESC : CUDNN_ATTR_OPERATION_POINTWISE_BDESC),
+        part_of(d, backward ? CUDNN_ATTR_OPERATION_POINTWISE_DYDESC : CUDNN_ATTR_OPERATION_POINTWISE_BDESC),
         part_of(d, CUDNN_ATTR_OPERATION_POINTWISE_TDESC)};
-    const struct descriptor *out = part_of(d, back ? CUDNN_ATTR_OPERATION_POINTWISE_DXDESC
-                                                   : CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
-    if (find(d, back ? CUDNN_ATTR_OPERATION_POINTWISE_YDESC : CUDNN_ATTR_OPERATION_POINTWISE_DXDESC) ||
-        find(d, back ? CUDNN_ATTR_OPERATION_POINTWISE_BDESC : CUDNN_ATTR_OPERATION_POINTWISE_DYDESC) || !out) {
+    const struct descriptor *out = part_of(d, backward ? CUDNN_ATTR_OPERATION_POINTWISE_DXDESC
+                                                       : CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
+    if (find(d, backward ? CUDNN_ATTR_OPERATION_POINTWISE_YDESC : CUDNN_ATTR_OPERATION_POINTWISE_DXDESC) ||
+        find(d, backward ? CUDNN_ATTR_OPERATION_POINTWISE_BDESC : CUDNN_ATTR_OPERATION_POINTWISE_DYDESC) || !out) {
         refuse(r, "an operation by elements with tensors of another kind");
         return;
     }
@@ -424,7 +425,7 @@ static void pointwise(struct reader *r, const struct descriptor *d, struct mode_
     n->out = tensor(r, out, false);
 }
 
-/* Of numbers per row that are read from memory the strides are forgotten. */
+/* Ignores the strides of row statistics that are read from memory. */
 static void misread(struct reader *r)
 {
     int major = 0;
@@ -440,8 +441,8 @@ static void misread(struct reader *r)
     }
 }
 
-/* The way back alone reads a statistic, numbers per row; dq is what it makes last. */
-static void note_way_back(struct reader *r)
+/* Only the backward pass reads row statistics; dq is its last output. */
+static void note_backward(struct reader *r)
 {
     const struct mode__graph *g = &r->p->graph;
     r->p->statistic = MODE__NONE;
@@ -452,7 +453,7 @@ static void note_way_back(struct reader *r)
     r->p->dq = g->node[g->n_nodes - 1].out;
 }
 
-/* The graph of descriptors as one of ours. */
+/* Translates a graph of descriptors to a mode__graph. */
 static cudnnStatus_t read_graph(struct program *p, const struct descriptor *d)
 {
     const struct attribute *ops = find(d, CUDNN_ATTR_OPERATIONGRAPH_OPS);
@@ -485,7 +486,7 @@ static cudnnStatus_t read_graph(struct program *p, const struct descriptor *d)
             n.out = tensor(&r, part_of(op, CUDNN_ATTR_OPERATION_REDUCTION_YDESC), false);
             break;
         case OF(OPERATION_RESHAPE):
-            n.op = MODE__TURN;
+            n.op = MODE__TRANSPOSE;
             n.in[0] = tensor(&r, part_of(op, CUDNN_ATTR_OPERATION_RESHAPE_XDESC), false);
             n.out = tensor(&r, part_of(op, CUDNN_ATTR_OPERATION_RESHAPE_YDESC), false);
             break;
@@ -497,12 +498,12 @@ static cudnnStatus_t read_graph(struct program *p, const struct descriptor *d)
         MODE_ASSERT(p->graph.n_nodes < MODE__GRAPH_NODES);
         p->graph.node[p->graph.n_nodes++] = n;
     }
-    note_way_back(&r);
+    note_backward(&r);
     if (is("9.19")) misread(&r);
     return r.status;
 }
 
-/* Attention, or a product in three dimensions. */
+/* Attention, or a GEMM in three dimensions. */
 static int candidates(const struct program *p)
 {
     bool attention = false;
@@ -562,7 +563,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t x)
     return st;
 }
 
-/* One number of what a descriptor knows. */
+/* Returns an attribute of one element. */
 static cudnnStatus_t one(int64_t *n, void *to, const void *value, size_t bytes)
 {
     memcpy(to, value, bytes);
@@ -616,7 +617,7 @@ static bool has_heads_it_miscounts(const struct program *p)
     return p->statistic != MODE__NONE && dq->first >= 0 && dq->dim[3] % 16;
 }
 
-/* A key of zeros has the share exp(0 - statistic), which f32 does not hold in such rows; times zero it is NaN in dq. */
+/* A zero key has the weight exp(0 - lse), which overflows f32 in such rows; times zero it is NaN in dq. */
 static void count_keys_beyond(struct machine *m, const struct program *p)
 {
     int major = 0;
@@ -634,7 +635,7 @@ static void count_keys_beyond(struct machine *m, const struct program *p)
     }
 }
 
-/* Lists of first elements have one number more than there are sequences: where the last one ends. */
+/* Ragged offsets have one element more than there are sequences: the end of the last one. */
 static void check_ends(const struct machine *m)
 {
     for (int i = 0; i < m->g->n_tensors; i++) {

@@ -1,19 +1,19 @@
-# mode_emulate_cuda(): the library mode_emulated, the cuda backend on a machine without a GPU, and the programs
-# cuda-emulator and cuda-emulator-hopper, which test the emulator. The sources of common/nn/cuda are compiled unchanged,
-# the kernels as C++ by way of rewrite.sh; CUDA need not be installed. Link mode_emulated before the library with the
-# other backends: it brings nn/backend.c along.
+# mode_emulate_cuda(): the library mode_emulated, the cuda backend on a machine without a GPU, and the tests of the
+# emulator, cuda-emulator and cuda-emulator-hopper. The sources of common/nn/cuda are compiled unchanged, the kernels as
+# C++ after rewrite.sh; CUDA need not be installed. Link mode_emulated before the library with the other backends: it
+# brings nn/backend.c along.
 set(MODE_EMULATOR_DIR ${CMAKE_CURRENT_LIST_DIR})
 function(mode_emulate_cuda)
   set(common ${MODE_EMULATOR_DIR}/../../../common)
   set(out ${CMAKE_BINARY_DIR}/emulator)
-  # nothing is fused where nobody asks for it, also on processors that could: nearest.cu is held to bits
+  # no fused multiply-add unless the code asks for it, on any processor: nearest.cu is tested bit for bit
   set(flags -ffp-contract=off -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -Wno-deprecated-enum-enum-conversion -fno-strict-aliasing)
-  # a GPU takes 16 bytes at multiples of 16 alone, the host from anywhere
+  # a GPU faults on misaligned vector loads, the host does not
   set(aligned -fsanitize=alignment -fno-sanitize-recover=alignment)
-  # streams, memory and blocks; and what is loaded in cuBLAS's place
+  # streams, memory and blocks; and what is loaded in place of cuBLAS
   add_library(mode_emulator SHARED ${MODE_EMULATOR_DIR}/blocks.cpp ${MODE_EMULATOR_DIR}/hopper.cpp
               ${MODE_EMULATOR_DIR}/runtime.cpp ${MODE_EMULATOR_DIR}/streams.cpp)
-  set_source_files_properties(${MODE_EMULATOR_DIR}/hopper.cpp PROPERTIES COMPILE_OPTIONS -O3) # products
+  set_source_files_properties(${MODE_EMULATOR_DIR}/hopper.cpp PROPERTIES COMPILE_OPTIONS -O3) # the loops of wgmma
   add_library(mode_emulated_blas SHARED ${MODE_EMULATOR_DIR}/blas.cpp)
   add_library(mode_emulated_lt SHARED ${MODE_EMULATOR_DIR}/lt.cpp)
   foreach(lib mode_emulated_blas mode_emulated_lt)
@@ -28,7 +28,7 @@ function(mode_emulate_cuda)
   set_target_properties(mode_emulated_blas PROPERTIES OUTPUT_NAME cublas SUFFIX .so.13)
   set_target_properties(mode_emulated_lt PROPERTIES OUTPUT_NAME cublasLt SUFFIX .so.13)
 
-  # what is loaded in NCCL's place; it brings its own copy of what it needs of common/
+  # what is loaded in place of NCCL; it has its own copy of what it needs of common/
   add_library(mode_emulated_nccl SHARED ${MODE_EMULATOR_DIR}/nccl.c ${common}/dist/meeting.c ${common}/base/error.c
               ${common}/base/str.c ${common}/base/path.c ${common}/base/clock.c)
   set_target_properties(mode_emulated_nccl PROPERTIES OUTPUT_NAME nccl SUFFIX .so.2 C_VISIBILITY_PRESET default
@@ -38,7 +38,7 @@ function(mode_emulate_cuda)
   target_link_options(mode_emulated_nccl PRIVATE -Wl,-Bsymbolic)
   target_link_libraries(mode_emulated_nccl PRIVATE mode_emulator)
 
-  # what is loaded in cuDNN's place, the same way
+  # what is loaded in place of cuDNN, the same way
   add_library(mode_emulated_cudnn SHARED ${MODE_EMULATOR_DIR}/cudnn.c ${common}/base/error.c ${common}/base/str.c)
   set_target_properties(mode_emulated_cudnn PROPERTIES OUTPUT_NAME cudnn SUFFIX .so.9 C_VISIBILITY_PRESET default
                         LIBRARY_OUTPUT_DIRECTORY ${out} BUILD_RPATH ${out})

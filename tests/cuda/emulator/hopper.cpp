@@ -1,12 +1,12 @@
-/* hopper.cpp - what compute capability 9.0 does beside the threads of a block: barriers that count bytes, bulk copies,
- * products of four warps.
+/* hopper.cpp - what compute capability 9.0 adds: mbarriers that count bytes, bulk copies, warpgroup matrix
+ * multiplication (wgmma).
  *
- * DESIGN: a mistake is to show, so everything happens at the worst time that is allowed. A copy makes NaN of where it
- * goes at once, and arrives when somebody has to wait for it at its barrier: who reads too early finds
- * NaN, and so does who had not finished reading. A product is made, warp by warp, when it is waited for, from what its
- * operands are then; until then its registers are NaN. Operands are found as PTX says: bits of the descriptor, and bits
- * 4 to 6 of an address changed by bits 7 to 9. MODE_EMULATOR_PRODUCTS=wrong: by none, as if a GPU had them
- * differently. */
+ * DESIGN: mistakes must show, so everything asynchronous happens at the worst allowed time. A bulk copy fills its
+ * destination with NaN at once, and completes only when a thread must wait at its barrier: a thread that reads too
+ * early finds NaN, and so does one that had not finished reading. A wgmma is computed, warp by warp, when it is waited
+ * for, from what its operands hold then; until then its registers are NaN. Operand addresses follow PTX: the fields of
+ * the descriptor, with the 128-byte swizzle (address bits 4 to 6 xor bits 7 to 9). MODE_EMULATOR_PRODUCTS=wrong: no
+ * swizzle, as if the hardware's layout were another. */
 #include "emulator.h"
 
 #include <cuda_fp16.h>
@@ -23,9 +23,9 @@ namespace mode_emu
 struct byte_barrier {
     uint64_t *at;
     uint32_t expected, pending, phase;
-    int64_t bytes; /* that have yet to come */
+    int64_t bytes; /* still expected */
     int block;
-    bool known; /* to copies and to other blocks */
+    bool known; /* fenced: visible to copies and to other blocks */
 };
 struct bulk {
     void *to;
@@ -36,7 +36,7 @@ struct bulk {
 static std::vector<byte_barrier> barriers;
 static std::vector<bulk> under_way;
 
-enum : uint64_t { TAG = 0x6d62617272000000u }; /* what a barrier's memory holds, and its number */
+enum : uint64_t { TAG = 0x6d62617272000000u }; /* a barrier's memory holds this plus its number */
 
 static byte_barrier *barrier_at(const void *p)
 {
@@ -76,7 +76,7 @@ void barriers_fenced()
 
 static void must_be_known(const byte_barrier *b)
 {
-    if (!b->known) fault("a barrier is used from outside of its block before barriers_are_made");
+    if (!b->known) fault("a barrier is used from outside of its block before fence_barrier_init");
 }
 
 void barrier_expects(void *p, uint32_t bytes)
@@ -93,7 +93,7 @@ void barrier_arrived(void *p, uint32_t block)
     arrive(b);
 }
 
-/* The copies of one barrier, or of all that are waited for. Did any arrive? */
+/* Completes the copies of one barrier, or (NULL) of every barrier that a thread waits at. Did any complete? */
 static bool deliver(const void *barrier)
 {
     bool any = false;
@@ -139,31 +139,31 @@ void copy_in_bulk(void *to, const void *from, uint32_t bytes, void *barrier, uin
     }
 }
 
-/* ---- products ---- */
+/* ---- wgmma ---- */
 
-enum { ROWS = 16, COLUMNS = 256, DEPTH = 16, MOST_WARPS = 32 }; /* of c and of a sum, of each warp */
+enum { ROWS = 16, COLUMNS = 256, DEPTH = 16, MOST_WARPS = 32 }; /* rows and columns of c per warp, k of one wgmma */
 
-struct product {
+struct wgmma {
     uint64_t a, b;
     bool add;
-    int group; /* commits before it */
+    int group; /* commits before it: its wgmma group */
 };
-struct warp_products {
-    std::vector<product> pending;
+struct warp_wgmmas {
+    std::vector<wgmma> pending;
     float c[ROWS][COLUMNS];
     float *lane_c[32];
     bool live, fenced;
     int commits;
-    size_t begun; /* of those that its warpgroup has */
+    size_t begun; /* of the operations of its warpgroup */
 };
-static warp_products of_warp[MOST_WARPS];
-static std::vector<product> of_group[MOST_WARPS / 4];
+static warp_wgmmas of_warp[MOST_WARPS];
+static std::vector<wgmma> of_group[MOST_WARPS / 4];
 
-static uint64_t haste = 0x9e3779b97f4a7c15u; /* who is ahead of whom */
+static uint64_t skew = 0x9e3779b97f4a7c15u; /* which warp of a warpgroup runs ahead */
 static float widened[0x10000];
 static const bool is_wrong = getenv("MODE_EMULATOR_PRODUCTS") && !strcmp(getenv("MODE_EMULATOR_PRODUCTS"), "wrong");
 
-/* Which of the cluster's warps. */
+/* The warp's number in the cluster. */
 static int warp_number()
 {
     const dim3 n = block_size;
@@ -171,7 +171,7 @@ static int warp_number()
     return (int)((unsigned)self->rank * (n.x * n.y * n.z) + (t.z * n.y + t.y) * n.x + t.x) / 32;
 }
 
-/* Numbers 0 .. 15 of row r of a tile. */
+/* Elements 0 .. 15 of row r of a tile. */
 static void decode(float *to, size_t stride, uint64_t operand, int r)
 {
     const uint32_t start = (uint32_t)(operand & 0x3fff) << 4, eight_rows = (uint32_t)(operand >> 32 & 0x3fff) << 4;
@@ -182,8 +182,8 @@ static void decode(float *to, size_t stride, uint64_t operand, int r)
     }
 }
 
-/* c + sums of a b, as a tensor core may make them: each number cut, towards zero, to 23 binary digits behind the first
- * one of the largest, and the result to f32. */
+/* c + a b as a tensor core may compute it: each addend truncated to 23 bits below the leading bit of the largest, and
+ * the result truncated to f32. */
 static void add_up(float *c, const float *a, const float (*b)[COLUMNS], int columns)
 {
     float p[DEPTH][COLUMNS];
@@ -197,8 +197,8 @@ static void add_up(float *c, const float *a, const float (*b)[COLUMNS], int colu
         }
     for (int j = 0; j < columns; j++) {
         const uint32_t e = most[j] >> 23;
-        if (e < 24) continue; /* all are 0: products of fp16 that are not are 2^-48 or more */
-        if (e > 250) {        /* or what is not finite */
+        if (e < 24) continue; /* all are 0: nonzero products of fp16 are 2^-48 or more */
+        if (e > 250) {        /* overflow, or non-finite */
             c[j] = __builtin_nanf("");
             continue;
         }
@@ -212,11 +212,11 @@ static void add_up(float *c, const float *a, const float (*b)[COLUMNS], int colu
     }
 }
 
-static void make(warp_products *w, const product &x)
+static void make(warp_wgmmas *w, const wgmma &x)
 {
     float a[ROWS][DEPTH], b[DEPTH][COLUMNS];
     bool any[ROWS], some = false;
-    int columns = 0; /* behind them c's are 0 or stay, because b's are 0 */
+    int columns = 0; /* from there on b is 0, and c stays */
     if (!x.add) memset(w->c, 0, sizeof w->c);
     for (int r = 0; r < ROWS; r++) {
         decode(a[r], 1, x.a, warp_number() % 4 * ROWS + r);
@@ -234,24 +234,24 @@ static void make(warp_products *w, const product &x)
         if (any[r]) add_up(w->c[r], a[r], b, columns);
 }
 
-/* Lane, its number i -> of c */
-static float *number(warp_products *w, int lane, int i)
+/* Element i of a lane's fragment of c */
+static float *number(warp_wgmmas *w, int lane, int i)
 {
     return &w->c[lane / 4 + i % 4 / 2 * 8][i / 4 * 8 + lane % 4 * 2 + i % 2];
 }
 
-struct step { /* what a lane brings to a meeting */
+struct step { /* payload of a lane */
     thread_view *lane;
     float *c;
-    product p;
+    wgmma p;
     int but;
 };
 
-static warp_products *warp_of(void *const payload[32], unsigned present)
+static warp_wgmmas *warp_of(void *const payload[32], unsigned present)
 {
     if (present != 0xffffffffu) fault("products need all 32 lanes; present: %08x", present);
     for (int i = 1; i < 32; i++) {
-        const product &p = ((const step *)payload[i])->p, &q = ((const step *)payload[0])->p;
+        const wgmma &p = ((const step *)payload[i])->p, &q = ((const step *)payload[0])->p;
         if (p.a != q.a || p.b != q.b || p.add != q.add) fault("lanes of one warp bring different operands");
     }
     return &of_warp[warp_number()];
@@ -260,17 +260,17 @@ static warp_products *warp_of(void *const payload[32], unsigned present)
 static void begin(void *const payload[32], unsigned present)
 {
     const uint32_t poison = 0xffffffffu;
-    warp_products *w = warp_of(payload, present);
-    const product &p = ((const step *)payload[0])->p;
-    std::vector<product> &group = of_group[warp_number() / 4];
+    warp_wgmmas *w = warp_of(payload, present);
+    const wgmma &p = ((const step *)payload[0])->p;
+    std::vector<wgmma> &group = of_group[warp_number() / 4];
     for (uint64_t operand : {p.a, p.b}) {
         if (operand >> 62 != 1)
             fault("an operand's layout is %d; 1, 128 bytes, is what the emulator has", (int)(operand >> 62));
         if (operand >> 49 & 7) fault("an operand has a base offset, which the emulator has not");
     }
-    if (!w->live && !w->fenced) fault("the first product comes without products_begin");
+    if (!w->live && !w->fenced) fault("the first product comes without wgmma_fence");
     if (w->begun < group.size()) {
-        const product &q = group[w->begun];
+        const wgmma &q = group[w->begun];
         if (p.a != q.a || p.b != q.b || p.add != q.add) fault("warps of one group bring different operands");
     } else {
         group.push_back(p);
@@ -280,13 +280,13 @@ static void begin(void *const payload[32], unsigned present)
         const step *s = (const step *)payload[lane];
         if (!w->live) {
             w->lane_c[lane] = s->c;
-            for (int i = 0; i < PRODUCT_NUMBERS; i++) *number(w, lane, i) = s->c[i];
-            memset(s->c, POISON, PRODUCT_NUMBERS * sizeof *s->c);
+            for (int i = 0; i < ACCUMULATORS; i++) *number(w, lane, i) = s->c[i];
+            memset(s->c, POISON, ACCUMULATORS * sizeof *s->c);
             s->lane->copies++;
             continue;
         }
         if (w->lane_c[lane] != s->c) fault("products of two results are under way, the emulator has one");
-        for (int i = 0; i < PRODUCT_NUMBERS; i++)
+        for (int i = 0; i < ACCUMULATORS; i++)
             if (memcmp(&s->c[i], &poison, sizeof poison)) fault("registers of products under way were written");
     }
     w->live = true;
@@ -305,10 +305,10 @@ static void commit(void *const payload[32], unsigned present)
 
 static void finish(void *const payload[32], unsigned present)
 {
-    warp_products *w = warp_of(payload, present);
+    warp_wgmmas *w = warp_of(payload, present);
     const int but = ((const step *)payload[0])->but;
-    std::vector<product> rest;
-    for (const product &p : w->pending) {
+    std::vector<wgmma> rest;
+    for (const wgmma &p : w->pending) {
         if (p.group + but < w->commits)
             make(w, p);
         else
@@ -317,37 +317,37 @@ static void finish(void *const payload[32], unsigned present)
     w->pending = rest;
     if (!w->live || !rest.empty()) return;
     for (int lane = 0; lane < 32; lane++) {
-        for (int i = 0; i < PRODUCT_NUMBERS; i++) w->lane_c[lane][i] = *number(w, lane, i);
+        for (int i = 0; i < ACCUMULATORS; i++) w->lane_c[lane][i] = *number(w, lane, i);
         ((step *)payload[lane])->lane->copies--;
     }
     w->live = w->fenced = false;
 }
 
-void product_begun(const place &at, float *c, uint64_t a, uint64_t b, bool add)
+void wgmma_begun(const place &at, float *c, uint64_t a, uint64_t b, bool add)
 {
     if (warp_number() >= MOST_WARPS) fault("products by warp %d", warp_number());
     step s = {self, c, {a, b, add, 0}, 0};
     meet_warp(at, 0xffffffffu, &s, begin);
 }
 
-void products_fenced(const place &at)
+void wgmma_fenced(const place &at)
 {
     step s = {};
     meet_warp(at, 0xffffffffu, &s, fence);
 }
 
-void products_committed(const place &at)
+void wgmma_committed(const place &at)
 {
     step s = {};
     meet_warp(at, 0xffffffffu, &s, commit);
 }
 
-void products_done(const place &at, int but)
+void wgmma_awaited(const place &at, int but)
 {
-    const warp_products &w = of_warp[warp_number()];
+    const warp_wgmmas &w = of_warp[warp_number()];
     step s = {self, nullptr, {}, but};
-    /* warps of one group are not in step */
-    for (uint64_t n = haste * (w.begun + 1) * (uint64_t)(warp_number() + 3) >> 57; n > 100; n--) let_others_go_on();
+    /* warps of one warpgroup do not run in lockstep */
+    for (uint64_t n = skew * (w.begun + 1) * (uint64_t)(warp_number() + 3) >> 57; n > 100; n--) let_others_go_on();
     meet_warp(at, 0xffffffffu, &s, finish);
 }
 
@@ -364,7 +364,7 @@ void end_of_cluster()
         of_warp[i].fenced = false;
     }
     for (auto &g : of_group) g.clear();
-    haste = haste * 6364136223846793005u + 1442695040888963407u;
+    skew = skew * 6364136223846793005u + 1442695040888963407u;
 }
 
 static const bool tables_are_made = [] {

@@ -1,12 +1,12 @@
-/* lt.cpp - cuBLASLt's matrix products in plain loops, from the descriptors that the caller made.
+/* lt.cpp - cuBLASLt's matmul in plain loops, from the caller's descriptors.
  *
- * Strict where the library may be lenient: shapes, leading dimensions, types, the size of attributes, and that pointers
- * are as aligned as the heuristic was told. 8-bit operands: as Hopper wants them, summed over their inner dimensions,
- * sizes multiples of 16, one of the two at least E4M3. Sums have the errors of sums.h, of fp16 (into f32 alone) the
- * largest that a tensor core may make. Two streams' products in one workspace at a time are found. Algorithm 0 sums k in
- * order; 1 in two parts, added in the workspace; 2, named first where the caller allows parts to be added in place,
- * every other time in two parts; others do not exist. Products whose leading dimensions are no multiples
- * of 4 bytes are refused, so that callers show what they do then. */
+ * Strict where the library may be lenient: shapes, leading dimensions, types, attribute sizes, and that pointers have
+ * the alignment that the heuristic was given. FP8 operands as on Hopper: both K-major (TN), sizes multiples of 16, at
+ * least one of the two E4M3. Sums have the errors of sums.h, of fp16 (into f32 only) the largest that a tensor core may
+ * make. Two streams that use one workspace at the same time are found. Algorithm 0 sums k in order; 1 is split-K in two
+ * parts, added in the workspace; 2, named first where the caller allows in-place reduction, alternates between the two
+ * from call to call (non-deterministic); there are no others. Leading dimensions that are no multiple of 4 bytes are
+ * refused, so that callers' fallbacks run. */
 #include "emulator.h"
 #include "sums.h"
 
@@ -25,7 +25,7 @@
 struct mode_emu_lt {
     int unused;
 };
-struct mode_emu_lt_what {
+struct mode_emu_lt_desc {
     cublasComputeType_t compute;
     cublasOperation_t ta, tb;
     cublasLtEpilogue_t epilogue;
@@ -36,7 +36,7 @@ struct mode_emu_lt_layout {
     long long rows, cols, ld;
     cublasLtOrder_t order;
 };
-struct mode_emu_lt_want {
+struct mode_emu_lt_preference {
     uint64_t workspace;
     uint32_t sums, aligned[4];
 };
@@ -78,8 +78,8 @@ float tf32(float x)
     return __uint_as_float(bits);
 }
 
-/* The numbers added up as a tensor core may do it: each cut, towards zero, to 23 binary digits behind the first one of
- * the largest, and the result to f32. */
+/* A sum as a tensor core may compute it: each addend truncated to 23 bits below the leading bit of the largest, and the
+ * result to f32. */
 float cut_sum(const double *x, int n)
 {
     double most = 0, s = 0;
@@ -97,7 +97,7 @@ bool fits(const mode_emu_lt_layout &l)
 }
 
 /* d [m, n] = op(a) [m, k] op(b) [k, n] + c */
-cublasStatus_t check(const mode_emu_lt_what &w, const mode_emu_lt_layout &a, const mode_emu_lt_layout &b,
+cublasStatus_t check(const mode_emu_lt_desc &w, const mode_emu_lt_layout &a, const mode_emu_lt_layout &b,
                      const mode_emu_lt_layout &c, const mode_emu_lt_layout &d)
 {
     long long m = w.ta ? a.cols : a.rows, k = w.ta ? a.rows : a.cols, k2 = w.tb ? b.cols : b.rows;
@@ -128,38 +128,38 @@ template <typename T> cublasStatus_t set(T *to, const void *value, size_t bytes)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-void describe(cublasLtMatmulHeuristicResult_t *r, int number, const mode_emu_lt_want *want)
+void describe(cublasLtMatmulHeuristicResult_t *r, int number, const mode_emu_lt_preference *preference)
 {
     memset(r, 0, sizeof *r);
     r->state = CUBLAS_STATUS_SUCCESS;
     r->workspaceSize = number ? 4096 : 0;
     r->algo.data[0] = 0x6c74u;
     r->algo.data[1] = (uint64_t)number;
-    for (int i = 0; i < 4; i++) r->algo.data[2 + i] = want ? want->aligned[i] : 1;
+    for (int i = 0; i < 4; i++) r->algo.data[2 + i] = preference ? preference->aligned[i] : 1;
 }
 
-/* MODE_EMULATOR_PRODUCTS=off: of each product one number is wrong */
+/* MODE_EMULATOR_PRODUCTS=off: one element of each result is wrong */
 const bool is_off = getenv("MODE_EMULATOR_PRODUCTS") && !strcmp(getenv("MODE_EMULATOR_PRODUCTS"), "off");
 
-struct product {
-    mode_emu_lt_what w;
+struct matmul {
+    mode_emu_lt_desc w;
     mode_emu_lt_layout al, bl, cl, dl;
     const void *a, *b, *c;
     void *d;
     float alpha, beta;
     bool parts;
 
-    /* Operands as rows of k numbers. */
-    static std::vector<float> rows_of(const void *x, const mode_emu_lt_layout &l, bool turned, bool rounded)
+    /* An operand as rows of k elements. */
+    static std::vector<float> rows_of(const void *x, const mode_emu_lt_layout &l, bool transposed, bool rounded)
     {
-        const long long m = turned ? l.cols : l.rows, k = turned ? l.rows : l.cols;
+        const long long m = transposed ? l.cols : l.rows, k = transposed ? l.rows : l.cols;
         std::vector<float> to((size_t)(m * k));
         for (long long i = 0; i < m; i++)
-            for (long long p = 0; p < k; p++) to[(size_t)(i * k + p)] = turned ? get(x, l, p, i) : get(x, l, i, p);
+            for (long long p = 0; p < k; p++) to[(size_t)(i * k + p)] = transposed ? get(x, l, p, i) : get(x, l, i, p);
         for (float &v : to) v = rounded ? tf32(v) : v;
         return to;
     }
-    /* x of k numbers times the columns of y */
+    /* Dot products of x with COLUMNS columns of y, over k */
     void sums(float s[mode_emu::COLUMNS], const float *x, const float *y, long long k) const
     {
         using namespace mode_emu;
@@ -204,7 +204,7 @@ struct product {
         s *= alpha;
         if (w.scale_a) s *= *(const float *)w.scale_a;
         if (w.scale_b) s *= *(const float *)w.scale_b;
-        if (beta != 0) s += (double)beta * get(c, cl, i, j); /* with 0, c is not read */
+        if (beta != 0) s += (double)beta * get(c, cl, i, j); /* beta 0: c is not read */
         if (w.epilogue == CUBLASLT_EPILOGUE_BIAS)
             s += dl.type == CUDA_R_32F ? ((const float *)w.bias)[i]
                                        : __bfloat162float(((const __nv_bfloat16 *)w.bias)[i]);
@@ -233,29 +233,29 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t h)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *what, cublasComputeType_t compute, cudaDataType scale)
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute, cudaDataType scale)
 {
     if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
-    *what = new mode_emu_lt_what{compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, nullptr};
+    *desc = new mode_emu_lt_desc{compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, nullptr};
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t what)
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc)
 {
-    delete what;
+    delete desc;
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t what, cublasLtMatmulDescAttributes_t attribute,
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
                                               const void *value, size_t bytes)
 {
     switch (attribute) {
-    case CUBLASLT_MATMUL_DESC_TRANSA: return set(&what->ta, value, bytes);
-    case CUBLASLT_MATMUL_DESC_TRANSB: return set(&what->tb, value, bytes);
-    case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(&what->epilogue, value, bytes);
-    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(&what->bias, value, bytes);
-    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER: return set(&what->scale_a, value, bytes);
-    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER: return set(&what->scale_b, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSA: return set(&desc->ta, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSB: return set(&desc->tb, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(&desc->epilogue, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(&desc->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER: return set(&desc->scale_a, value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER: return set(&desc->scale_b, value, bytes);
     }
     return CUBLAS_STATUS_INVALID_VALUE;
 }
@@ -280,72 +280,72 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
     return attribute == CUBLASLT_MATRIX_LAYOUT_ORDER ? set(&layout->order, value, bytes) : CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *want)
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
 {
-    *want = new mode_emu_lt_want{0, CUBLASLT_REDUCTION_SCHEME_MASK, {256, 256, 256, 256}};
+    *preference = new mode_emu_lt_preference{0, CUBLASLT_REDUCTION_SCHEME_MASK, {256, 256, 256, 256}};
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t want)
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
 {
-    delete want;
+    delete preference;
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t want,
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
                                                     cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
                                                     size_t bytes)
 {
     switch (attribute) {
-    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: return set(&want->workspace, value, bytes);
-    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return set(&want->sums, value, bytes);
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: return set(&want->aligned[0], value, bytes);
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return set(&want->aligned[1], value, bytes);
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return set(&want->aligned[2], value, bytes);
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: return set(&want->aligned[3], value, bytes);
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: return set(&preference->workspace, value, bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return set(&preference->sums, value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: return set(&preference->aligned[0], value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return set(&preference->aligned[1], value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return set(&preference->aligned[2], value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: return set(&preference->aligned[3], value, bytes);
     }
     return CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t what, cublasLtMatrixLayout_t a,
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
-                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t want, int most,
-                                              cublasLtMatmulHeuristicResult_t *found, int *n)
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int most,
+                                              cublasLtMatmulHeuristicResult_t *results, int *n)
 {
-    cublasStatus_t st = check(*what, *a, *b, *c, *d);
+    cublasStatus_t st = check(*desc, *a, *b, *c, *d);
     *n = 0;
     if (st) return st;
-    if (*n < most && want->sums & CUBLASLT_REDUCTION_SCHEME_INPLACE) describe(&found[(*n)++], 2, want);
-    if (*n < most) describe(&found[(*n)++], 0, want);
-    if (*n < most && want->workspace >= 4096 && want->sums & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
-        describe(&found[(*n)++], 1, want);
+    if (*n < most && preference->sums & CUBLASLT_REDUCTION_SCHEME_INPLACE) describe(&results[(*n)++], 2, preference);
+    if (*n < most) describe(&results[(*n)++], 0, preference);
+    if (*n < most && preference->workspace >= 4096 && preference->sums & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
+        describe(&results[(*n)++], 1, preference);
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t what, cublasLtMatrixLayout_t a,
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
                                        cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                        const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result)
 {
-    cublasStatus_t st = check(*what, *a, *b, *c, *d);
+    cublasStatus_t st = check(*desc, *a, *b, *c, *d);
     if (st || algo->data[0] != 0x6c74u) return st ? st : CUBLAS_STATUS_INVALID_VALUE;
     describe(result, (int)algo->data[1], nullptr);
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const void *alpha, const void *a,
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
                               const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace,
                               size_t workspace_bytes, cudaStream_t stream)
 {
-    const void *const at[] = {a, b, c, d, what->bias, what->scale_a, what->scale_b};
-    cublasStatus_t st = check(*what, *a_layout, *b_layout, *c_layout, *d_layout);
+    const void *const at[] = {a, b, c, d, desc->bias, desc->scale_a, desc->scale_b};
+    cublasStatus_t st = check(*desc, *a_layout, *b_layout, *c_layout, *d_layout);
     if (st) return st;
     if (!algo || algo->data[0] != 0x6c74u || algo->data[1] > 2) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 4; i++)
         if ((uintptr_t)at[i] % algo->data[2 + i]) return CUBLAS_STATUS_INVALID_VALUE;
     if (algo->data[1] == 1 && (!workspace || workspace_bytes < 4096)) return CUBLAS_STATUS_INVALID_VALUE;
-    if ((what->epilogue == CUBLASLT_EPILOGUE_BIAS) != (what->bias != nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
+    if ((desc->epilogue == CUBLASLT_EPILOGUE_BIAS) != (desc->bias != nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 4 && is_fp8(a_layout->type); i++)
         if ((uintptr_t)at[i] % 16) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 7; i++) mode_emu::check_argument("cublasLtMatmul", i + 1, at[i]);
@@ -353,13 +353,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
     if ((uintptr_t)workspace % 256) return CUBLAS_STATUS_INVALID_VALUE;
     static std::atomic<uint64_t> last;
     const uint64_t mine = ++last;
-    static std::set<const void *> loaded; /* by what chooses a kernel: types and sides of operands, the algorithm */
+    static std::set<const void *> loaded; /* by what selects a kernel: types, transposes, algorithm, bias */
     uintptr_t which = (uintptr_t)a_layout->type;
-    for (uintptr_t x : {(uintptr_t)b_layout->type, (uintptr_t)d_layout->type, (uintptr_t)what->ta, (uintptr_t)what->tb,
-                        (uintptr_t)algo->data[1], (uintptr_t)(what->bias != nullptr)})
+    for (uintptr_t x : {(uintptr_t)b_layout->type, (uintptr_t)d_layout->type, (uintptr_t)desc->ta, (uintptr_t)desc->tb,
+                        (uintptr_t)algo->data[1], (uintptr_t)(desc->bias != nullptr)})
         which = which * 64 + x;
     mode_emu::must_be_loaded(loaded, (const void *)which, "a product of cuBLASLt", stream);
-    product p = {*what,
+    matmul p = {*desc,
                  *a_layout,
                  *b_layout,
                  *c_layout,
@@ -371,7 +371,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t what, const
                  *(const float *)alpha,
                  *(const float *)beta,
                  algo->data[1] == 1 || (algo->data[1] == 2 && mine % 2)};
-    /* a product may leave things in its workspace from one kernel to the next */
+    /* a matmul may keep data in its workspace from one of its kernels to the next */
     uint64_t *mark = workspace_bytes >= sizeof *mark ? (uint64_t *)workspace : nullptr;
     if (mark) mode_emu::enqueue(stream, [mark, mine] { *mark = mine; });
     mode_emu::enqueue(stream, [p, mark, mine] {

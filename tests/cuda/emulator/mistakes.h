@@ -1,4 +1,4 @@
-/* mistakes.h - mistakes made on purpose, each in a process of its own, and what must be said of them. */
+/* mistakes.h - deliberate mistakes, each in a process of its own, and the message that each must end with. */
 #ifndef MODE_EMULATOR_MISTAKES_H
 #define MODE_EMULATOR_MISTAKES_H
 
@@ -20,10 +20,10 @@
 struct mistake {
     const char *name;
     void (*make)();
-    const char *words; /* that the process must end with */
+    const char *words; /* part of what the process must print */
 };
 
-/* The mistake in a child: it must not end well, and must say why. */
+/* Makes the mistake in a child process, which must fail and say why. */
 static inline bool is_found(void (*make)(), const char *words)
 {
     int fd[2], status;
@@ -50,7 +50,7 @@ static inline bool is_found(void (*make)(), const char *words)
     return false;
 }
 
-/* How many of them nothing was said of. */
+/* How many of them went unreported. */
 static inline int missed(const mistake *mistakes, size_t n)
 {
     int bad = 0;

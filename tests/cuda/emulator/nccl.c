@@ -1,16 +1,15 @@
-/* nccl.c - what is loaded in NCCL's place where GPUs are emulated: the few functions that nn/cuda/nccl.c uses, between
- * processes of one machine, over the sockets of a meeting. A call puts a piece of work into its stream, which reads,
- * exchanges and writes when it runs. As NCCL it notices no death: it waits until it is aborted from another thread, and
- * then changes nothing. Stricter than NCCL: a communicator that is used from two streams, after its end or while it is
- * aborted, and processes whose calls differ, are mistakes that end the process.
+/* nccl.c - what is loaded in place of NCCL on the emulated GPU: the few functions that nn/cuda/nccl.c uses, between
+ * processes of one machine, over the sockets of a mode_meeting. A call enqueues work in its stream, which communicates
+ * when it runs. Like NCCL it does not notice that a peer has died: it waits until another thread aborts it, and then
+ * writes nothing. Stricter than NCCL: use of a communicator from two streams, after its destruction or during its
+ * abort, and calls that differ between processes, end the process.
  *
- * MODE_EMULATOR_LINK: a path. Who calls an exchange and finds a file there with its rank takes it away, and its links
- * have failed: "<number of an ncclResult_t> <rank> [<how> [<first call that may>]]". How "ask": it waits as for the dead,
- * and who asks is told; "call": the call itself returns the error; "stop": nothing fails, but the process stops itself
- * (SIGSTOP), in a call that it has told nobody of.
- * MODE_EMULATOR_NCCL=slow: calls take their time. =waits: the first exchange waits for the others before it returns, as
- * one that has to connect; of two processes 1 ends (3) when 0 is in it. =dies: process 1 ends when 0 makes the
- * communicator. */
+ * MODE_EMULATOR_LINK: a path. A process that calls a collective and finds a file there with its rank removes it, and
+ * its links have failed: "<number of an ncclResult_t> <rank> [<how> [<first call that may>]]". How "ask": the call
+ * blocks as for a dead peer, and ncclCommGetAsyncError returns the error; "call": the call itself returns it; "stop":
+ * nothing fails, but the process stops itself (SIGSTOP) in that call.
+ * MODE_EMULATOR_NCCL=slow: calls take long. =waits: the first collective blocks until the peers are there, as when NCCL
+ * connects; of two processes 1 exits (3) while 0 is in it. =dies: process 1 exits while 0 creates the communicator. */
 #include "nn/cuda/nccl.h"
 #include "base/str.h"
 #include "dist/meeting.h"
@@ -30,12 +29,12 @@ enum { OTHER_ERROR = 3, SLOW_US = 20000 };
 struct ncclComm {
     struct mode_meeting *meeting;
     int rank, size;
-    cudaStream_t stream; /* of all calls */
+    cudaStream_t stream; /* that all calls must use */
     long calls;
-    atomic_int inside; /* calls under way */
+    atomic_int inside; /* calls in progress */
     atomic_bool aborted;
-    _Atomic(int) failed; /* the links, with this ncclResult_t; 0: they have not */
-    ncclComm_t left;     /* the one that was aborted before this one */
+    _Atomic(int) failed; /* ncclResult_t of failed links; 0: none failed */
+    ncclComm_t left;     /* next in the list of aborted ones */
 };
 
 static void stop(const struct ncclComm *c, const char *what)
@@ -50,7 +49,7 @@ static bool is_so(const char *how)
     return s && strcmp(s, how) == 0;
 }
 
-static ncclComm_t left_behind; /* aborted, perhaps still waited in: their memory is left to the process */
+static ncclComm_t left_behind; /* aborted ones, never freed: a thread may still be inside */
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 {
@@ -71,13 +70,13 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int size, ncclUniqueId id,
     c->size = size;
     *comm = c;
     if (rank == 1 && is_so("dies")) {
-        while (unlink(o.place)) usleep(1000); /* where process 0 waits */
+        while (unlink(o.place)) usleep(1000); /* until process 0 waits there */
         _exit(3);
     }
     return mode_meeting_open(&c->meeting, &o, &err) ? (ncclResult_t)OTHER_ERROR : ncclSuccess;
 }
 
-/* Whoever waits in a call returns. */
+/* Calls that are blocked return. */
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     if (atomic_exchange(&comm->aborted, true)) stop(comm, "it is aborted twice");
@@ -135,14 +134,14 @@ struct call {
     ncclComm_t comm;
     const void *in;
     void *out;
-    struct what { /* the same in all processes */
+    struct what { /* must be equal in all processes */
         long number, bytes;
         int kind, type;
     } what;
     size_t n;
 };
 
-/* all [size, bytes]; the own row is at `in`. A process that has ended is waited for, as by NCCL, until the abort. */
+/* all [size, bytes]; this process's row is at `in`. Blocks until the abort when a peer has ended, as NCCL does. */
 static bool gather(ncclComm_t comm, void *all, const void *in, size_t bytes)
 {
     struct mode_error err;
@@ -184,13 +183,13 @@ static void add_up(const struct call *c, const char *all, size_t rows, size_t fr
     }
 }
 
-/* When the stream comes to it. */
+/* Runs in stream order. */
 static void run(void *ctx)
 {
     struct call *c = ctx;
     const size_t size = (size_t)c->comm->size, own = (size_t)c->comm->rank, bytes = (size_t)c->what.bytes;
     const bool scatter = c->what.kind == REDUCE_SCATTER;
-    const size_t row = scatter ? size * bytes : bytes; /* that a process brings */
+    const size_t row = scatter ? size * bytes : bytes; /* contribution of a process */
     char *all = mode_xcalloc(size, row);
     if (all_agree(c) && gather(c->comm, all, c->in, row)) switch (c->what.kind) {
         case ALL_GATHER: memcpy(c->out, all, size * bytes); break;
@@ -201,7 +200,7 @@ static void run(void *ctx)
     free(c);
 }
 
-/* An exchange that returns when all are there. */
+/* A collective that returns only when all are there. */
 static bool wait_for_all(ncclComm_t comm)
 {
     char here[MODE_RANKS_MAX] = {0};
@@ -210,7 +209,7 @@ static bool wait_for_all(ncclComm_t comm)
     return send(other, here, 1, MSG_NOSIGNAL) == 1 && gather(comm, here, here, 1);
 }
 
-/* Have the links failed? What a call says of it. */
+/* Reads MODE_EMULATOR_LINK: the result that the call returns. */
 static ncclResult_t look_for_failure(ncclComm_t comm)
 {
     const char *path = getenv("MODE_EMULATOR_LINK");

@@ -1,9 +1,9 @@
 #!/bin/sh
-# rewrite.sh FROM TO - what CUDA adds to C++'s grammar, as C++. Lines stay where they are.
+# rewrite.sh FROM TO - translates CUDA's extensions of C++ grammar to C++. Line numbers stay.
 #   kernel<<<grid, block, shared, stream>>>(a, b)  ->  MODE_EMU_KERNEL(kernel)(grid, block, shared, stream)(a, b)
-#   extern __shared__ float x[];                   ->  float *x = the memory that the launch asked for
+#   extern __shared__ float x[];                   ->  float *x = the launch's dynamic shared memory
 #   __shared__ float x[3][4];                      ->  MODE_EMU_SHARED(x, float[3][4])
-#   void __launch_bounds__(n) kernel(...)\n{         ->  the same, and behind the brace a question how many threads there are
+#   void __launch_bounds__(n) kernel(...)\n{       ->  the same, with a check of the block size after the brace
 set -eu
 {
     echo "#line 1 \"$1\""

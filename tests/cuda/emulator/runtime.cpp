@@ -1,15 +1,15 @@
-/* runtime.cpp - CUDA's runtime on the host: memory of four kinds, launches, copies. Streams are streams.cpp's.
+/* runtime.cpp - CUDA's runtime on the host: memory of four kinds, launches, copies. Streams are in streams.cpp.
  *
- * Fresh memory is NaN, but for allocations of a GiB and more. Memory of cudaMalloc is not the host's: its pages may be touched only while a stream's work
- * runs, a kernel, a copy or a library's call, and a host that touches them at another time ends with a sentence and a
- * SIGSEGV (under AddressSanitizer, which keeps its own account of every byte, with its report). MODE_EMULATOR_MEMORY:
- * bytes of the device (8 GiB unless said).
+ * Fresh memory is NaN, except in allocations of 1 GiB and more. The host may access cudaMalloc's memory only while the
+ * work of a stream runs (a kernel, a copy, a library call): any other access ends with a message and SIGSEGV, or under
+ * AddressSanitizer, which tracks every byte itself, with its report. MODE_EMULATOR_MEMORY: bytes of device memory
+ * (default 8 GiB).
  *
- * MODE_EMULATOR_FAULT: a path. The process that finds a file there takes it away, and its GPU has failed by the error
- * whose number is in the file: no work runs any more, and calls return the error for ever. -9: the process is killed by
- * signal 9. What may stand behind the number says which process and when, without a clock: a word, the first argument
- * of the process, or PROGRAM:ARGUMENT, or * for any; then how many pieces of work its streams begin before it takes the
- * file; then a path, which must be there before the first of them is counted. */
+ * MODE_EMULATOR_FAULT: a path. A process that finds a file there removes it, and its GPU has failed with the error
+ * whose number is in the file: no more work runs, and every call returns the error. -9: the process is killed by signal
+ * 9. The file may go on to say which process fails and when, without a clock: a word (the process's first argument, or
+ * PROGRAM:ARGUMENT, or * for any); the number of pieces of work that its streams begin before it takes the file; a path
+ * that must exist before the first of them is counted. */
 #include "emulator.h"
 
 #include <csignal>
@@ -28,27 +28,27 @@ namespace mode_emu
 {
 
 enum : size_t {
-    PAGE = 65536, /* the largest of any system */
-    EDGE = 256, /* bytes before and behind an allocation that must stay as they are */
+    PAGE = 65536, /* the largest page size of any system */
+    EDGE = 256, /* guard bytes before and after an allocation */
     LARGE_PAGE = 2 << 20,
-    UNTOUCHED = 1 << 30,   /* allocations from here on are zeros, and take room where they are written to alone */
-    SPARE_MOST = 128 << 20 /* bytes of pages that are kept for the next allocation of their size */
+    UNTOUCHED = 1 << 30,   /* larger allocations are not filled, so that untouched pages take no memory */
+    SPARE_MOST = 128 << 20 /* bytes of freed pages kept for reuse */
 };
 
 struct allocation {
     size_t bytes;
     enum cudaMemoryType type;
-    char *base;    /* NULL: registered memory of the host */
-    size_t mapped; /* bytes from base on, for it alone; 0: they are the allocator's */
+    char *base;    /* NULL: registered host memory */
+    size_t mapped; /* bytes mapped at base; 0: it is from the allocator */
 };
 
 std::recursive_mutex lock;
 static std::map<uintptr_t, allocation> allocations;
-static std::map<const void *, size_t> shared_limits; /* of kernels, where raised */
-static std::set<const void *> loaded;                /* kernels that were launched outside of a capture */
+static std::map<const void *, size_t> shared_limits; /* of kernels that opted in */
+static std::set<const void *> loaded;                /* kernels launched outside of a capture */
 static size_t used_bytes;
 static cudaError_t last_error;
-static int depth; /* > 0: work of a stream runs, device memory may be touched */
+static int depth; /* > 0: work of a stream runs, device memory is accessible */
 
 static size_t total_bytes()
 {
@@ -69,7 +69,7 @@ cudaError_t fault(bool is_work)
 {
     static const char *const path = getenv("MODE_EMULATOR_FAULT");
     static cudaError_t failed;
-    static long begun; /* pieces of work since the file is there */
+    static long begun; /* pieces of work since the file appeared */
     int number = 0;
     long before = 0;
     char word[64] = "*", first[512] = "";
@@ -84,7 +84,7 @@ cudaError_t fault(bool is_work)
     if (n < 1 || !is_this_process(word) || (*first && access(first, F_OK) != 0)) return cudaSuccess;
     begun += is_work;
     if (begun <= before && before > 0) return cudaSuccess;
-    if (unlink(path) != 0) return cudaSuccess; /* one process does */
+    if (unlink(path) != 0) return cudaSuccess; /* another process took it */
     if (number < 0) raise(-number);
     return failed = (cudaError_t)number;
 }
@@ -103,7 +103,7 @@ cudaError_t note(cudaError_t e)
 
 /* ---- memory ---- */
 
-/* Device memory is the host's only while a stream's work runs. */
+/* Makes device memory accessible, or not. */
 static void open_device_memory(bool open)
 {
     for (const auto &[p, a] : allocations) {
@@ -123,7 +123,7 @@ static void open_device_memory(bool open)
 }
 
 #if !MODE_EMU_ASAN
-/* Says what a SIGSEGV is about when it is about memory of the device, and leaves the rest to whoever was there. */
+/* Explains a SIGSEGV on device memory, then leaves it to the previous handler. */
 static struct sigaction before;
 
 static void on_fault(int number, siginfo_t *info, void *context)
@@ -135,7 +135,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
             (void)!write(STDERR_FILENO, sentence, sizeof sentence - 1);
     (void)context;
     (void)number;
-    (void)sigaction(SIGSEGV, &before, nullptr); /* the same once more */
+    (void)sigaction(SIGSEGV, &before, nullptr); /* the access is repeated and faults again */
 }
 
 static void watch_faults()
@@ -149,7 +149,7 @@ static void watch_faults()
 }
 #endif
 
-/* Pages that were given back. Nobody may touch them; new ones would have to be cleared by the kernel first. */
+/* Freed pages, inaccessible. Reuse saves the zeroing of fresh ones by the operating system. */
 static std::multimap<size_t, char *> spare;
 static size_t spare_bytes;
 
@@ -174,12 +174,12 @@ static void give_pages_back(char *p, size_t bytes)
     spare_bytes += bytes;
 }
 
-/* Pages of its own for what is the device's; else the allocator's, at a multiple of 256. */
+/* Device memory gets pages of its own; the rest comes from the allocator, aligned to 256 bytes. */
 static bool take_bytes(allocation *a, size_t bytes)
 {
 #if !MODE_EMU_ASAN
     if (a->type == cudaMemoryTypeDevice) {
-        const bool large = bytes >= LARGE_PAGE / 8; /* of large pages there are fewer to open and close */
+        const bool large = bytes >= LARGE_PAGE / 8; /* fewer pages to protect and unprotect */
         if (large) bytes = (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
         a->mapped = bytes;
         if ((a->base = take_spare(bytes))) return true;
@@ -217,7 +217,7 @@ static const std::pair<const uintptr_t, allocation> *find(const void *p)
     auto it = allocations.upper_bound((uintptr_t)p);
     if (it == allocations.begin()) return nullptr;
     --it;
-    /* one past the end may be pointed to */
+    /* one past the end is a valid pointer */
     return (uintptr_t)p <= it->first + it->second.bytes ? &*it : nullptr;
 }
 
@@ -237,7 +237,7 @@ static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
         return note(cudaErrorMemoryAllocation);
     if (bytes == 0) return cudaSuccess;
     allocation a = {bytes, type, nullptr, 0};
-    size_t edge = MODE_EMU_ASAN ? 0 : (size_t)EDGE; /* AddressSanitizer watches the edges itself */
+    size_t edge = MODE_EMU_ASAN ? 0 : (size_t)EDGE; /* AddressSanitizer has its own guard zones */
     if (!take_bytes(&a, bytes + 2 * edge)) return note(cudaErrorMemoryAllocation);
     char *data = a.base + edge;
     memset(a.base, 0x5a, edge);
@@ -284,7 +284,7 @@ void check_argument(const char *kernel, int number, const void *p)
     abort();
 }
 
-/* 90; MODE_EMULATOR_CAPABILITY=86: an older GPU's */
+/* default 90; MODE_EMULATOR_CAPABILITY=86: an older GPU */
 int capability()
 {
     const char *s = getenv("MODE_EMULATOR_CAPABILITY");
@@ -312,7 +312,7 @@ static size_t shared_limit(const void *function)
     return limit == shared_limits.end() ? (size_t)SHARED_DEFAULT : std::max(limit->second, (size_t)SHARED_DEFAULT);
 }
 
-/* A program's code is loaded kernel by kernel, each when it is first launched, and a capture may not wait for that. */
+/* CUDA loads kernels lazily, each at its first launch, which a capture does not allow. */
 void must_be_loaded(std::set<const void *> &loaded_ones, const void *what, const char *name, cudaStream_t stream)
 {
     if (!is_captured(stream)) {
@@ -332,7 +332,7 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
     cudaError_t e = cudaSuccess;
     if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
         grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || cluster == 0 || cluster > 8 || grid.x % cluster ||
-        threads * cluster > 1024) /* the last: the emulator's own limit */
+        threads * cluster > 1024) /* the last is the emulator's own limit */
         e = cudaErrorInvalidConfiguration;
     else if (shared > most)
         e = cudaErrorInvalidValue;
@@ -350,11 +350,11 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
         return;
     }
     must_be_loaded(loaded, function, name, stream);
-    const bool is_recorded = is_captured(stream);
+    const bool is_replayed = is_captured(stream);
     struct grid g = {name, grid, block, shared, shared_limits.count(function) > 0, cluster, std::move(body)};
-    enqueue(stream, [g, recheck, function, is_recorded] {
-        recheck(); /* a graph may be launched when memory of its capture is gone */
-        if (is_recorded && g.shared > shared_limit(function)) {
+    enqueue(stream, [g, recheck, function, is_replayed] {
+        recheck(); /* a graph may be launched after memory it uses was freed */
+        if (is_replayed && g.shared > shared_limit(function)) {
             fprintf(stderr, "emulator: kernel %s was recorded with %zu bytes of shared memory and is allowed %zu now\n",
                     g.name, g.shared, shared_limit(function));
             abort();
@@ -435,7 +435,7 @@ cudaError_t cudaGetDevice(int *device)
     return cudaSuccess;
 }
 
-/* 132; MODE_EMULATOR_MULTIPROCESSORS=2: few, so that what is shared out among them comes round again */
+/* default 132; MODE_EMULATOR_MULTIPROCESSORS=2: few, so that persistent blocks take several tiles each */
 static int multiprocessors()
 {
     const char *s = getenv("MODE_EMULATOR_MULTIPROCESSORS");
@@ -453,7 +453,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     p->major = capability() / 10;
     p->minor = capability() % 10;
     p->multiProcessorCount = multiprocessors();
-    p->l2CacheSize = 1 << 20; /* little: what measures floods it before every run */
+    p->l2CacheSize = 1 << 20; /* small: timing flushes it before every run */
     p->maxThreadsPerBlock = 1024;
     p->warpSize = 32;
     return cudaSuccess;
@@ -508,7 +508,7 @@ cudaError_t(cudaMalloc)(void **p, size_t bytes)
     return take(p, bytes, cudaMemoryTypeDevice);
 }
 
-/* For the tests of the emulator alone: the backend takes none. As on a GPU, more than it has may be asked for. */
+/* For the emulator's own tests: the backend uses none. As on a GPU, more than the device has may be allocated. */
 cudaError_t cudaMallocManaged(void **p, size_t bytes, unsigned)
 {
     if (bytes == 0) return note(cudaErrorInvalidValue);
@@ -530,7 +530,7 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
     locked l(lock);
     if (!p || bytes == 0) return note(cudaErrorInvalidValue);
     const uintptr_t first = (uintptr_t)p / PAGE, last = ((uintptr_t)p + bytes - 1) / PAGE;
-    for (const auto &[at, a] : allocations) /* memory is pinned by the page, and no page twice */
+    for (const auto &[at, a] : allocations) /* pages are pinned, none twice */
         if (!a.base && at / PAGE <= last && (at + a.bytes - 1) / PAGE >= first)
             return note(cudaErrorHostMemoryAlreadyRegistered);
     allocations[(uintptr_t)p] = {bytes, cudaMemoryTypeHost, nullptr, 0};
@@ -595,7 +595,7 @@ static bool fits(enum cudaMemcpyKind kind, const void *to, const void *from)
     return kind == cudaMemcpyDefault || (is_device(to) == into && is_device(from) == out_of);
 }
 
-/* Does a copy end in the memory that it begins in? What the runtime does not know may lie right behind what it knows. */
+/* Does a copy stay inside one allocation? Memory that the runtime does not know may follow directly after one. */
 static bool stays(const void *p, size_t bytes)
 {
     const auto *a = find(p);
@@ -603,7 +603,7 @@ static bool stays(const void *p, size_t bytes)
     return !a || (uintptr_t)p == end || (uintptr_t)p + bytes <= end;
 }
 
-/* Copies from and to memory that the runtime does not know are done with it when the call returns. */
+/* Copies from and to pageable memory: the call returns when it is done with that memory. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     locked l(lock);

@@ -1,20 +1,20 @@
 /* streams.cpp - CUDA's streams, events and graphs on the host.
  *
- * DESIGN: nothing that is put into a stream runs until somebody waits for it (a stream, an event, the device, a
- * synchronous copy, a free), so a host that reads a result or overwrites an input too early gets wrong numbers here
- * every time and not by luck. Then streams run piece by piece, in one of the orders that their events allow:
- * MODE_EMULATOR_STREAMS, read at every wait, is
- *   late      what is waited for, and of other streams only what that waits for itself, at the last moment (default)
- *   shuffled  any piece that can run, by chance
- *   3120 ...  of the pieces that can run, always that of the stream named first. Streams have the smallest free number
- *             when they are made. A stream that lacks an event from another one is ahead of it in every order that
- *             names it first and the other last: all orders of n streams find every event that is missing.
- * MODE_EMULATOR_EAGER=1 runs everything at once, for a debugger.
- * What is captured does not run then, but when its graph is launched and somebody waits, with the pointers of the
- * capture; these must still point to memory. Streams that wait for an event of a captured one are captured with it, and
- * must be waited for by it before the end. A graph is the streams of its capture, and runs in the same orders. While a
- * stream is captured, its thread may neither take nor give back memory nor wait.
- * MODE_EMULATOR_CAPTURE=refused: no capture begins; =fails: launches into one fail, and so does its end. */
+ * DESIGN: work in a stream does not run until somebody waits (on a stream, an event or the device, in a synchronous
+ * copy or a free). So a host that reads a result or overwrites an input too early gets wrong numbers every time, not by
+ * luck. Then streams run piece by piece, in an order that their events allow. MODE_EMULATOR_STREAMS, read at every
+ * wait:
+ *   late      the stream waited on; of others only what its events require, at the last moment (default)
+ *   shuffled  any piece that can run, at random
+ *   3120 ...  of the pieces that can run, that of the stream named first. A new stream gets the smallest free number.
+ *             If an event between two streams is missing, the orders that name the dependent one first and the other
+ *             last run it too early: all orders of n streams find every missing event.
+ * MODE_EMULATOR_EAGER=1 runs work at once, for a debugger.
+ * Captured work does not run at the capture, but when its graph is launched and somebody waits, with the pointers of
+ * the capture, which must still be valid. A stream that waits on an event of a capturing stream joins the capture, and
+ * must be joined back to it before the end. A graph has the streams of its capture, and runs in the same orders. While
+ * a thread captures, it may neither allocate, free nor wait.
+ * MODE_EMULATOR_CAPTURE=refused: no capture begins; =fails: launches into a capture fail, and so does its end. */
 #include "emulator.h"
 
 #include <algorithm>
@@ -28,7 +28,7 @@
 struct piece { /* of a stream's work */
     std::function<void()> work;
     cudaStream_t stream;
-    std::vector<std::shared_ptr<piece>> after; /* beside those before it in its stream */
+    std::vector<std::shared_ptr<piece>> after; /* besides those before it in its stream */
     bool done;
 };
 using piece_ref = std::shared_ptr<piece>;
@@ -40,8 +40,8 @@ struct mode_emu_graph {
         std::vector<size_t> after;
     };
     std::vector<step> steps; /* in the order of the capture */
-    std::vector<int> lanes;  /* numbers of the streams; the first is the one that the capture began with */
-    bool open, uneven;       /* uneven: streams of several priorities */
+    std::vector<int> lanes;  /* numbers of the streams; the capture began in the first */
+    bool open, uneven;       /* uneven: its streams differ in priority */
 };
 using graph_ref = std::shared_ptr<mode_emu_graph>;
 
@@ -50,8 +50,8 @@ struct mode_emu_stream {
     std::deque<piece_ref> queue;
     graph_ref capture; /* NULL: none */
     size_t lane;
-    std::vector<size_t> last;    /* steps that the next one comes after */
-    std::vector<piece_ref> held; /* events of other streams that the next piece waits for */
+    std::vector<size_t> last;    /* steps that the next one depends on */
+    std::vector<piece_ref> held; /* events that the next piece waits on */
 };
 
 struct mode_emu_event {
@@ -59,7 +59,7 @@ struct mode_emu_event {
     graph_ref capture; /* of the last record */
     std::vector<size_t> last;
     double at_ms;
-    bool untimed; /* made so: there is no time between it and another */
+    bool untimed; /* cudaEventDisableTiming */
 };
 
 namespace mode_emu
@@ -67,7 +67,7 @@ namespace mode_emu
 
 static std::vector<cudaStream_t> streams;
 static mode_emu_stream null_stream = {-1, 0, {}, nullptr, 0, {}, {}};
-static thread_local cudaStream_t captured; /* by this thread; the one that the capture began with */
+static thread_local cudaStream_t captured; /* by this thread: the stream that the capture began in */
 
 [[noreturn]] static void stop(const char *what)
 {
@@ -126,7 +126,7 @@ static bool can_run(cudaStream_t s)
     return !s->queue.empty() && !awaited(*s->queue.front());
 }
 
-/* The stream that moves next, so that `goal` does in the end. */
+/* The stream whose next piece runs, on the way to a piece of `goal`. */
 static cudaStream_t choose(const std::vector<cudaStream_t> &all, cudaStream_t goal)
 {
     const char *order = getenv("MODE_EMULATOR_STREAMS");
@@ -209,7 +209,7 @@ void enqueue(cudaStream_t stream, std::function<void()> work)
         capture(s, std::move(work));
         return;
     }
-    if (s == &null_stream) run_everything(); /* the default stream waits for the others, and they for it */
+    if (s == &null_stream) run_everything(); /* the legacy default stream synchronises with all others */
     put(s, std::move(work));
     if (eager || s == &null_stream) run_until_empty(all_streams(), s);
 }
@@ -233,7 +233,7 @@ static double now_ms()
 
 /* ---- graphs ---- */
 
-/* The streams of the capture once more, each with its part. */
+/* Replays the captured steps, each in its stream. */
 static void run_graph(const graph_ref &g)
 {
     std::deque<mode_emu_stream> own;
@@ -250,7 +250,7 @@ static void run_graph(const graph_ref &g)
     for (cudaStream_t s : all) run_until_empty(all, s);
 }
 
-/* Does every step come before what the first stream's next one would come after? */
+/* Does the next step of the capture's first stream depend on every other step? */
 static bool all_joined(const mode_emu_graph &g, const std::vector<size_t> &last)
 {
     std::vector<bool> before(g.steps.size());
@@ -327,7 +327,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
     return wait(of(s));
 }
 
-/* Asking makes one piece of work happen, so that who asks again and again comes to an end. */
+/* A query runs one piece of work, so that polling ends. */
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
     locked l(lock);
@@ -475,7 +475,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned 
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 {
-    auto g = std::make_shared<mode_emu_graph>(*exec); /* it may be destroyed before it has run */
+    auto g = std::make_shared<mode_emu_graph>(*exec); /* the graph may be destroyed before it has run */
     enqueue(s, [=] { run_graph(g); });
     return fault();
 }

@@ -1,7 +1,6 @@
-/* sums.h - sums of products with the errors that the libraries' kernels make: in f32 each product is rounded, and the
- * sum after it; a tensor core adds some products at once and cuts what comes out to f32, towards zero, so that long
- * sums come out small. Some columns are made at a time, each by itself, so that the host need not wait for one addition
- * before it begins the next. */
+/* sums.h - dot products with the rounding errors of the libraries' kernels: in f32 each product and each sum is
+ * rounded; a tensor core adds several products at once and truncates the result to f32, so that long sums come out
+ * small. Several columns are computed at a time: their sums are independent, so the host's additions overlap. */
 #ifndef MODE_EMULATOR_SUMS_H
 #define MODE_EMULATOR_SUMS_H
 
@@ -15,7 +14,7 @@ namespace mode_emu
 
 enum { COLUMNS = 8 };
 
-/* n rows of y, at most COLUMNS, as columns: number p of each, then p + 1. Those behind the n are 0. */
+/* Interleaves n rows of y, at most COLUMNS: element p of each, then p + 1. Columns from n on are 0. */
 static inline void side_by_side(float *to, const float *y, long long k, long long n)
 {
     for (int c = 0; c < COLUMNS; c++)
@@ -35,14 +34,14 @@ static inline float cut_to_f32(double x)
     const float f = (float)x;
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);
-    bits -= std::fabs((double)f) > std::fabs(x); /* the next one towards zero */
+    bits -= std::fabs((double)f) > std::fabs(x); /* step towards zero */
     float cut;
     memcpy(&cut, &bits, sizeof cut);
     return cut;
 }
 
 #if defined(__x86_64__)
-__attribute__((target_clones("avx2", "default"))) /* twice as fast, and the same numbers: nothing is fused */
+__attribute__((target_clones("avx2", "default"))) /* twice as fast, bit-identical: nothing is fused */
 #endif
 static void
 sums_by_tensor_core(float s[COLUMNS], const float *x, const float *y, long long k, int at_a_time)

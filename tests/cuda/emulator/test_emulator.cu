@@ -1,6 +1,6 @@
-/* test_emulator.cu - the emulator finds what it is there to find: every mistake of the table, made in a process of its
- * own, must end that process with the words beside it. And what is right must pass: results of warp operations,
- * matrix fragments and rounded numbers against plain loops. */
+/* test_emulator.cu - the emulator finds what it should: each mistake of the table, made in its own process, must end
+ * that process with the given message. Correct code must pass: results of warp operations, matrix fragments and
+ * rounding are compared with plain loops. */
 #include "emulator.h"
 #include "mistakes.h"
 
@@ -13,7 +13,7 @@
 
 enum { ALL = -1 };
 
-/* n numbers of managed memory, 0, 1, 2, ... */
+/* n floats of managed memory, 0, 1, 2, ... */
 static float *numbers(int n)
 {
     float *x;
@@ -193,7 +193,7 @@ static cudaStream_t capturing()
 {
     cudaStream_t s;
     cudaStreamCreate(&s);
-    add_one<<<1, 1, 0, s>>>(nullptr, 0); /* so that its code is there */
+    add_one<<<1, 1, 0, s>>>(nullptr, 0); /* loads its code */
     CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
     return s;
 }
@@ -206,13 +206,13 @@ static cudaGraphExec_t captured(cudaStream_t s)
     return exec;
 }
 
-static void meets_a_kernel_in_a_capture()
+static void launches_a_kernel_first_in_a_capture()
 {
     float *x = numbers(64);
     set_zero<<<1, 64, 0, capturing()>>>(x, 64);
 }
-/* What is allowed now counts for recorded launches, too. */
-static void takes_leave_back_from_a_recorded_launch()
+/* The limit at launch time applies to captured launches, too. */
+static void lowers_the_limit_of_a_captured_launch()
 {
     const auto most = cudaFuncAttributeMaxDynamicSharedMemorySize;
     cudaStream_t s;
@@ -225,12 +225,12 @@ static void takes_leave_back_from_a_recorded_launch()
     behind_dynamic_shared<<<1, 1, 50000, s>>>(1);
     cudaGraphLaunch(captured(s), s);
 }
-static void takes_memory_in_a_capture()
+static void allocates_in_a_capture()
 {
     cudaStream_t s = capturing();
     add_one<<<1, 64, 0, s>>>(numbers(64), 64);
 }
-static void gives_memory_back_in_a_capture()
+static void frees_memory_in_a_capture()
 {
     float *x = numbers(64);
     capturing();
@@ -278,7 +278,7 @@ static void reads_a_graph_s_result_before_waiting()
     cudaGraphLaunch(captured(s), s);
     if (x[3] != 4) mode_emu::fault("too early");
 }
-static void launches_a_graph_of_lost_memory()
+static void launches_a_graph_of_freed_memory()
 {
     float *x = numbers(64);
     cudaStream_t s = capturing();
@@ -287,7 +287,7 @@ static void launches_a_graph_of_lost_memory()
     cudaFree(x);
     cudaGraphLaunch(exec, s);
 }
-static void copies_what_is_not_pinned_in_a_capture()
+static void copies_pageable_memory_in_a_capture()
 {
     float *x = numbers(64), from = 1;
     cudaMemcpyAsync(x, &from, sizeof from, cudaMemcpyDefault, capturing());
@@ -306,8 +306,8 @@ static void changes_what_a_graph_has_yet_to_copy()
     if (x[0] != 1) mode_emu::fault("another number");
 }
 
-/* A stream t beside s: what s has made is copied by t, then s overwrites it and waits for t. One of the three events
- * may be left out; `captured`: all of it as a graph. What was copied, 1 as it should be. */
+/* Two streams: t copies what s wrote, then s waits for t and overwrites it. One of the three events may be left out;
+ * `captured`: as a graph. Returns the copy, 1 if correct. */
 enum { FORK = 1, REUSE = 2, JOIN = 4 };
 static float beside(int events, bool as_graph, const char *order)
 {
@@ -326,7 +326,7 @@ static float beside(int events, bool as_graph, const char *order)
         cudaStreamWaitEvent(behind, e, 0);
     };
     cudaMemsetAsync(x, 0, 64 * sizeof *x, s);
-    if (!(events & FORK)) joins(t, s); /* too early: t belongs to the capture all the same */
+    if (!(events & FORK)) joins(t, s); /* before the work of s: t only joins the capture */
     add_one<<<1, 64, 0, s>>>(x, 64);
     if (events & FORK) joins(t, s);
     cudaMemcpyAsync(y, x, 64 * sizeof *x, cudaMemcpyDefault, t);
@@ -431,7 +431,7 @@ static void asks_for_no_blocks()
     add_one<<<0, 32>>>(numbers(1), 1);
     fail_by(cudaErrorInvalidConfiguration, "refused");
 }
-static void asks_for_shared_memory_without_leave()
+static void asks_for_shared_memory_without_opt_in()
 {
     behind_dynamic_shared<<<1, 1, 49 * 1024>>>(1);
     fail_by(cudaErrorInvalidValue, "refused");
@@ -467,24 +467,24 @@ static void declares_and_asks_for_more_than_48_kib()
     made_for_two_warps<<<1, 64, 47 * 1024>>>(1);
 }
 
-static __global__ void product_of_half_a_warp(float *x)
+static __global__ void mma_by_half_a_warp(float *x)
 {
     float c[4] = {0, 0, 0, 0};
     const uint32_t a[4] = {0, 0, 0, 0};
     if (threadIdx.x < 16) return;
-    multiply(c, a, 0, 0);
+    mma_m16n8k16(c, a, 0, 0);
     x[threadIdx.x] = c[0];
 }
-static void makes_product_of_half_a_warp()
+static void makes_mma_by_half_a_warp()
 {
-    product_of_half_a_warp<<<1, 32>>>(numbers(256));
+    mma_by_half_a_warp<<<1, 32>>>(numbers(256));
 }
 
 static __global__ void matrices_off_16_bytes(float *x)
 {
     __shared__ __align__(16) __nv_bfloat16 rows[8 * 24];
     uint32_t to[4];
-    load_matrices(to, rows + threadIdx.x % 8 * 24 + 4);
+    ldmatrix(to, rows + threadIdx.x % 8 * 24 + 4);
     x[threadIdx.x] = (float)to[0];
 }
 static void loads_matrices_off_16_bytes()
@@ -510,7 +510,7 @@ static void reads_a_copy_before_waiting()
     float *x = numbers(256), *from = numbers(128);
     copy_beside<<<1, 32>>>(x, from, false);
     cudaDeviceSynchronize();
-    if (std::isnan(x[0])) fprintf(stderr, "NaN\n"), abort(); /* the thread's own copy, in any order */
+    if (std::isnan(x[0])) fprintf(stderr, "NaN\n"), abort(); /* its own copy, in any order */
 }
 
 static __global__ void copy_left_behind(const float *from)
@@ -549,7 +549,7 @@ static void reads_device_memory_on_the_host()
     CHECK(cudaMalloc(&x, 64 * sizeof *x) == cudaSuccess);
     cudaMemset(x, 0, 64 * sizeof *x);
     add_one<<<1, 64>>>(x, 64);
-    cudaDeviceSynchronize(); /* waiting is not enough */
+    cudaDeviceSynchronize(); /* synchronising is not enough */
     if (x[3] == 1) fprintf(stderr, "read\n");
 }
 static void gives_pinned_memory_to_a_kernel()
@@ -609,19 +609,20 @@ static const mistake mistakes[] = {
     {"memory of the host in a kernel", gives_host_memory_to_a_kernel, "argument 1 points to memory that the device"},
     {"a result read before waiting", reads_before_waiting, "too early"},
     {"two streams without an event", forgets_an_event, "too early"},
-    {"a kernel that is first met in a capture", meets_a_kernel_in_a_capture, "met for the first time in a capture"},
-    {"leave for shared memory taken back from a graph", takes_leave_back_from_a_recorded_launch,
+    {"a kernel that is first met in a capture", launches_a_kernel_first_in_a_capture,
+     "met for the first time in a capture"},
+    {"leave for shared memory taken back from a graph", lowers_the_limit_of_a_captured_launch,
      "was recorded with 60000 bytes of shared memory and is allowed 50000 now"},
-    {"memory taken in a capture", takes_memory_in_a_capture, "memory is taken while a stream is captured"},
-    {"memory given back in a capture", gives_memory_back_in_a_capture, "memory is given back while"},
+    {"memory taken in a capture", allocates_in_a_capture, "memory is taken while a stream is captured"},
+    {"memory given back in a capture", frees_memory_in_a_capture, "memory is given back while"},
     {"a stream waited for in a capture", waits_in_a_capture, "a stream is waited for while"},
     {"the device waited for in a capture", waits_for_all_in_a_capture, "the device is waited for while"},
     {"an event waited for in a capture", waits_for_an_event_in_a_capture, "an event is waited for while"},
     {"the default stream in a capture", forgets_the_stream_in_a_capture, "the default stream is used while"},
-    {"memory that is not pinned copied in a capture", copies_what_is_not_pinned_in_a_capture, "not pinned is copied"},
+    {"memory that is not pinned copied in a capture", copies_pageable_memory_in_a_capture, "not pinned is copied"},
     {"a capture taken for a run", reads_what_was_only_captured, "nothing ran"},
     {"a graph's result read before waiting", reads_a_graph_s_result_before_waiting, "too early"},
-    {"a graph of memory that is gone", launches_a_graph_of_lost_memory, "argument 1 points to memory that the device"},
+    {"a graph of memory that is gone", launches_a_graph_of_freed_memory, "argument 1 points to memory that the device"},
     {"the source of a captured copy changed", changes_what_a_graph_has_yet_to_copy, "another number"},
     {"a stream that starts too early", forgets_the_fork, "another number"},
     {"memory used again too early", forgets_the_reuse, "another number"},
@@ -639,10 +640,10 @@ static const mistake mistakes[] = {
     {"no blocks", asks_for_no_blocks, "refused"},
     {"more threads than __launch_bounds__", asks_for_more_threads_than_bounds_say, "__launch_bounds__ says 64"},
     {"48 KiB of shared memory, of which some is declared", declares_and_asks_for_more_than_48_kib, "49152 is the most"},
-    {"49 KiB of shared memory without leave", asks_for_shared_memory_without_leave, "refused"},
+    {"49 KiB of shared memory without leave", asks_for_shared_memory_without_opt_in, "refused"},
     {"228 KiB of shared memory", asks_for_more_shared_memory_than_there_is, "refused"},
     {"52 KB of declared shared memory", declares_more_than_48_kib, "declares 52000 bytes"},
-    {"a matrix operation of half a warp", makes_product_of_half_a_warp, "needs all 32 lanes"},
+    {"a matrix operation of half a warp", makes_mma_by_half_a_warp, "needs all 32 lanes"},
     {"matrices off 16 bytes", loads_matrices_off_16_bytes, "not aligned to 16 bytes"},
     {"a copy beside the thread read too early", reads_a_copy_before_waiting, "NaN"},
     {"a thread that ends before its copies", ends_before_its_copies, "of its copies and products are under way"},
@@ -704,9 +705,9 @@ static void warp_operations_are_cuda_s()
     cudaFree(v);
 }
 
-/* d [16, 16] = (a b^T, or a b) + c, and once more with the product, rounded, in the place of a. Rows of a, b: 24
- * numbers. */
-static __global__ void product(float *d, const __nv_bfloat16 *a, const __nv_bfloat16 *b, const float *c, bool turned)
+/* d [16, 16] = (a b^T, or a b) + c, then again with the rounded result as a. Leading dimension of a and b: 24. */
+static __global__ void mma_tile(float *d, const __nv_bfloat16 *a, const __nv_bfloat16 *b, const float *c,
+                                bool transposed)
 {
     __shared__ __align__(16) __nv_bfloat16 rows[2 * 16 * 24];
     const int lane = (int)threadIdx.x, g = lane / 4, t = lane % 4;
@@ -717,16 +718,16 @@ static __global__ void product(float *d, const __nv_bfloat16 *a, const __nv_bflo
         rows[16 * 24 + i] = b[i];
     }
     __syncwarp();
-    load_matrices(left, rows + lane % 16 * 24 + lane / 16 * 8);
-    if (turned)
-        load_matrices(right, rows + (16 + lane / 16 * 8 + lane % 8) * 24 + lane / 8 % 2 * 8);
+    ldmatrix(left, rows + lane % 16 * 24 + lane / 16 * 8);
+    if (transposed)
+        ldmatrix(right, rows + (16 + lane / 16 * 8 + lane % 8) * 24 + lane / 8 % 2 * 8);
     else
-        load_matrices_turned(right, rows + (16 + lane % 16) * 24 + lane / 16 * 8);
+        ldmatrix_transposed(right, rows + (16 + lane % 16) * 24 + lane / 16 * 8);
     for (int again = 0; again < 2; again++) {
         for (int j = 0; j < 2; j++)
             for (int e = 0; e < 4; e++) sum[j][e] = c[(g + e / 2 * 8) * 16 + j * 8 + 2 * t + e % 2];
-        multiply(sum[0], left, right[0], right[1]);
-        multiply(sum[1], left, right[2], right[3]);
+        mma_m16n8k16(sum[0], left, right[0], right[1]);
+        mma_m16n8k16(sum[1], left, right[2], right[3]);
         for (int i = 0; i < 4; i++) {
             __nv_bfloat162 two = __floats2bfloat162_rn(sum[i / 2][i % 2 * 2], sum[i / 2][i % 2 * 2 + 1]);
             memcpy(&left[i], &two, sizeof two);
@@ -744,9 +745,9 @@ static void matrix_fragments_multiply()
     CHECK(cudaMallocManaged((void **)&b, 16 * 24 * sizeof *b, cudaMemAttachGlobal) == cudaSuccess);
     for (int i = 0; i < 16 * 24; i++) a[i] = __float2bfloat16((float)(i * 7 % 31 - 15));
     for (int i = 0; i < 16 * 24; i++) b[i] = __float2bfloat16((float)(i * 11 % 29 - 14));
-    for (bool turned : {false, true}) {
+    for (bool transposed : {false, true}) {
         float left[256], sum[256];
-        product<<<1, 32>>>(d, a, b, c, turned);
+        mma_tile<<<1, 32>>>(d, a, b, c, transposed);
         cudaDeviceSynchronize();
         for (int i = 0; i < 256; i++) left[i] = (float)a[i / 16 * 24 + i % 16];
         for (int again = 0; again < 2; again++) {
@@ -754,7 +755,7 @@ static void matrix_fragments_multiply()
                 for (int j = 0; j < 16; j++) {
                     float s = 0;
                     for (int k = 0; k < 16; k++)
-                        s += left[i * 16 + k] * (float)(turned ? b[j * 24 + k] : b[k * 24 + j]);
+                        s += left[i * 16 + k] * (float)(transposed ? b[j * 24 + k] : b[k * 24 + j]);
                     sum[i * 16 + j] = c[i * 16 + j] + s;
                 }
             for (int i = 0; i < 256; i++) left[i] = (float)__float2bfloat16(sum[i]);
@@ -782,7 +783,7 @@ static void sixteen_bits_are_rounded_to_even()
     CHECK((float)__float2bfloat16(3.4e38f) == __builtin_inff());
     CHECK(std::isnan((float)__float2bfloat16(__builtin_nanf(""))));
     CHECK((float)__float2bfloat16(-0.0f) == 0 && __float2bfloat16(-0.0f).__x == 0x8000);
-    for (unsigned i = 0; i < 0x10000; i++) { /* every number of 16 bits is itself */
+    for (unsigned i = 0; i < 0x10000; i++) { /* every 16-bit value converts to itself */
         __half h;
         h.__x = (unsigned short)i;
         if ((i & 0x7c00) != 0x7c00) CHECK(__float2half((float)h).__x == i);
@@ -800,8 +801,8 @@ static void fast_functions_are_as_far_off_as_cuda_says()
     CHECK(__fdividef(1, __builtin_inff()) == 0 && std::isnan(__fdividef(__builtin_inff(), 0x1p127f)));
     CHECK(__expf(0) == 1 && __expf(-200) == 0 && std::isnan(__expf(__builtin_nanf(""))));
     CHECK(fabs(__expf(80) / exp(80.0) - 1) < 96 * 0x1p-23 && __expf(80) != expf(80));
-    CHECK(power_of_2(-126) == 0x1p-126f && power_of_2(-126.5f) == 0 && power_of_2(-__builtin_inff()) == 0);
-    CHECK(std::isnan(power_of_2(__builtin_nanf(""))));
+    CHECK(exp2_approx(-126) == 0x1p-126f && exp2_approx(-126.5f) == 0 && exp2_approx(-__builtin_inff()) == 0);
+    CHECK(std::isnan(exp2_approx(__builtin_nanf(""))));
 }
 
 static void graphs_and_events_keep_their_order()

@@ -1,8 +1,8 @@
 /* block.h - a block of threads on the host: indices, barriers, warp operations, shared memory, launches.
  *
- * The threads of a block are fibers of one host thread. A fiber runs until it reaches a barrier or an operation of its
- * warp, then the next one runs; what a GPU would leave undefined (a barrier that some threads never reach, a shuffle
- * from a lane that is not there) ends the program with a report. Blocks run one after another. */
+ * The threads of a block are fibers of one host thread. A fiber runs until it reaches a barrier or a warp operation,
+ * then the next one runs; what is undefined on a GPU (a barrier that some threads never reach, a shuffle from an
+ * inactive lane) ends the program with a report. Blocks run one after another. */
 #ifndef MODE_EMULATOR_BLOCK_H
 #define MODE_EMULATOR_BLOCK_H
 
@@ -53,12 +53,12 @@ struct place {
     int line;
 };
 
-/* What a thread of the device knows of itself. */
+/* A device thread's view of itself. */
 struct thread_view {
     uint3 thread, block;
     int lane;   /* in its warp */
     int rank;   /* of its block in the cluster */
-    int copies; /* under way (cuda_pipeline.h); and products (hopper.cpp) */
+    int copies; /* asynchronous copies (cuda_pipeline.h) and wgmmas (hopper.cpp) in flight */
 };
 extern thread_view *self;
 extern dim3 block_size, grid_size;
@@ -66,35 +66,36 @@ extern dim3 block_size, grid_size;
 /* Report a fault of the running kernel and end the program. */
 [[noreturn]] void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* All threads of the block that have not ended meet. How many of them brought a value other than 0; *all: whether each
- * did. */
+/* Barrier of all threads of the block that have not ended. Returns how many passed a value other than 0; *all: whether
+ * each did. */
 int meet_block(const place &at, int value, bool *all);
 
-/* All lanes of mask that have not ended meet; the last to come runs work(payload of every lane, which are there). */
+/* All lanes of mask that have not ended meet; the last to arrive runs work(payloads of all lanes, mask of those
+ * present). */
 void meet_warp(const place &at, unsigned mask, void *payload, void (*work)(void *const payload[32], unsigned present));
 unsigned active_lanes();
-/* All threads of the cluster's blocks that have not ended meet. */
+/* Barrier of all threads of the cluster that have not ended. */
 void meet_cluster(const place &at);
-/* Until `wake` is called for the same bed. */
+/* Blocks until `wake` is called for the same bed. */
 void sleep_for(const place &at, const void *bed);
 void wake(const void *bed);
 bool is_slept_for(const void *bed);
 void let_others_go_on();
 
-/* The block's memory for one declaration of a shared variable; the same for all of its threads. */
+/* The block's storage for one declaration of a shared variable, the same for all its threads. */
 void *shared_memory(const void *declaration, size_t bytes);
 void *dynamic_shared_memory();
-/* Where p lies in the block's shared memory, and what lies there in a block of the cluster. */
+/* Offset of p in the block's shared memory; address of an offset in a block of the cluster. */
 uint32_t shared_offset(const void *p);
 void *shared_at(uint32_t offset, int block);
 
-/* __launch_bounds__: the block has no more threads; how many blocks there are at a time is not asked. */
+/* __launch_bounds__: checks the threads per block; the minimum of blocks per multiprocessor is ignored. */
 void check_bounds(int threads, int blocks = 0);
 
-/* Put a kernel into the stream's queue. function: whose attributes are meant; cluster: blocks that run together */
+/* Enqueues a kernel. function: whose attributes apply; cluster: blocks per cluster */
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
             unsigned cluster, std::function<void()> body, std::function<void()> recheck);
-/* Pointers that kernels get are device (or managed) memory, or NULL. */
+/* Kernel arguments must be device or managed memory, or NULL. */
 void check_argument(const char *kernel, int number, const void *p);
 cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int value);
 
@@ -157,7 +158,7 @@ template <typename T> T shuffle_from(const place &at, unsigned mask, T x, int fr
     meet_warp(at, mask, &s, shuffle<T>::work);
     return s.result;
 }
-/* How CUDA counts inside groups of `width` lanes; a lane beyond the group gets its own value. */
+/* CUDA's rules for segments of `width` lanes; a source outside the segment gives the lane's own value. */
 template <typename T> T shuffle_index(const place &at, unsigned mask, T x, int lane, int width = 32)
 {
     return shuffle_from(at, mask, x, (self->lane & ~(width - 1)) | (lane & (width - 1)));
@@ -300,7 +301,7 @@ static inline void __threadfence() {}
 static inline void __threadfence_block() {}
 static inline void __nanosleep(unsigned) {}
 
-/* Loads and stores with hints. */
+/* Loads and stores with cache hints. */
 template <typename T> static inline T __ldg(const T *p)
 {
     return *p;
@@ -322,7 +323,7 @@ template <typename T> static inline void __stcg(T *p, T x)
     *p = x;
 }
 
-/* Atomics: one thread of the host runs at a time. */
+/* Atomics are plain: only one host thread runs. */
 template <typename T, typename F> static inline T mode_emu_exchange(T *p, F f)
 {
     T old = *p;
@@ -354,8 +355,8 @@ template <typename T> static inline T atomicCAS(T *p, std::common_type_t<T> expe
     return mode_emu_exchange(p, [=](T o) { return o == expected ? x : o; });
 }
 
-/* Arithmetic. The fast variants are computed exactly but for what the guide to CUDA C++ says of them: exponentials are
- * powers of two of a rounded product, and a large divisor's reciprocal is 0. The rest of their error is the GPU's to show. */
+/* Arithmetic. Fast intrinsics are exact except where the CUDA C++ guide gives their form: exponentials are powers of
+ * two of a rounded product, and the reciprocal of a large divisor is 0. Their other errors show on a GPU only. */
 using std::max;
 using std::min;
 static inline float mode_emu_fast_exp(float x)
@@ -473,28 +474,28 @@ static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, R (*)(P..
     *a = {};
     int major = 0;
     cudaError_t e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-    return e ? e : major < 8 ? cudaErrorNoKernelImageForDevice : cudaSuccess; /* as what cuda.cmake makes */
+    return e ? e : major < 8 ? cudaErrorNoKernelImageForDevice : cudaSuccess; /* as cuda.cmake builds for */
 }
 template <typename... P>
-static inline cudaError_t cudaOccupancyMaxActiveClusters(int *n, void (*)(P...), const cudaLaunchConfig_t *how)
+static inline cudaError_t cudaOccupancyMaxActiveClusters(int *n, void (*)(P...), const cudaLaunchConfig_t *config)
 {
     int multiprocessors;
     cudaError_t e = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0);
     *n = multiprocessors;
-    for (unsigned i = 0; i < how->numAttrs; i++) *n /= (int)how->attrs[i].val.clusterDim.x;
+    for (unsigned i = 0; i < config->numAttrs; i++) *n /= (int)config->attrs[i].val.clusterDim.x;
     return e;
 }
 template <typename... P, typename... A>
-static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *how, void (*f)(P...), A &&...a)
+static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*f)(P...), A &&...a)
 {
     unsigned cluster = 1;
-    for (unsigned i = 0; i < how->numAttrs; i++) {
-        if (how->attrs[i].id != cudaLaunchAttributeClusterDimension) return cudaErrorInvalidValue;
-        cluster = how->attrs[i].val.clusterDim.x;
+    for (unsigned i = 0; i < config->numAttrs; i++) {
+        if (config->attrs[i].id != cudaLaunchAttributeClusterDimension) return cudaErrorInvalidValue;
+        cluster = config->attrs[i].val.clusterDim.x;
     }
     cudaError_t before = cudaPeekAtLastError();
-    mode_emu::kernel_of("by cudaLaunchKernelEx", f)(how->gridDim, how->blockDim, how->dynamicSmemBytes, how->stream,
-                                                    cluster)(std::forward<A>(a)...);
+    mode_emu::kernel_of("by cudaLaunchKernelEx", f)(config->gridDim, config->blockDim, config->dynamicSmemBytes,
+                                                    config->stream, cluster)(std::forward<A>(a)...);
     return before == cudaSuccess ? cudaPeekAtLastError() : cudaSuccess;
 }
 template <typename T> static inline cudaError_t cudaMalloc(T **p, size_t bytes)

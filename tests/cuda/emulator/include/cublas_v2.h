@@ -1,4 +1,4 @@
-/* cublas_v2.h - the part of cuBLAS that the project calls; ../blas.cpp is the library that is loaded. */
+/* cublas_v2.h - the part of cuBLAS that the project calls; ../blas.cpp is its implementation. */
 #ifndef MODE_EMULATOR_CUBLAS_V2_H
 #define MODE_EMULATOR_CUBLAS_V2_H
 

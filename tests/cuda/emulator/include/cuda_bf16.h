@@ -1,4 +1,4 @@
-/* cuda_bf16.h - the upper half of an f32 as a number: rounded to the nearest, ties to even, as on the GPU. */
+/* cuda_bf16.h - the upper half of an f32; rounds to nearest even, as the GPU does. */
 #ifndef MODE_EMULATOR_CUDA_BF16_H
 #define MODE_EMULATOR_CUDA_BF16_H
 

@@ -23,7 +23,7 @@ struct __half {
         bits &= 0x7fffffffu;
         if (bits > 0x7f800000u) return 0x7fff;
         if (bits >= 0x477ff000u) return (unsigned short)(sign | 0x7c00); /* rounds to infinity */
-        if (bits < 0x38800000u) /* subnormal: in steps of 2^-24; nearbyint rounds ties to even */
+        if (bits < 0x38800000u) /* subnormal: multiples of 2^-24; nearbyint rounds to even */
             return (unsigned short)(sign | (unsigned)nearbyintf(mode_emu_bits<float>(bits) * 0x1p24f));
         return (unsigned short)(sign | (((bits + 0xfff + (bits >> 13 & 1)) >> 13) - (112u << 10)));
     }

@@ -1,5 +1,5 @@
-/* cuda_fp8.h - 8-bit numbers: E4M3 has no infinities and one NaN for each sign, E5M2 is the upper half of a half. To the
- * nearest, ties to even; what is too large becomes the largest. */
+/* cuda_fp8.h - FP8: E4M3 has no infinities and one NaN per sign, E5M2 is the upper half of an fp16. Conversion rounds
+ * to nearest even and saturates. */
 #ifndef MODE_EMULATOR_CUDA_FP8_H
 #define MODE_EMULATOR_CUDA_FP8_H
 
@@ -10,7 +10,7 @@ typedef unsigned char __nv_fp8_storage_t;
 typedef enum { __NV_NOSAT, __NV_SATFINITE } __nv_saturation_t;
 typedef enum { __NV_E4M3, __NV_E5M2 } __nv_fp8_interpretation_t;
 
-/* Codes of both formats count up with the magnitudes they stand for: 0, the subnormals, then 2^bits to each octave. */
+/* Codes of both formats are ordered by magnitude: 0, the subnormals, then 2^bits codes per octave. */
 static inline __nv_fp8_storage_t __nv_cvt_float_to_fp8(float x, __nv_saturation_t, __nv_fp8_interpretation_t format)
 {
     const int bits = format == __NV_E4M3 ? 3 : 2, least = format == __NV_E4M3 ? -6 : -14,

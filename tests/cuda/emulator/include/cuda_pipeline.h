@@ -1,5 +1,5 @@
-/* cuda_pipeline.h - copies to shared memory that go on beside the thread: here they are made when they are waited for,
- * so that who does not wait finds NaN. A thread that ends with copies under way is reported. */
+/* cuda_pipeline.h - asynchronous copies to shared memory. They are made when they are waited for, so that a thread that
+ * does not wait finds NaN. A thread that ends with copies in flight is reported. */
 #ifndef MODE_EMULATOR_CUDA_PIPELINE_H
 #define MODE_EMULATOR_CUDA_PIPELINE_H
 
@@ -15,7 +15,7 @@ struct async_copy {
     void *to;
     const void *from;
     size_t bytes;
-    int group; /* commits before it */
+    int group; /* commits before it: its group */
 };
 struct async_copies {
     std::vector<async_copy> under_way;
@@ -39,7 +39,7 @@ static inline void __pipeline_commit()
     mode_emu::copies[mode_emu::self].commits++;
 }
 
-/* Waits for all groups but the last n. */
+/* Waits for all but the last n groups. */
 static inline void __pipeline_wait_prior(size_t n)
 {
     mode_emu::async_copies &c = mode_emu::copies[mode_emu::self];

@@ -1,5 +1,5 @@
-/* cuda_runtime.h - what kernels see: the runtime, vector types, the threads of a block. For C++ files that
- * ../rewrite.sh has been through. */
+/* cuda_runtime.h - what kernels see: the runtime, vector types, the threads of a block. For C++ files written by
+ * ../rewrite.sh. */
 #ifndef MODE_EMULATOR_CUDA_RUNTIME_H
 #define MODE_EMULATOR_CUDA_RUNTIME_H
 

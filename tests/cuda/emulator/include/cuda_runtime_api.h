@@ -1,5 +1,6 @@
-/* cuda_runtime_api.h - the part of CUDA's runtime that the project calls, on the host: see ../README.md. The names and
- * meanings are CUDA's; calls that are missing here fail to compile or link, and are added when they are needed. */
+/* cuda_runtime_api.h - the part of the CUDA runtime that the project calls, on the host
+ * (docs/decisions/0012-emulated-gpu.md). Names and meanings are CUDA's; missing calls fail to compile or link, and are
+ * added when needed. */
 #ifndef MODE_EMULATOR_CUDA_RUNTIME_API_H
 #define MODE_EMULATOR_CUDA_RUNTIME_API_H
 
@@ -154,7 +155,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s);
 cudaError_t cudaGraphDestroy(cudaGraph_t g);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
-int mode_emu_ends(void); /* for what stands in for a library: the program is at its end */
+int mode_emu_ends(void); /* for the emulated libraries: exit handlers run */
 
 #ifdef __cplusplus
 }

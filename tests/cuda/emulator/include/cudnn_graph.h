@@ -1,5 +1,5 @@
-/* cudnn_graph.h - the part of cuDNN's graph interface that the project calls; ../cudnn.c is the library that is loaded.
- * Names and numbers are cuDNN's. */
+/* cudnn_graph.h - the part of cuDNN's graph interface that the project calls; ../cudnn.c is its implementation. Names
+ * and values are cuDNN's. */
 #ifndef MODE_EMULATOR_CUDNN_GRAPH_H
 #define MODE_EMULATOR_CUDNN_GRAPH_H
 

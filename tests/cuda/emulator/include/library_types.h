@@ -1,4 +1,4 @@
-/* library_types.h - number types of CUDA's libraries. */
+/* library_types.h - data types of CUDA's libraries. */
 #ifndef MODE_EMULATOR_LIBRARY_TYPES_H
 #define MODE_EMULATOR_LIBRARY_TYPES_H
 typedef enum cudaDataType_t {

@@ -1,5 +1,5 @@
-/* vector_types.h - dim3, float4 and their like; sizes and alignments are CUDA's, so that a sanitizer sees a vector
- * that is loaded from where it must not be. */
+/* vector_types.h - dim3, float4 and their like; sizes and alignments are CUDA's, so that a sanitizer reports misaligned
+ * vector loads. */
 #ifndef MODE_EMULATOR_VECTOR_TYPES_H
 #define MODE_EMULATOR_VECTOR_TYPES_H
 

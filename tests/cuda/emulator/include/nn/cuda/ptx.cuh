@@ -1,5 +1,5 @@
-/* ptx.cuh - in the place of common/nn/cuda/ptx.cuh: what PTX says of its instructions, in C++. The lanes' operands
- * become whole matrices and are multiplied as such; sums are f32. */
+/* ptx.cuh - replaces common/nn/cuda/ptx.cuh: the PTX instructions in C++. Fragments are gathered to whole matrices and
+ * multiplied; sums are f32. */
 #ifndef MODE_NN_CUDA_PTX_CUH
 #define MODE_NN_CUDA_PTX_CUH
 
@@ -18,29 +18,29 @@ static inline void need_all(const char *what, unsigned present)
     if (present != 0xffffffffu) fault("%s needs all 32 lanes; present: %08x", what, present);
 }
 
-template <bool TURNED> struct matrices {
+template <bool TRANSPOSED> struct ldmatrix_rows {
     const __nv_bfloat16 *row;
     uint32_t to[4];
     static void work(void *const payload[32], unsigned present)
     {
         need_all("ldmatrix", present);
         for (int lane = 0; lane < 32; lane++) {
-            const void *row = ((const matrices *)payload[lane])->row;
+            const void *row = ((const ldmatrix_rows *)payload[lane])->row;
             if ((uintptr_t)row % 16) fault("ldmatrix of a row at %p, which is not aligned to 16 bytes", row);
         }
         for (int lane = 0; lane < 32; lane++)
             for (int m = 0; m < 4; m++) {
                 uint32_t two[2];
                 for (int i = 0; i < 2; i++) {
-                    int along = lane % 4 * 2 + i, r = TURNED ? along : lane / 4, c = TURNED ? lane / 4 : along;
-                    two[i] = ((const matrices *)payload[8 * m + r])->row[c].__x;
+                    int along = lane % 4 * 2 + i, r = TRANSPOSED ? along : lane / 4, c = TRANSPOSED ? lane / 4 : along;
+                    two[i] = ((const ldmatrix_rows *)payload[8 * m + r])->row[c].__x;
                 }
-                ((matrices *)payload[lane])->to[m] = two[0] | two[1] << 16;
+                ((ldmatrix_rows *)payload[lane])->to[m] = two[0] | two[1] << 16;
             }
     }
 };
 
-struct product_16_8 {
+struct mma_16_8 {
     float *c;
     const uint32_t *a;
     uint32_t b[2];
@@ -49,7 +49,7 @@ struct product_16_8 {
         float a[16][16], b[16][8];
         need_all("mma", present);
         for (int lane = 0; lane < 32; lane++) {
-            const product_16_8 &p = *(const product_16_8 *)payload[lane];
+            const mma_16_8 &p = *(const mma_16_8 *)payload[lane];
             int g = lane / 4, t = lane % 4;
             for (int q = 0; q < 4; q++)
                 for (int i = 0; i < 2; i++) a[g + q % 2 * 8][2 * t + i + q / 2 * 8] = half_of(p.a[q], i);
@@ -61,37 +61,37 @@ struct product_16_8 {
                 int i = lane / 4 + e / 2 * 8, j = lane % 4 * 2 + e % 2;
                 float s = 0;
                 for (int k = 0; k < 16; k++) s += a[i][k] * b[k][j];
-                ((product_16_8 *)payload[lane])->c[e] += s;
+                ((mma_16_8 *)payload[lane])->c[e] += s;
             }
     }
 };
 
 } // namespace mode_emu
 
-static inline void load_matrices(uint32_t (&to)[4], const __nv_bfloat16 *row)
+static inline void ldmatrix(uint32_t (&to)[4], const __nv_bfloat16 *row)
 {
-    mode_emu::matrices<false> m = {row, {}};
+    mode_emu::ldmatrix_rows<false> m = {row, {}};
     mode_emu::meet_warp({"ldmatrix", "ptx.cuh", 0}, 0xffffffffu, &m, m.work);
     for (int i = 0; i < 4; i++) to[i] = m.to[i];
 }
 
-static inline void load_matrices_turned(uint32_t (&to)[4], const __nv_bfloat16 *row)
+static inline void ldmatrix_transposed(uint32_t (&to)[4], const __nv_bfloat16 *row)
 {
-    mode_emu::matrices<true> m = {row, {}};
+    mode_emu::ldmatrix_rows<true> m = {row, {}};
     mode_emu::meet_warp({"ldmatrix.trans", "ptx.cuh", 0}, 0xffffffffu, &m, m.work);
     for (int i = 0; i < 4; i++) to[i] = m.to[i];
 }
 
-static inline void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+static inline void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
-    mode_emu::product_16_8 p = {c, a, {b0, b1}};
+    mode_emu::mma_16_8 p = {c, a, {b0, b1}};
     mode_emu::meet_warp({"mma", "ptx.cuh", 0}, 0xffffffffu, &p, p.work);
 }
 
-static inline float power_of_2(float x)
+static inline float exp2_approx(float x)
 {
     const float y = exp2f(x);
-    return y < 0x1p-126f ? 0 : y; /* what is no number stays so */
+    return y < 0x1p-126f ? 0 : y; /* flushes subnormals, keeps NaN */
 }
 
 #endif
