@@ -1,4 +1,4 @@
-/* backend_name.h - the names of backends (nn/backend.h), also for who only passes them on: one list of them all. */
+/* backend_name.h - the names of all backends (nn/backend.h), in one list, also for code that only passes them on. */
 #ifndef MODE_BASE_BACKEND_NAME_H
 #define MODE_BASE_BACKEND_NAME_H
 
@@ -6,8 +6,9 @@
 
 #include <stdbool.h>
 
-/* X(name, precision of its products, ops, for whom): ops is the middle of mode__..._ops; "cpu" is the best of the
- * others. PEOPLE choose it by --backend; PROOF: a slow truth, or instructions that "cpu" finds by itself. */
+/* X(name, precision of its GEMMs, ops, for whom): ops is the middle of mode__..._ops; "cpu" is the best of the others.
+ * PEOPLE: offered by --backend; PROOF: for tests (a slow reference, or an instruction set that "cpu" selects by
+ * itself). */
 #define MODE_BACKENDS_CPU(X)                                                                                           \
     X("cpu", "f32", , PEOPLE)                                                                                          \
     X("cpu-plain", "f32", cpu_plain, PROOF)                                                                            \
@@ -28,12 +29,12 @@
 #define MODE__BAR_PROOF(name)
 #define MODE__BAR_PEOPLE(name)                " | " name
 #define MODE__BAR(name, precision, ops, whom) MODE__BAR_##whom(name)
-/* What help says of --backend. */
-#define MODE_BACKENDS_HELP "auto (a GPU where one can be used)" MODE_BACKENDS(MODE__BAR)
+/* The help of --backend. */
+#define MODE_BACKENDS_HELP "auto (a GPU if one can be used)" MODE_BACKENDS(MODE__BAR)
 
-/* Is there a backend of that name, in this build and on this machine or another? */
+/* Whether a backend of that name exists, even if not in this build or on this machine. */
 bool mode_is_backend_name(const char *name);
-/* What --backend is given: such a name or "auto". MODE_E_USAGE. */
+/* Checks a value of --backend: such a name or "auto". MODE_E_USAGE otherwise. */
 enum mode_status mode_check_backend_option(const char *name, struct mode_error *err);
 
 #endif

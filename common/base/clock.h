@@ -1,4 +1,4 @@
-/* clock.h - what time it is. Threads: any. */
+/* clock.h - the current time. Threads: any. */
 #ifndef MODE_BASE_CLOCK_H
 #define MODE_BASE_CLOCK_H
 

@@ -1,7 +1,7 @@
-/* error.h - the one way in which a function of ours says no.
+/* error.h - how functions report failure.
  *
- * Three kinds of failure, three treatments: a bug of ours stops the process (MODE_ASSERT); the world said no,
- * or a peer said nonsense, is returned as an enum mode_status with a sentence in struct mode_error.
+ * Three kinds of failure, three treatments: a bug of ours stops the process (MODE_ASSERT); a failure of the
+ * environment, or invalid data from a peer, is returned as an enum mode_status with a sentence in struct mode_error.
  *
  *     if (n > limit)
  *         return MODE_FAIL(err, MODE_E_VALUE, "%s: %zu rows, at most %zu are allowed", path, n, limit);
@@ -42,7 +42,7 @@ enum mode_status {
 
 struct mode_error {
     enum mode_status status;
-    const char *file; /* static storage: where it was born   */
+    const char *file; /* static storage: where it was set    */
     int line;
     char text[1024]; /* full sentence: what, which, expected, got */
 };
@@ -52,7 +52,8 @@ const char *mode_status_name(enum mode_status st);
 /* The exit code of a process that ends with this status (sysexits; docs/FORMATS.md lists them). */
 int mode_status_exit_code(enum mode_status st);
 
-/* Fill err (may be NULL) and return st, so that `return MODE_FAIL(...)` is the only way an error is born. */
+/* Fill err (may be NULL) and return st, so that `return MODE_FAIL(...)` is the only way in which an error is
+ * created. */
 enum mode_status mode_error_set(struct mode_error *err, enum mode_status st, const char *file, int line,
                                 const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 #define MODE_FAIL(err, st, ...) mode_error_set((err), (st), __FILE__, __LINE__, __VA_ARGS__)
@@ -61,7 +62,7 @@ enum mode_status mode_error_set(struct mode_error *err, enum mode_status st, con
 enum mode_status mode_error_prefix(struct mode_error *err, enum mode_status st, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* In the text of err (may be NULL) the name of a temporary becomes that of what it was to be. */
+/* Replaces the name of a temporary file in the text of err (may be NULL) by the name of the final file. */
 void mode_error_rename(struct mode_error *err, const char *temporary, const char *name);
 
 /* A bug of ours: prints expression, place and backtrace, and aborts. Always on; no side effects inside. */

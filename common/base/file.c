@@ -35,7 +35,7 @@ static enum mode_status status_of(int e, enum mode_status absent)
     }
 }
 
-/* Who was denied it: folders that are mounted into containers seldom belong to the user in there. */
+/* The user who was denied access: folders mounted into containers rarely belong to the user inside. */
 static const char *as_whom(char text[40], int e)
 {
     text[0] = '\0';
@@ -77,7 +77,7 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
     char *buf = NULL;
     size_t got = 0;
     if (max_bytes == 0) max_bytes = (size_t)1 << 30;
-    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nobody may be at the other end of a pipe */
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe may have no writer */
     if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0) {
         st = MODE_FAIL(err, MODE_E_IO, "%s: cannot be examined: %s", path, strerror(errno));
@@ -92,7 +92,7 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
                        max_bytes);
         goto out;
     }
-    size_t cap = (size_t)sb.st_size + 2; /* the NUL, and room to notice the end; pipes and devices have no size */
+    size_t cap = (size_t)sb.st_size + 2; /* the NUL, and room to detect the end; pipes and devices have no size */
     if (cap < 4096) cap = 4096;
     for (;;) {
         if (!buf || got + 1 == cap) {
@@ -105,13 +105,13 @@ enum mode_status mode_file_read(const char *path, size_t max_bytes, char **data,
         }
         ssize_t n = read(fd, buf + got, cap - 1 - got);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno == EAGAIN && fcntl(fd, F_SETFL, 0) == 0) continue; /* somebody is: wait for what he writes */
+        if (n < 0 && errno == EAGAIN && fcntl(fd, F_SETFL, 0) == 0) continue; /* there is a writer: wait for its data */
         if (n < 0) {
             st = MODE_FAIL(err, MODE_E_IO, "%s: reading failed at byte %zu: %s", path, got, strerror(errno));
             goto out;
         }
         if (n == 0 && got == 0 && S_ISFIFO(sb.st_mode)) {
-            st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: is a pipe that nobody writes to", path);
+            st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: is a pipe without a writer", path);
             goto out;
         }
         if (n == 0) break;
@@ -235,7 +235,7 @@ enum mode_status mode_file_copy(const char *src, const char *dst, bool use_link,
         if (link(src, temp) == 0) {
             int rc = rename(temp, dst), e = errno;
             if (rc != 0) unlink(temp);
-            unlink(temp); /* rename does nothing when both names are one file already */
+            unlink(temp); /* rename is a no-op when both names are the same file */
             free(temp);
             if (rc != 0) return mode_output_fail(err, e, dst, "be created");
             return MODE_OK;
@@ -255,11 +255,10 @@ enum mode_status mode_file_lock(int fd, int how, const char *path, struct mode_e
     if (flock(fd, how | LOCK_NB) == 0) return MODE_OK;
     if (errno == EWOULDBLOCK || errno == EINTR)
         return MODE_FAIL(err, MODE_E_TEMP, "%s: another process has it locked", path);
-    return MODE_FAIL(
-        err, MODE_E_CONFIG,
-        "%s: cannot be locked (%s), so nobody can tell whether it is in use. HINT: a filesystem with locks "
-        "(Lustre: mounted with `flock`; NFS 3: with its lock service running)",
-        path, strerror(errno));
+    return MODE_FAIL(err, MODE_E_CONFIG,
+                     "%s: cannot be locked (%s), so it is unknown whether it is in use. HINT: a filesystem with locks "
+                     "(Lustre: mounted with `flock`; NFS 3: with its lock service running)",
+                     path, strerror(errno));
 }
 
 bool mode_file_exists(const char *path)
@@ -280,7 +279,8 @@ enum mode_status mode_file_map(const char *path, struct mode_mapping *map, struc
 {
     struct stat sb;
     *map = (struct mode_mapping){0};
-    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe, not to be mapped, must not hang us */
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a pipe, which cannot be mapped,
+                                                                          must not block */
     if (fd < 0) return mode_input_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0) {
         const int e = errno;

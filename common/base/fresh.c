@@ -13,7 +13,7 @@ static bool ask_server(const char *folder)
     return statx(AT_FDCWD, folder, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &x) == 0;
 }
 
-/* The folder that path lies in may itself be one that only seems to be missing. False: it is. */
+/* The parent folder of path may itself only seem to be missing. False: it is missing. */
 static bool ask_about(const char *path)
 {
     char *folder = mode_path_folder(path);
@@ -23,7 +23,7 @@ static bool ask_about(const char *path)
     return asked;
 }
 
-/* Is it worth a second look? errno stays. */
+/* Whether a second attempt may succeed; keeps errno. */
 static bool may_be_there(const char *path)
 {
     const int e = errno;

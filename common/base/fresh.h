@@ -1,9 +1,9 @@
-/* fresh.h - names as the server of a network filesystem has them now.
+/* fresh.h - file names as the server of a network filesystem has them now, not as the client has cached them.
  *
- * A client of NFS believes what it has seen: for up to a minute that a name which was not there still is not, and that
- * a folder holds what it held (nfs(5), "acdirmax", "lookupcache"). Whoever waits for another machine's file would not
- * see it. Here nothing is taken for missing before the server was asked, and folders are listed as they are. On a local
- * disk this costs a call of the system for each name that is not there. */
+ * An NFS client caches attributes and directory entries, negative ones too, for up to a minute (nfs(5), "acdirmax",
+ * "lookupcache"), so a process that waits for another machine's file would not see it. These functions ask the server
+ * before they report a name as missing, and list folders as they are. On a local disk this costs one more system call
+ * for each missing name. */
 #ifndef MODE_BASE_FRESH_H
 #define MODE_BASE_FRESH_H
 
@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
-/* As open(2) to read, stat(2), opendir(3), scandir(3); errno says why not. */
+/* Like open(2) for reading, stat(2), opendir(3), scandir(3); errno is set on failure. */
 int mode_fresh_open(const char *path, int flags);
 bool mode_fresh_stat(const char *path, struct stat *sb);
 DIR *mode_fresh_opendir(const char *path);

@@ -43,11 +43,11 @@ void mode_log_write(enum mode_log_level level, const char *event, const char *fm
     va_end(ap);
     if (m > 0) n += (size_t)m;
     if (n > sizeof line - 2) n = sizeof line - 2;
-    for (size_t i = 0; i < n; i++) /* one event, one line, whatever a file name holds */
+    for (size_t i = 0; i < n; i++) /* one event is one line, whatever a file name contains */
         if ((unsigned char)line[i] < 0x20) line[i] = ' ';
     line[n++] = '\n';
     ssize_t put = write(STDERR_FILENO, line, n);
-    (void)put; /* nowhere to report that stderr is gone */
+    (void)put; /* a failed write to stderr cannot be reported */
 }
 
 void mode_log_failure(const char *event, const struct mode_error *err)

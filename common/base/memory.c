@@ -11,7 +11,7 @@
 
 enum { LINE = 4096 };
 
-/* The number behind `key` in a file of lines "key number"; key "": the file is the number. False: there is none. */
+/* The number after `key` in a file of lines "key number"; key "": the whole file is the number. False: not found. */
 static bool number_in(size_t *out, const char *path, const char *key)
 {
     char line[LINE], *end;
@@ -29,18 +29,18 @@ static bool number_in(size_t *out, const char *path, const char *key)
     return found;
 }
 
-struct group_files { /* of one version of control groups */
+struct group_files { /* of one cgroup version */
     const char *mount, *limit, *used, *cache;
 };
 
-/* What the limit of the group at `at` leaves; SIZE_MAX: no limit. */
+/* Bytes left below the limit of the group at `at`; SIZE_MAX: no limit. */
 static size_t left_in_group(const char *root, const struct group_files *g, const char *at)
 {
     char *path[] = {mode_xasprintf("%s%s%s/%s", root, g->mount, at, g->limit),
                     mode_xasprintf("%s%s%s/%s", root, g->mount, at, g->used),
                     mode_xasprintf("%s%s%s/memory.stat", root, g->mount, at)};
     size_t limit, used, cache = 0, left = SIZE_MAX;
-    if (number_in(&limit, path[0], "") && number_in(&used, path[1], "")) { /* "max" is no number */
+    if (number_in(&limit, path[0], "") && number_in(&used, path[1], "")) { /* "max" is not a number */
         (void)number_in(&cache, path[2], g->cache);
         used -= cache < used ? cache : used;
         left = limit > used ? limit - used : 0;
@@ -49,7 +49,7 @@ static size_t left_in_group(const char *root, const struct group_files *g, const
     return left;
 }
 
-/* The least of the group's own limit and those of the groups it is in. at is cut shorter and shorter. */
+/* The minimum over the group and its ancestors; at is shortened step by step. */
 static size_t left_in_groups(const char *root, const struct group_files *g, char *at)
 {
     size_t left = SIZE_MAX;
@@ -106,8 +106,8 @@ enum mode_status mode_parse_size(const char *text, const char *what, size_t *out
     const bool number = stop == end && *text >= '0' && *text <= '9', whole = *end == '\0' || (unit && end[1] == '\0');
     for (const char *u = units; unit && u <= unit; u++) n *= 1024;
     if (!number || !whole || n < 1 || n >= (double)(SIZE_MAX / 2))
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: \"%s\" is no size; expected bytes, or a number and k, m, g or t", what,
-                         text);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: \"%s\" is not a size; expected bytes, or a number and k, m, g or t",
+                         what, text);
     *out = (size_t)n;
     return MODE_OK;
 }
@@ -117,7 +117,7 @@ const char *mode_size_text(char text[MODE_SIZE_TEXT], uint64_t bytes)
     static const char *const units[] = {"kB", "MB", "GB", "TB", "PB"};
     double v = (double)bytes / 1e3;
     size_t u = 0;
-    for (; v >= 999.95 && u + 1 < sizeof units / sizeof *units; u++) v /= 1e3; /* which would be "1000.0" */
+    for (; v >= 999.95 && u + 1 < sizeof units / sizeof *units; u++) v /= 1e3; /* would print as "1000.0" */
     if (bytes < 1000)
         snprintf(text, MODE_SIZE_TEXT, "%u byte%s", (unsigned)bytes, bytes == 1 ? "" : "s");
     else

@@ -116,7 +116,7 @@ static enum mode_status fail_unknown(const struct mode_option *table, const char
                 : MODE_FAIL(err, MODE_E_USAGE, "unknown option --%s; --help lists them", flag);
 }
 
-/* argv[from] becomes argv[to]; what was between moves up by one. */
+/* Moves argv[from] to argv[to] and shifts the elements between by one. */
 static void to_front(char **argv, int to, int from)
 {
     char *a = argv[from];
@@ -201,7 +201,7 @@ bool mode_options_wants_help(int argc, char **argv)
     return false;
 }
 
-/* Columns of the help: what COLUMNS says, else those of the terminal, and then no more than reads well. */
+/* Width of the help: COLUMNS, else the terminal's width up to a readable maximum. */
 static int help_width(void)
 {
     enum { LEAST = 60, MOST = 100 };
@@ -215,7 +215,7 @@ static int help_width(void)
     return width < LEAST ? LEAST : width;
 }
 
-/* Columns of n bytes of UTF-8. */
+/* Display width of n bytes of UTF-8. */
 static int columns_of(const char *text, size_t n)
 {
     int columns = 0;
@@ -223,8 +223,8 @@ static int columns_of(const char *text, size_t n)
     return columns;
 }
 
-/* Prints text in lines of at most width columns, those after the first indented. A line end in it is kept, and so is
- * all of a line that begins with a blank. */
+/* Prints text in lines of at most width columns, those after the first indented. Line breaks are kept, and lines that
+ * begin with a space are not changed. */
 static void print_filled(const char *text, int indent, int width)
 {
     int at = indent;
@@ -263,7 +263,7 @@ void mode_options_help(const struct mode_option *table, const char *env_prefix, 
     print_filled(usage, 7, width);
     putchar('\n');
     print_filled(prose, 0, width);
-    if (table->type != MODE_OPTION_END) printf("\noptions (environment twin in brackets):\n");
+    if (table->type != MODE_OPTION_END) printf("\noptions (environment variable in brackets):\n");
     for (; table->type != MODE_OPTION_END; table++) {
         const bool has_default = table->value && strcmp(table->value, "-1") != 0;
         env_name(name, sizeof name, env_prefix, table->name);

@@ -1,4 +1,4 @@
-/* options.h - one table says what a program takes: flags, environment, defaults, help.
+/* options.h - one table defines the options of a program: flags, environment variables, defaults, help.
  *
  *     struct opts { const char *model; int64_t batch; bool raw; };
  *     static const struct mode_option table[] = {
@@ -7,9 +7,9 @@
  *         MODE_OPT_FLAG(struct opts, raw,   "raw",          "rows are not normalised"),
  *         MODE_OPT_END};
  *
- * Every flag --some-name has the environment twin <prefix>SOME_NAME. Precedence: flag > environment > default.
- * Unknown flags and unparsable numbers are MODE_E_USAGE (environment: MODE_E_CONFIG) with the key named.
- * "--name=value" and "--name value" are both taken; a flag is switched off by "--no-name". "--" ends flags. */
+ * Every flag --some-name has an environment variable <prefix>SOME_NAME. Precedence: flag > environment > default.
+ * Unknown flags and unparsable numbers are MODE_E_USAGE (environment: MODE_E_CONFIG) with the key named. "--name=value"
+ * and "--name value" are both accepted; a flag is switched off by "--no-name". "--" ends the options. */
 #ifndef MODE_BASE_OPTIONS_H
 #define MODE_BASE_OPTIONS_H
 
@@ -54,16 +54,16 @@ struct mode_option {
     {                                                                                                                  \
         MODE_OPTION_FLAG, name, offsetof(type, field), NULL, NULL, help                                                \
     }
-/* A flag of the command line alone: where another program or verb has an option of this name that takes a value. */
+/* A flag without an environment variable: for names that are options with a value in another program or verb. */
 #define MODE_OPT_BARE(type, field, name, help)                                                                         \
     {                                                                                                                  \
         MODE_OPTION_BARE, name, offsetof(type, field), NULL, NULL, help                                                \
     }
-/* --backend and --device, the same words in every program that computes: a const char * and an int64_t. */
+/* --backend and --device, identical in every program that computes: a const char * and an int64_t. */
 #define MODE_OPT_BACKEND(type, backend, device)                                                                        \
     MODE_OPT_STR(type, backend, "backend", "auto", "NAME", MODE_BACKENDS_HELP),                                        \
         MODE_OPT_INT(type, device, "device", "0", "N",                                                                 \
-                     "which of the GPUs that this process may see, from 0; above 0, auto insists on a GPU")
+                     "index of the GPU among those visible to this process, from 0; above 0, auto requires a GPU")
 #define MODE_OPT_END                                                                                                   \
     {                                                                                                                  \
         MODE_OPTION_END, NULL, 0, NULL, NULL, NULL                                                                     \
@@ -74,20 +74,20 @@ struct mode_option {
  * borrowed from argv, the environment or the table. --help is not handled here: see mode_options_wants_help. */
 enum mode_status mode_options_parse(void *out, const struct mode_option *table, const char *env_prefix, int argc,
                                     char **argv, int *n_args, struct mode_error *err);
-/* What an error said of an option's value becomes "--NAME: <it>", MODE_E_USAGE; returns that. */
+/* Prefixes the error text about an option's value with "--NAME: " and makes it MODE_E_USAGE; returns that. */
 enum mode_status mode_option_wrong(struct mode_error *err, const char *name);
-/* A value that is wrong may be the environment's. When a MODE_E_USAGE begins with the --NAME of an option that is not
- * in argv (after mode_options_parse) and whose environment twin is set, it becomes a MODE_E_CONFIG of the twin's name.
- * Returns the status; any other than MODE_E_USAGE is left alone. */
+/* A wrong value may come from the environment. When a MODE_E_USAGE begins with the --NAME of an option that is not in
+ * argv (after mode_options_parse) and whose environment variable is set, it becomes a MODE_E_CONFIG that names the
+ * variable. Returns the status; any other than MODE_E_USAGE is left alone. */
 enum mode_status mode_options_blame(enum mode_status st, struct mode_error *err, const char *env_prefix, int argc,
                                     char **argv);
 bool mode_options_wants_help(int argc, char **argv);
-/* Usage text on stdout: the usage line, the prose, then a row per option with default and environment twin, all in
- * lines of at most COLUMNS, else of the terminal's width up to 100. Line ends of prose and help stay; one that begins
- * with a blank is not broken. */
+/* Usage text on stdout: the usage line, the prose, then a row per option with default and environment variable, all in
+ * lines of at most COLUMNS columns, else of the terminal's width up to 100. Line breaks of prose and help are kept; a
+ * line that begins with a space is not broken. */
 void mode_options_help(const struct mode_option *table, const char *env_prefix, const char *usage, const char *prose);
 
-/* Strict numbers: the whole text must be one, in range; MODE_E_VALUE otherwise, what names the thing. */
+/* Strict: the whole text must be a number in range; MODE_E_VALUE otherwise; what names the value in the error. */
 enum mode_status mode_parse_int(const char *text, const char *what, int64_t min, int64_t max, int64_t *out,
                                 struct mode_error *err);
 enum mode_status mode_parse_real(const char *text, const char *what, double *out, struct mode_error *err);

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Somebody else's file, in a folder where everybody may write but remove only what is his (/tmp). */
+/* Another user's file in a sticky folder (/tmp), which this process cannot replace. */
 static bool is_kept_from_us(const struct stat *file, const struct stat *dir)
 {
     return (dir->st_mode & S_ISVTX) && geteuid() != 0 && file->st_uid != geteuid() && dir->st_uid != geteuid();
@@ -22,12 +22,12 @@ static enum mode_status check_folder(struct stat *at, const char *dir, const cha
 {
     if (stat(dir, at) != 0) return mode_output_fail(err, errno, path, "be created");
     if (!S_ISDIR(at->st_mode))
-        return MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s is no folder", path, dir);
+        return MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s is not a folder", path, dir);
     if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) != 0) return mode_output_fail(err, errno, path, "be created");
     return MODE_OK;
 }
 
-/* *target: path, or where it leads; the caller frees. */
+/* *target: path with links resolved; the caller frees. */
 static enum mode_status check_file(char **target, const char *path, struct mode_error *err)
 {
     struct stat file, folder;
@@ -92,7 +92,7 @@ enum mode_status mode_output_folder_make(struct mode_output_folder *f, const cha
     size_t n = strlen(path);
     while (n > 1 && f->path[n - 1] == '/') f->path[--n] = '\0';
     f->there = n;
-    while (f->there > 0) { /* the longest part that is there */
+    while (f->there > 0) { /* the longest existing prefix */
         char *part = mode_xasprintf("%.*s", (int)f->there, f->path);
         const bool there = stat(part, &at) == 0;
         free(part);

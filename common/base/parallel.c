@@ -20,8 +20,8 @@ static struct {
     pthread_cond_t wake, idle;
     int threads;        /* 0 = not started */
     int wanted;         /* mode_parallel_set_threads */
-    atomic_int sharers; /* mode_parallel_share; 0 = nobody else */
-    int active;         /* threads that take part in this round */
+    atomic_int sharers; /* mode_parallel_share; 0 = not shared */
+    int active;         /* threads used in this round */
     uint64_t round;
     int busy;
     mode_item_fn *fn;
@@ -76,7 +76,7 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-/* 0: none says it. */
+/* *n = 0: no variable is set. */
 static enum mode_status read_environment(int64_t *n, struct mode_error *err)
 {
     const char *own = getenv("MODE_THREADS"), *openmp = getenv("OMP_NUM_THREADS");
@@ -110,7 +110,9 @@ static void pool_start(void)
     int started = 1;
     for (int t = 1; t < n; t++) {
         pthread_t id;
-        if (pthread_create(&id, NULL, worker_main, (void *)(intptr_t)t) != 0) break; /* fewer threads, same bytes */
+        if (pthread_create(&id, NULL, worker_main, (void *)(intptr_t)t) != 0)
+            break; /* fewer threads give the same
+                                                                                        bytes */
         pthread_detach(id);
         started++;
     }

@@ -1,4 +1,4 @@
-/* path.h - paths as texts: no file is looked at.
+/* path.h - operations on path strings; the filesystem is not accessed.
  *
  * Threads: pure. */
 #ifndef MODE_BASE_PATH_H

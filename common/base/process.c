@@ -50,7 +50,7 @@ uint64_t mode_process_open_files(void)
     return n > 3 ? n - 3 : 0; /* ".", ".." and the folder itself */
 }
 
-/* The name of the index-th GPU that is seen. */
+/* The name of the index-th visible GPU. */
 static enum mode_status name_of(char *one, size_t size, int64_t index, struct mode_error *err)
 {
     const char *seen = getenv("CUDA_VISIBLE_DEVICES"), *at = seen;
@@ -120,7 +120,7 @@ enum mode_status mode_process_claim_gpus(int64_t *index, int n, const char *dir,
     index[0] = -1;
     if (seen > 0 && seen < n)
         return MODE_FAIL(err, MODE_E_CONFIG, "%d GPUs are asked for, and %lld can be seen", n, (long long)seen);
-    for (int64_t i = 0; i < seen * MOST_SHARERS; i++) { /* every GPU once, then every GPU a second time, ... */
+    for (int64_t i = 0; i < seen * MOST_SHARERS; i++) { /* try every GPU once, then every GPU a second time, ... */
         if (is_among(index, got, i % seen)) continue;
         snprintf(path, sizeof path, "%s/gpu-%lld-%s-%lld.lock", dir, (long long)(i % seen), kind,
                  (long long)(i / seen));
@@ -132,10 +132,10 @@ enum mode_status mode_process_claim_gpus(int64_t *index, int n, const char *dir,
             if (st != MODE_E_TEMP) return st;
             continue;
         }
-        index[got++] = i % seen; /* the file stays open: the kernel lets go of it when the process ends */
+        index[got++] = i % seen; /* stays open: the kernel releases the lock when the process ends */
         if (got == n) return MODE_OK;
     }
-    for (int64_t i = 0; seen > 0 && got < n; i++) /* more sharers than locks */
+    for (int64_t i = 0; seen > 0 && got < n; i++) /* more processes than locks */
         if (!is_among(index, got, i)) index[got++] = i;
     return MODE_OK;
 }

@@ -58,7 +58,7 @@ double mode_rng_uniform(struct mode_rng *r)
 
 uint64_t mode_rng_below(struct mode_rng *r, uint64_t n)
 {
-    uint64_t limit = UINT64_MAX - UINT64_MAX % n; /* a multiple of n; numbers at or past it are drawn again */
+    uint64_t limit = UINT64_MAX - UINT64_MAX % n; /* a multiple of n; larger draws are rejected */
     for (;;) {
         uint64_t x = mode_rng_u64(r);
         if (x < limit) return x % n;

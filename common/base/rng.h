@@ -1,8 +1,8 @@
 /* rng.h - counter-based random numbers (Philox 4x32-10).
  *
  * Every random decision in MoDE is a pure function of (seed, what it is for, which item, draw number), never of
- * process layout: one worker or sixty-four draw the same numbers. A generator is therefore made afresh for each
- * item and costs nothing to make.
+ * process layout: one worker or sixty-four draw the same numbers. A generator is therefore created anew for each item,
+ * at no cost.
  *
  *     struct mode_rng r = mode_rng_for(seed, MODE_RNG_CROP, epoch, sample);
  *     double scale = 0.9 + 0.1 * mode_rng_uniform(&r);
@@ -23,7 +23,7 @@ enum mode_rng_purpose {
     MODE_RNG_ORDER = 5,   /* order of samples in an epoch  */
     MODE_RNG_CROP = 6,    /* random resized crop           */
     MODE_RNG_INIT = 7,    /* initial weights               */
-    MODE_RNG_PROBE = 8,   /* pictures a probe holds back   */
+    MODE_RNG_PROBE = 8,   /* pictures that a probe holds out */
     MODE_RNG_TEST = 99
 };
 

@@ -5,8 +5,8 @@
  *     ...
  *     mode_str_clear(&s);
  *
- * data is always NUL-terminated once anything was added, and NULL before. Running out of memory aborts: the
- * sizes here are chosen by us, not by a peer. */
+ * data is always NUL-terminated once anything was added, and NULL before. Running out of memory aborts: sizes here are
+ * chosen by this program, not by a peer. */
 #ifndef MODE_BASE_STR_H
 #define MODE_BASE_STR_H
 
@@ -27,8 +27,7 @@ void mode_str_add_html(struct mode_str *s, const char *text);
 void mode_str_reset(struct mode_str *s); /* empty, keeps the memory */
 void mode_str_clear(struct mode_str *s); /* empty, frees */
 
-/* How many letters of one must be added, taken away or changed to make the other, for a "did you mean"; SIZE_MAX for
- * texts over 63 bytes. */
+/* Levenshtein distance in bytes, for "did you mean" hints; SIZE_MAX for texts over 63 bytes. */
 size_t mode_str_distance(const char *a, const char *b);
 
 /* Allocation that aborts on exhaustion, for sizes chosen by us. Sizes chosen by a file or a peer go through

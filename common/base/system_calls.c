@@ -15,21 +15,25 @@
 #elif defined(__aarch64__)
 #define THIS_ARCH AUDIT_ARCH_AARCH64
 #else
-#define THIS_ARCH 0 /* no such number: nothing is allowed, so nothing is read */
+#define THIS_ARCH 0 /* matches no architecture: nothing is allowed */
 #endif
 
-#define LOAD(field)      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
-#define ARGUMENT(i)      LOAD(args[i]) /* its lower half: the machines that we know are little-endian */
-#define ANSWER(what)     BPF_STMT(BPF_RET | BPF_K, (what))
-#define KILL             ANSWER(SECCOMP_RET_KILL_PROCESS)
-#define ALLOW            ANSWER(SECCOMP_RET_ALLOW)
-#define IF(value)        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), 0, 1) /* the next one, else the one after */
-#define UNLESS(value, n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), 0, (n)) /* go on, else skip n */
-#define IF_BIT(bit)      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(bit), 0, 1)
-#define CHECK_ARCH       LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 1, 0), KILL, LOAD(nr)
+#define LOAD(field)  BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
+#define ARGUMENT(i)  LOAD(args[i]) /* its lower half: supported architectures are little-endian */
+#define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, (what))
+#define KILL         ANSWER(SECCOMP_RET_KILL_PROCESS)
+#define ALLOW        ANSWER(SECCOMP_RET_ALLOW)
+#define IF(value)                                                                                                      \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), 0, 1) /* if equal execute the next
+                                                                                         statement, else skip it */
+#define UNLESS(value, n)                                                                                               \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), 0, (n)) /* if equal continue, else
+                                                                                           skip n */
+#define IF_BIT(bit) BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(bit), 0, 1)
+#define CHECK_ARCH  LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 1, 0), KILL, LOAD(nr)
 
-/* A filter and not seccomp's strict mode, which a process that has a filter already, as in a container, cannot enter.
- */
+/* A filter instead of seccomp's strict mode, which a process that already has a filter, as in a container, cannot
+ * enter. */
 static bool enter(struct sock_filter *rules, size_t n)
 {
     struct sock_fprog filter = {(unsigned short)n, rules};
@@ -42,8 +46,9 @@ static bool lock_all(void)
     return enter(rules, sizeof rules / sizeof *rules);
 }
 
-/* What malloc asks for, without code; the line. A library may look for a file (the processor's kind on some machines):
- * there is none. Of madvise what gives memory back or asks for large pages: root could take pages from the machine. */
+/* Calls that malloc makes, without executable memory; the line. Libraries that open a file (to detect the CPU, on some
+ * machines) get EACCES. madvise only to release memory or to request huge pages: with other advice root could take
+ * pages from the machine. */
 static bool lock_decode(void)
 {
     /* clang-format off */
@@ -73,5 +78,6 @@ bool mode_system_calls_lock(enum mode_lock lock)
 
 bool mode_system_calls_can_lock(void)
 {
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) != 0 && errno == EFAULT; /* the filter is looked for last */
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) != 0 && errno == EFAULT; /* the filter pointer is checked
+                                                                                        last */
 }

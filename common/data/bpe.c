@@ -101,7 +101,7 @@ static enum mode_status read_merges(struct mode__bpe *b, const char *path, const
     struct mode_token_map ids = {0};
     struct mode_str joined = {0};
     name_bytes(b, &ids);
-    const char *line = strchr(text, '\n'); /* the first line says what the file is */
+    const char *line = strchr(text, '\n'); /* the first line is a header */
     for (int32_t rank = 0; rank < MODE_BPE_N_MERGES; rank++) {
         const char *end = line ? strchr(++line, '\n') : NULL;
         const char *blank = end ? memchr(line, ' ', (size_t)(end - line)) : NULL;

@@ -1,5 +1,5 @@
-/* bpe_impl.h - CLIP's tokenizer in two files: bpe.c reads the merges and cuts one word, bpe_text.c cuts a text into
- * words. */
+/* bpe_impl.h - CLIP's tokenizer in two files: bpe.c reads the merges and encodes one word, bpe_text.c splits a text
+ * into words. */
 #ifndef MODE_DATA_BPE_IMPL_H
 #define MODE_DATA_BPE_IMPL_H
 
@@ -25,18 +25,18 @@ struct mode__bpe {
     } pairs[MODE_BPE_N_PAIR_SLOTS];
 };
 
-/* Memory of one call, grown to the longest word. */
+/* Scratch memory of one call, grown to the longest word. */
 struct mode__bpe_scratch {
     size_t cap, n_heap;
     int32_t *symbol, *next, *previous; /* -1 = none */
     struct mode__bpe_candidate {
         int32_t rank, at;    /* heap order */
-        int32_t left, right; /* what stood there: stale when it no longer does */
+        int32_t left, right; /* the symbols it was made for: stale when they have changed */
     } * heap;                /* at most 3 per symbol: one at first, two per merge */
     struct mode_str bytes;
 };
 
-/* Ids of one word of n bytes, as they are. */
+/* Encodes one word of n bytes, without cleaning. */
 void mode__bpe_word(const struct mode__bpe *b, struct mode__bpe_scratch *s, const char *word, size_t n,
                     struct mode__ids *ids);
 void mode__bpe_scratch_clear(struct mode__bpe_scratch *s);

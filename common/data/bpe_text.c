@@ -1,7 +1,7 @@
 /* CLIP's tokenizer: a text cut into words, and each into ids.
  *
- * DESIGN: most captions are plain ASCII that no cleaning would change; these go byte by byte, words are lower-cased
- * into a small buffer and looked up among those cut before. All others take the long way over code points. */
+ * DESIGN: most captions are plain ASCII that cleaning does not change; they are processed byte by byte, and words are
+ * lower-cased into a small buffer and looked up in the word cache. All others take the slow path over code points. */
 #include "data/bpe_impl.h"
 #include "data/text_clean.h"
 
@@ -76,7 +76,7 @@ static unsigned char lower(unsigned char c)
     return (unsigned)(c - 'A') < 26 ? c | 0x20 : c;
 }
 
-/* ASCII that the cleaning only lower-cases and squeezes. */
+/* ASCII text in which cleaning only lower-cases and collapses white space. */
 static bool is_plain(const char *text, size_t n, bool openai)
 {
     unsigned odd = 0;
@@ -84,7 +84,7 @@ static bool is_plain(const char *text, size_t n, bool openai)
         unsigned char c = (unsigned char)text[i];
         odd |= (unsigned)(c >= 0x7f) | (unsigned)(c == '&') | (unsigned)(c < 0x20 && c != '\n' && c != '\t');
     }
-    if (odd && !openai) /* Hugging Face cleans no ASCII away */
+    if (odd && !openai) /* Hugging Face removes no ASCII */
         for (size_t i = odd = 0; i < n; i++) odd |= (unsigned char)text[i] & 0x80u;
     return !odd;
 }
@@ -151,8 +151,8 @@ static void encode_plain(struct run *run, const char *text, size_t n_bytes)
 
 /* ---- any text --------------------------------------------------------------------------------------------- */
 
-/* Code points of what at p, 0 = it is not there. open_clip's match ignores case, so that the long s is an s to it:
- * *exact says whether none was needed. */
+/* Length of a match of `what` at p in code points, 0 = none. open_clip's match is case-insensitive, so the long s
+ * matches an s: *exact is true if case folding was not needed. */
 static size_t match(const uint32_t *p, size_t n, const char *what, bool long_s, bool *exact)
 {
     size_t i = 0;
@@ -165,7 +165,7 @@ static size_t match(const uint32_t *p, size_t n, const char *what, bool long_s, 
     return i;
 }
 
-/* Code points of the word that starts at p, which is no blank. */
+/* Length in code points of the word that starts at p, which is not white space. */
 static size_t word_length(const uint32_t *p, size_t n_left, bool openai)
 {
     const enum mode_unicode_as as = openai ? MODE_AS_PYTHON : MODE_AS_HF;
@@ -196,7 +196,7 @@ static void encode_runes(struct run *run, const struct mode_runes *r)
         const uint32_t *p = r->data + i;
         const size_t left = r->len - i;
         size_t n = 0;
-        /* the regex module folds case: for it this mark is neither an iota, a letter, nor anything but one */
+        /* because of case folding the regex module treats this mark neither as a letter (iota) nor as a non-letter */
         if (mode_rune_is_space(*p) || (openai && *p == IOTA_BELOW)) {
             i++;
             continue;
@@ -212,7 +212,7 @@ static void encode_runes(struct run *run, const struct mode_runes *r)
                 mode__ids_add(run->ids, id);
             else if (n)
                 add_runes(run, p, n);
-        } else if (*p == '<') { /* in other letters than those of the special token, it is three words */
+        } else if (*p == '<') { /* in another case than the special token's it is three words */
             bool exact;
             if ((n = match(p, left, "<|startoftext|>", false, &exact)) > 0 ||
                 (n = match(p, left, "<|endoftext|>", false, &exact)) > 0) {
@@ -251,7 +251,7 @@ void mode__bpe_encode(const struct mode__bpe *b, const char *text, size_t n_byte
     static const char *const special[] = {"<|startoftext|>", "<|endoftext|>"};
     struct run run = {.b = b, .ids = ids};
     size_t begin = 0, i = 0;
-    /* Hugging Face takes its special tokens out of the text before it cleans the rest */
+    /* Hugging Face splits off special tokens before it cleans the rest */
     while (b->clean == MODE_CLIP_CLEAN_HF && i < n_bytes && !mode__ids_full(ids)) {
         const char *at = memchr(text + i, '<', n_bytes - i);
         if (!at) break;

@@ -63,7 +63,7 @@ enum mode_status mode_face_key_parse(struct mode_text_key *key, const char *text
     return MODE_OK;
 }
 
-/* The first reason met is the one reported. */
+/* The first reason is the one reported. */
 static void refuse(struct mode_text_choice *out, enum mode_fate fate, const char *why)
 {
     if (out->fate != MODE_FATE_NO_CAPTION) return;
@@ -76,7 +76,7 @@ static bool is_blank(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The usable part of a candidate, or false with the reason noted. */
+/* The usable part of a candidate, or false with the reason recorded. */
 static bool usable(struct mode_text_choice *out, const char **text, size_t *n)
 {
     const char *p = *text;
@@ -182,7 +182,7 @@ static void choose_from_json(struct mode_text_choice *out, const struct mode_tex
     const json_t *v = json_object_get(root, k->field);
     const char *text;
     size_t n;
-    if (!v) goto out; /* another selector may have it */
+    if (!v) goto out; /* another selector may match */
     if (k->list && json_is_array(v))
         choose_from_list(out, v, all, rng);
     else if (usable_json(out, v, &text, &n))

@@ -1,13 +1,12 @@
-/* caption_text.h - where a sample's captions are, and which one is taken.
+/* caption_text.h - where a sample's captions are, and which one is used.
  *
  * A selector is an extension, or "<extension>:<field>" for a string in a JSON object, or
  * "<extension>:<field>[]" for a list of strings: "txt", "json:caption", "json:texts[]". Entries of a list may
  * be [source, caption] pairs, as in MetaCLIP's shards: the caption is taken. The first selector that gives a
  * usable caption is used; of its usable candidates one is drawn uniformly.
  *
- * Usable: UTF-8 without NUL; after surrounding white space is cut, neither empty nor a lone double quote.
- * JSON: at most 1 MiB, at most 32 levels, no repeated names; NaN and Infinity (which Python writes) are read
- * as an empty string.
+ * Usable: UTF-8 without NUL; after stripping white space, neither empty nor a single double quote. JSON: at most 1 MiB,
+ * at most 32 levels, no repeated names; NaN and Infinity (which Python writes) are read as empty strings.
  *
  * Threads: pure. */
 #ifndef MODE_DATA_CAPTION_TEXT_H
@@ -38,7 +37,7 @@ enum mode_status mode_text_keys_parse(struct mode_text_keys *keys, const char *c
 /* A selector of one JSON field, "json:face_bbox". MODE_E_VALUE. */
 enum mode_status mode_face_key_parse(struct mode_text_key *key, const char *text, struct mode_error *err);
 
-/* One candidate: of a list that was taken whole, the unusable ones too, each with its own fate. */
+/* One candidate; when a whole list is taken, also the unusable ones, each with its own fate. */
 struct mode_text {
     enum mode_fate fate; /* KEPT, EMPTY_CAPTION, BAD_JSON, BAD_TEXT */
     uint32_t index;      /* in its list                             */
@@ -46,11 +45,11 @@ struct mode_text {
 };
 
 struct mode_text_choice {
-    enum mode_fate fate; /* KEPT, NO_CAPTION, EMPTY_CAPTION, BAD_JSON, BAD_TEXT: the first reason met */
-    uint32_t count;      /* length of the list, unusable entries counted                              */
-    uint32_t n;          /* KEPT: candidates taken, 1 unless all are; else 0                          */
+    enum mode_fate fate; /* KEPT, NO_CAPTION, EMPTY_CAPTION, BAD_JSON, BAD_TEXT: the first reason */
+    uint32_t count;      /* length of the list, including unusable entries                            */
+    uint32_t n;          /* KEPT: number of candidates taken, 1 unless `all`; else 0                  */
     struct mode_text *texts;
-    char why[120]; /* a sentence for people unless KEPT                                         */
+    char why[120]; /* an error text for people unless KEPT                                      */
 };
 /* all: take every candidate of the list instead of drawing one. */
 void mode_text_choose(struct mode_text_choice *out, const struct mode_text_keys *keys, const uint8_t *tar,

@@ -11,7 +11,7 @@
 /* Layout: docs/FORMATS.md, "captions.bin". */
 enum {
     VERSION = 1,       /* without boxes                               */
-    VERSION_BOXES = 2, /* with: what reads version 1 must not go past */
+    VERSION_BOXES = 2, /* with boxes: readers of version 1 must reject it */
     HEADER_BYTES = 128,
     RECORD_BYTES = 64,
     BOX_BYTES = 16,
@@ -53,8 +53,7 @@ static void put64(uint8_t *p, uint64_t v)
     put32(p + 4, (uint32_t)(v >> 32));
 }
 
-/* The string at offset (from the string table), length bytes and a NUL; NULL when that is not what is there.
- */
+/* The string at offset (from the string table), length bytes and a NUL; NULL when the string table does not match. */
 static const char *string_at(const uint8_t *strings, uint64_t strings_size, uint64_t offset, uint64_t length)
 {
     if (offset >= strings_size || length >= strings_size - offset) return NULL;
@@ -63,7 +62,7 @@ static const char *string_at(const uint8_t *strings, uint64_t strings_size, uint
     return s;
 }
 
-/* Where the parts of a mapped file are. */
+/* Locates the parts of a mapped file. */
 static const uint8_t *record_of(const struct mode_captions *c, uint32_t i)
 {
     return (const uint8_t *)c->map.data + HEADER_BYTES + (size_t)i * RECORD_BYTES;
@@ -93,7 +92,7 @@ struct mode_sample mode_captions_sample(const struct mode_captions *c, uint32_t 
     return s;
 }
 
-/* Sample i of the file, before anybody asks for it. */
+/* Validates sample i of the file before it is used. */
 static enum mode_status check_sample(const struct mode_captions *c, uint32_t i, const uint8_t *strings,
                                      uint64_t strings_size, const char *path, struct mode_error *err)
 {

@@ -1,9 +1,8 @@
-/* captions.h - captions.bin: what caption extraction leaves of one shard.
+/* captions.h - captions.bin: the result of caption extraction for one shard.
  *
- * The sample index (where each sample's image lies in the tar), the chosen caption of every sample, and one
- * counted fate for every sample that was not taken. Everything later (embedding, assignment, training) speaks
- * of "row i of shard s": row i is the i-th kept sample in tar order, with its one caption. The caption chosen
- * here is the one trained on.
+ * The sample index (where each sample's image lies in the tar), the chosen caption of every sample, and one counted
+ * fate for every sample that was rejected. All later steps (embedding, assignment, training) refer to "row i of shard
+ * s": row i is the i-th kept sample in tar order, with its one caption. The caption chosen here is the one trained on.
  *
  * Little-endian; layout in docs/FORMATS.md. Readers check magic, version, sizes and a checksum.
  * Threads: a loaded struct is read-only. */
@@ -17,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Every sample of a shard ends in exactly one of these. Numbers are fixed: they are in files. */
+/* Every sample of a shard has exactly one of these. The numbers are fixed: they are stored in files. */
 #define MODE_FATE_MAP(X)                                                                                               \
     X(KEPT, 0, "kept")                                                                                                 \
     X(NO_IMAGE, 1, "no_image")           /* no member with an image extension                        */                \
@@ -54,31 +53,33 @@ struct mode_sample {
 };
 
 struct mode_captions {
-    struct mode_mapping map;     /* the file; keys and captions point into it */
-    char *shard_name;            /* as people call it                         */
-    uint64_t shard_size;         /* bytes of the file                         */
-    uint64_t data_size;          /* bytes of the tar within it: more than shard_size when it is compressed; image
-                                    offsets count in these (data/tar.h: mode_tar_data) */
-    uint32_t n_samples;          /* all samples of the shard, in tar order    */
-    struct mode_sample *samples; /* [n_samples] to be saved; NULL in a loaded one: mode_captions_sample reads the file,
-                                    so that training can have those of hundreds of millions of pairs open */
-    uint32_t n_rows;             /* kept samples                              */
-    uint32_t *rows;              /* [n_rows] numbers of samples, ascending    */
-    struct mode_box *boxes;      /* of all samples, one after another         */
-    uint32_t *box_at;            /* [n_samples] the first of each; NULL: there are none */
+    struct mode_mapping map; /* the file; keys and captions point into it */
+    char *shard_name;        /* for people */
+    uint64_t shard_size;     /* bytes of the file */
+    /* bytes of the uncompressed tar, more than shard_size when it is compressed; image offsets refer to it (data/tar.h:
+     * mode_tar_data) */
+    uint64_t data_size;
+    uint32_t n_samples; /* all samples of the shard, in tar order */
+    /* [n_samples] when saving; NULL in a loaded one: mode_captions_sample reads the file, so that training can keep
+     * hundreds of millions of pairs open */
+    struct mode_sample *samples;
+    uint32_t n_rows;        /* kept samples */
+    uint32_t *rows;         /* [n_rows] indices of samples, ascending */
+    struct mode_box *boxes; /* of all samples, concatenated */
+    uint32_t *box_at;       /* [n_samples] index of the first of each; NULL: no boxes */
     uint32_t n_boxes;
-    uint32_t n_blurred;                                /* rows with boxes                           */
-    uint64_t fate_count[MODE_FATE_COUNT];              /* sums to n_samples            */
+    uint32_t n_blurred;                                /* rows with boxes */
+    uint64_t fate_count[MODE_FATE_COUNT];              /* sums to n_samples */
     uint64_t warn_duplicate_ext, warn_ignored_members; /* counted oddities */
-    uint64_t cut_at; /* where a truncated tar ends: byte of the member that is not whole; 0 = it is whole */
+    uint64_t cut_at; /* for a truncated tar: byte position of the incomplete member; 0 = complete */
 };
 
 enum mode_status mode_captions_load(struct mode_captions *c, const char *path, struct mode_error *err);
 void mode_captions_clear(struct mode_captions *c);
-/* Write c (map and fate_count unused) to path: same contents, same bytes. */
+/* Write c (map and fate_count unused) to path; deterministic. */
 enum mode_status mode_captions_save(const struct mode_captions *c, const char *path, struct mode_error *err);
 
-/* Sample i, of row i; its texts and boxes belong to c. */
+/* Sample i; and the sample of row i. Texts and boxes are borrowed from c. */
 struct mode_sample mode_captions_sample(const struct mode_captions *c, uint32_t i);
 static inline struct mode_sample mode_captions_row(const struct mode_captions *c, uint32_t i)
 {

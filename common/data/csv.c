@@ -31,8 +31,7 @@ static void add_field(struct mode_csv *c, char *field)
     c->field[c->n_fields++] = field;
 }
 
-/* The quoted field at *p, which becomes what stands after it. Its text moves to the left over the quotes; *to: its end.
- */
+/* Reads the quoted field at *p and moves *p past it. Its text is moved left over the quotes, in place; *to: its end. */
 static enum mode_status read_quoted(struct mode_csv *c, char **p, char **to, struct mode_error *err)
 {
     const uint64_t begin = c->next_line;
@@ -89,7 +88,7 @@ enum mode_status mode_csv_next(struct mode_csv *c, bool *got, struct mode_error 
             c->next_line++;
         }
         if (p < c->end) p++;
-        *to = '\0'; /* only now: it may be the separator or the line end that was looked at */
+        *to = '\0'; /* only now: this byte may be the separator or line end just examined */
     }
     c->at = p;
     *got = true;

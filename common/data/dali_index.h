@@ -1,4 +1,4 @@
-/* dali_index.h - the index file that DALI's webdataset reader takes beside a tar (.idx, version 1.2).
+/* dali_index.h - the index file that DALI's webdataset reader expects beside a tar (.idx, version 1.2).
  *
  * First line "v1.2 <samples>"; then a line per sample: "<extension> <offset> <size> <name>" for each of its
  * members, offset being the byte position of the member's data.
@@ -9,8 +9,8 @@
 
 #include "data/samples.h"
 
-/* All samples of the list, kept by MoDE or not; members that are not whole are left out. The format cannot
- * hold names with blanks: MODE_E_VALUE. */
+/* Writes all samples of the list, kept by MoDE or not; incomplete members are omitted. The format cannot hold names
+ * with spaces: MODE_E_VALUE. */
 enum mode_status mode_dali_index_write(const char *path, const struct mode_sample_list *s, struct mode_error *err);
 
 #endif

@@ -21,13 +21,13 @@
 #include <unistd.h>
 
 enum {
-    AREA_STEP = 64 << 20, /* areas are multiples; a page of it is taken when it is touched */
-    AREA_KEPT = 8 << 20,  /* what is touched beyond is given back after the picture      */
+    AREA_STEP = 64 << 20, /* area sizes are multiples of this; pages are allocated on first use */
+    AREA_KEPT = 8 << 20,  /* pages touched beyond this are released after each picture   */
     ALIGN = 64,
-    HIGH_FD = 16, /* above those that a decoder finds at fixed numbers */
+    HIGH_FD = 16, /* above the fixed descriptors of a decoder */
     TRIES = 2,
     KILLS = 3,
-    BYTES_PER_PIXEL = 32, /* of memory for larger pictures than usual: what the most demanding formats take, doubled */
+    BYTES_PER_PIXEL = 32, /* memory limit for larger pictures: twice the need of the most demanding formats */
 };
 
 struct mode_decoder_limits mode_decoder_limits = {
@@ -37,7 +37,7 @@ struct mode_decoder {
     pid_t pid;
     int line; /* to it */
     struct mode_decoder_area *area;
-    size_t bytes, memory; /* of the area; that it may take */
+    size_t bytes, memory; /* of the area; memory limit */
     bool is_busy;
     struct mode_decoder *next;
 };
@@ -45,11 +45,11 @@ struct mode_decoder {
 static struct {
     pthread_mutex_t lock;
     struct mode_decoder *first;
-    double ended_seconds; /* of processor time, of those that are no more */
+    double ended_seconds; /* processor time of decoders that have ended */
     bool is_ending;       /* the process is */
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* How it ended: waitpid's status, or one of ours. */
+/* How it ended: waitpid's status, or one of these. */
 enum { NO_ANSWER = -1, NO_MEMORY = -2, NONSENSE = -3, UNKNOWN = -4, TOO_LONG = -5, NO_END = -6 };
 
 static double seconds_of(const struct mode_decoder *d)
@@ -69,7 +69,7 @@ double mode_decoder_cpu_seconds(void)
     return s;
 }
 
-/* Every sentence about a decoder that failed begins with these words, and no other does. */
+/* Exactly the errors about a failed decoder begin with these words. */
 bool mode_decoder_failed(const char *why)
 {
     static const char begin[] = "the decoder ";
@@ -85,7 +85,7 @@ int mode_decoder_count(void)
     return n;
 }
 
-/* Before a fork: nobody is in the list. */
+/* Before a fork: locks the list. */
 static void hold_all(void)
 {
     pthread_mutex_lock(&all.lock);
@@ -96,7 +96,7 @@ static void let_all_go(void)
     pthread_mutex_unlock(&all.lock);
 }
 
-/* In a process that was forked off: none of them is its own, and their lines must not stay open here. */
+/* In a forked child: the decoders are not its own, and their sockets must not stay open here. */
 static void forget_all(void)
 {
     for (struct mode_decoder *d = all.first, *next; d; d = next) {
@@ -110,8 +110,8 @@ static void forget_all(void)
     pthread_mutex_init(&all.lock, NULL);
 }
 
-/* Where whoever started us ignores ends of children, nobody is told how a decoder ended, and one that was killed for
- * want of memory would be taken for one that a picture had crashed. */
+/* If SIGCHLD was inherited as ignored, the status of a decoder would be lost, and one killed for lack of memory would
+ * be taken for one crashed by a picture. */
 static void begin(void)
 {
     struct sigaction children;
@@ -119,7 +119,7 @@ static void begin(void)
     pthread_atfork(hold_all, let_all_go, forget_all);
 }
 
-/* With the process: all at once, and nothing is left for others to wait for. */
+/* At process exit: ends all decoders and reaps them. */
 static __attribute__((destructor)) void end_all(void)
 {
     pthread_mutex_lock(&all.lock);
@@ -131,7 +131,7 @@ static __attribute__((destructor)) void end_all(void)
     pthread_mutex_unlock(&all.lock);
 }
 
-/* It, whose time is over: how it ended, which is `how` if that is known already. */
+/* Ends a decoder; returns how it ended, which is `how` if already known. */
 static int end(struct mode_decoder *d, int how)
 {
     int status = UNKNOWN;
@@ -143,9 +143,9 @@ static int end(struct mode_decoder *d, int how)
     const bool is_ours = !all.is_ending;
     pthread_mutex_unlock(&all.lock);
     if (is_ours) {
-        kill(d->pid, SIGKILL); /* one that is ending on its own is not touched by that */
+        kill(d->pid, SIGKILL); /* does not change the status of one that is already ending */
         while (waitpid(d->pid, &status, 0) < 0 && errno == EINTR) {
-        } /* ECHILD: somebody else has waited for it */
+        } /* ECHILD: another waitpid has reaped it */
     }
     close(d->line);
     munmap(d->area, d->bytes);
@@ -153,8 +153,8 @@ static int end(struct mode_decoder *d, int how)
     return how ? how : status;
 }
 
-/* What is passed on of the environment: what the dynamic linker, the allocator and sanitizers look at, no secrets. A
- * mathematics library in this program must not start its threads there. */
+/* The environment of a decoder: variables of the dynamic linker, the allocator and sanitizers, no secrets. Math
+ * libraries of this program must not start threads there. */
 static char **environment(void)
 {
     static const char *const kept[] = {
@@ -170,7 +170,7 @@ static char **environment(void)
     return list;
 }
 
-/* This program under another name, with the line and the area at the numbers that it expects. */
+/* Starts this program under another name, with socket and area at the descriptors that it expects. */
 static int spawn(pid_t *pid, int line, int area)
 {
     char name[sizeof MODE_DECODER_NAME], *argv[] = {name, NULL}, **env = environment();
@@ -193,10 +193,10 @@ static int spawn(pid_t *pid, int line, int area)
     return rc;
 }
 
-/* The byte that it sends, 0: it has ended, or one of ours: it has taken too long, or stands still. Seconds of standing
- * still are counted, not looked up on a clock: while this process stands still no time passes for its decoders either.
- * It has a timer of its own, for when this process is no more; one that was taken over may have stopped it, or use just so
- * much time that it never stands still. */
+/* The byte that it sends; 0: it has ended; or one of the values above: it took too long or is stalled. Seconds without
+ * progress are counted, not read from a clock, so that suspending this process does not count against its decoders. The
+ * decoder also has a timer of its own, in case this process dies; a compromised one may have disabled it, or use just
+ * enough processor time never to look stalled. */
 static int hear(const struct mode_decoder *d)
 {
     enum { GRACE = 2 };
@@ -234,7 +234,7 @@ static int raised(int fd)
     return high;
 }
 
-/* From outside: we did not. */
+/* Killed from outside, not by us. */
 static bool was_killed(int how)
 {
     return how > 0 && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL;
@@ -242,7 +242,7 @@ static bool was_killed(int how)
 
 static int shared_memory(void)
 {
-    const unsigned no_exec = 0x8; /* MFD_NOEXEC_SEAL, which a system may insist on; unknown before Linux 6.3 */
+    const unsigned no_exec = 0x8; /* MFD_NOEXEC_SEAL, required by some systems; unknown before Linux 6.3 */
     const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     const int fd = memfd_create(MODE_DECODER_NAME, flags | no_exec);
     return fd < 0 && errno == EINVAL ? memfd_create(MODE_DECODER_NAME, flags) : fd;
@@ -272,7 +272,7 @@ static enum mode_status start(struct mode_decoder **decoder, size_t bytes, size_
     if (pair[0] < 0 || pair[1] < 0 || setsockopt(d->line, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second) != 0)
         goto failed;
     what = "a process";
-    pthread_mutex_lock(&all.lock); /* from here on a fork elsewhere knows of it */
+    pthread_mutex_lock(&all.lock); /* from here on other threads' forks know about it */
     rc = all.is_ending ? ECANCELED : spawn(&d->pid, pair[1], fd);
     if (!rc) {
         d->next = all.first;
@@ -289,8 +289,8 @@ static enum mode_status start(struct mode_decoder **decoder, size_t bytes, size_
     }
     const int how = end(d, byte < 0 ? byte : 0);
     return MODE_FAIL(err, was_killed(how) ? MODE_E_TEMP : MODE_E_GENERIC,
-                     "the process that pictures are decoded in did not begin (%s %d); it is this program once more, by "
-                     "way of /proc/self/exe",
+                     "the process that decodes pictures did not start (%s %d); it is this program once more, by way of "
+                     "/proc/self/exe",
                      how < 0            ? "reason"
                      : WIFSIGNALED(how) ? "signal"
                                         : "status",
@@ -304,12 +304,11 @@ failed:
     if (pair[1] >= 0) close(pair[1]);
     if (area != MAP_FAILED) munmap(area, bytes);
     free(d);
-    return MODE_FAIL(err, MODE_E_MEMORY, "no process to decode pictures in: %s is not to be had: %s", what,
-                     strerror(rc));
+    return MODE_FAIL(err, MODE_E_MEMORY, "no process to decode pictures: cannot get %s: %s", what, strerror(rc));
 }
 
-/* One that is idle and large enough, or a new one, in the place of one that is too small. MODE_E_TEMP: it was killed
- * before it began. */
+/* Takes an idle decoder that is large enough, or starts one, replacing one that is too small. MODE_E_TEMP: it was
+ * killed before it started. */
 static enum mode_status take(struct mode_decoder **decoder, size_t bytes, size_t memory, struct mode_error *err)
 {
     struct mode_decoder *d, *small = NULL;
@@ -339,7 +338,7 @@ void mode__decoder_give(struct mode_decoding *decoding)
     pthread_mutex_unlock(&all.lock);
 }
 
-/* Could this process have so much more? Where it could not, a decoder's want of memory is not the picture's fault. */
+/* Whether this process could allocate that much. If not, a decoder out of memory is not the picture's fault. */
 static bool is_to_be_had(size_t memory)
 {
     void *p = mmap(NULL, memory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -355,9 +354,9 @@ static enum mode_status ended(int how, size_t memory, struct mode_error *err)
         return MODE_FAIL(err, MODE_E_FORMAT, "the decoder gave no answer for %d s",
                          how == NO_END ? mode_decoder_limits.silent_seconds : mode_decoder_limits.answer_seconds);
     if (how == NO_MEMORY && !is_to_be_had(memory))
-        return MODE_FAIL(err, MODE_E_MEMORY, "no memory to decode a picture: %llu MiB are not to be had", mib);
-    if (how == NO_MEMORY) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder wanted more than %llu MiB of memory", mib);
-    if (how == NONSENSE) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder answered what is no answer");
+        return MODE_FAIL(err, MODE_E_MEMORY, "no memory to decode a picture: %llu MiB cannot be allocated", mib);
+    if (how == NO_MEMORY) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder needed more than %llu MiB of memory", mib);
+    if (how == NONSENSE) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder sent a malformed answer");
     if (how == UNKNOWN) return MODE_FAIL(err, MODE_E_FORMAT, "the decoder ended");
     if (how == TOO_LONG || (WIFSIGNALED(how) && WTERMSIG(how) == SIGPROF))
         return MODE_FAIL(err, MODE_E_FORMAT, "the decoder took longer than %d s", mode_decoder_limits.cpu_seconds);
@@ -366,7 +365,7 @@ static enum mode_status ended(int how, size_t memory, struct mode_error *err)
                      strsignal(WTERMSIG(how)));
 }
 
-/* A copy of the answer, which is one that a decoder gives. */
+/* Copies and validates the answer. */
 static bool take_answer(struct mode_decoder_answer *to, const struct mode_decoder_area *area,
                         const struct mode_decoder_ask *ask)
 {
@@ -424,12 +423,12 @@ enum mode_status mode__decoder_do(struct mode_decoding *decoding, const struct m
         d->area->answer.status = -1;
         d->area->answer.width = d->area->answer.height = 0;
         d->area->answer.text[0] = '\0';
-        if (!ask_it(d)) { /* it was killed while it was idle */
+        if (!ask_it(d)) { /* killed while idle */
             end(d, 0);
             continue;
         }
         const int byte = hear(d);
-        int how = byte > 0 ? NONSENSE : byte; /* 0: it ended, and is asked how */
+        int how = byte > 0 ? NONSENSE : byte; /* 0: it has ended; its status follows */
         if (byte == MODE_DECODER_DONE) {
             how = !take_answer(answer, d->area, &ask) ? NONSENSE : answer->status == MODE_E_MEMORY ? NO_MEMORY : 0;
             decoding->decoder = d;

@@ -1,4 +1,4 @@
-/* The other main of a program: it was started to decode. */
+/* The second entry point of a program: running as a decoder. */
 #include "base/error.h"
 #include "base/system_calls.h"
 #include "data/decode_here.h"
@@ -79,8 +79,8 @@ static void limit(int what, rlim_t most)
     setrlimit(what, &(struct rlimit){most, most});
 }
 
-/* RLIMIT_DATA counts neither memory that is shared, nor stacks, nor what is only read, whose page tables are memory too.
- * So there is a limit for all that is mapped beside what is mapped now. */
+/* RLIMIT_DATA counts neither shared memory, nor stacks, nor read-only mappings, whose page tables also take memory. So
+ * the whole address space is limited to what is mapped now plus `memory`. */
 static void limit_memory(size_t memory)
 {
     enum { STACK = 16 << 20 };
@@ -100,7 +100,7 @@ static struct mode_decoder_area *take_area(void)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* Nothing of what the kernel counts as this process's is left open but the line. */
+/* Closes all file descriptors but the line. */
 static void close_files(void)
 {
     close(MODE_DECODER_AREA);
@@ -120,7 +120,7 @@ static _Noreturn void decode(void)
     if (!MODE_SANITIZED) limit_memory(a->memory);
     sigemptyset(&timer);
     sigaddset(&timer, SIGPROF);
-    sigprocmask(SIG_UNBLOCK, &timer, NULL); /* all others are blocked: who started us decides when we end */
+    sigprocmask(SIG_UNBLOCK, &timer, NULL); /* all others are blocked: the parent decides when this process ends */
     char byte = mode_system_calls_lock(MODE_LOCK_DECODE) ? MODE_DECODER_LOCKED : MODE_DECODER_OPEN;
     while (write(MODE_LOCK_LINE, &byte, 1) == 1 && read(MODE_LOCK_LINE, &byte, 1) == 1) {
         setitimer(ITIMER_PROF, &(struct itimerval){.it_value = {.tv_sec = a->ask.cpu_seconds}}, NULL);
@@ -130,7 +130,7 @@ static _Noreturn void decode(void)
     _exit(0);
 }
 
-/* Before main: so it is there in every program that decodes, whatever its main does. */
+/* Runs before main: so it works in every program that decodes, whatever its main does. */
 static __attribute__((constructor)) void take_role(int argc, char **argv)
 {
     int kind;

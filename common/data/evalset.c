@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum { MAX_WORDS_FILE = 64 << 20 };
-static const char TEST[] = "test"; /* the split that tasks are evaluated on */
+static const char TEST[] = "test"; /* the evaluation split */
 
 static bool is_blank(char c)
 {
@@ -157,7 +157,7 @@ static enum mode_status read_templates(struct mode_evalset *e, const char *dir, 
     return st;
 }
 
-/* Half a task is told what it lacks; another folder, what it is not. */
+/* Distinguishes an incomplete task, whose error names what is missing, from a folder that is not a task. */
 static bool is_task(const char *dir)
 {
     static const char *const files[] = {"zeroshot_classification_templates.txt", "classnames.txt", "dataset_type.txt",
@@ -179,7 +179,7 @@ static enum mode_status read_label(const struct mode_evalset *e, int32_t *label,
     int64_t v;
     while (n > 0 && is_blank((char)p[n - 1])) n--;
     if (n == 0 || n >= sizeof text || memchr(p, '\0', (size_t)n))
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the label is no number", what);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the label is not a number", what);
     memcpy(text, p, (size_t)n);
     text[n] = '\0';
     if (mode_parse_int(text, what, 0, e->n_classes - 1, &v, err)) {
@@ -190,7 +190,7 @@ static enum mode_status read_label(const struct mode_evalset *e, int32_t *label,
     return MODE_OK;
 }
 
-/* The two characters backslash and n stand for a line end within a caption. */
+/* In a caption the two characters "\n" stand for a line break. */
 static void unescape(char *s)
 {
     char *to = s;
@@ -235,7 +235,7 @@ static enum mode_status add_texts(struct mode_evalset *e, const uint8_t *p, uint
     return taken ? MODE_OK : MODE_FAIL(err, MODE_E_FORMAT, "%s: no caption", what);
 }
 
-/* What goes with picture number n_images: its label or labels, or its captions. */
+/* Reads the target of picture n_images: its labels or its captions. */
 static enum mode_status read_answer(struct mode_evalset *e, const uint8_t *p, uint64_t n, const char *what,
                                     struct mode_error *err)
 {
@@ -288,7 +288,7 @@ static enum mode_status add_tar(struct mode_evalset *e, const char *path, struct
     e->n_tars++;
     if ((st = mode_samples_list(&s, d, path, err))) return st;
     if (s.cut)
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the tar ends too early, in what begins at byte %llu", path,
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the tar is cut short, in the member that begins at byte %llu", path,
                        (unsigned long long)s.cut_at);
     for (size_t i = 0; !st && i < s.n_groups; i++) st = add_sample(e, d, &s, &s.groups[i], path, err);
     mode_sample_list_clear(&s);
@@ -325,8 +325,8 @@ enum mode_status mode_evalset_open_split(struct mode_evalset *e, const char *dir
     if (st) return st;
     if (!is_task(dir))
         return MODE_FAIL(err, MODE_E_NOINPUT,
-                         "%s: is no evaluation task: it has neither templates nor test/nshards.txt. HINT: `mode pack "
-                         "--task` makes one of class folders, COCO's captions or a list of pairs",
+                         "%s: is not an evaluation task: it has neither templates nor test/nshards.txt. HINT: `mode "
+                         "pack --task` makes one of class folders, COCO's captions or a list of pairs",
                          dir);
     char *name = mode_xstrdup(dir);
     for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = '\0';

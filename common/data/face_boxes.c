@@ -28,7 +28,7 @@ bool mode_face_boxes(struct mode_box **boxes, uint32_t *n, const json_t *v, uint
     *boxes = NULL;
     *n = 0;
     if (v && !json_is_null(v) && !json_is_array(v)) {
-        snprintf(why, why_size, "the boxes to blur are no list");
+        snprintf(why, why_size, "the boxes to blur are not a list");
         return false;
     }
     if (count > MODE_FACE_BOXES_MAX) {
@@ -68,8 +68,8 @@ bool mode_face_boxes(struct mode_box **boxes, uint32_t *n, const json_t *v, uint
     return true;
 }
 
-/* Running mean over 2 r + 1 values of n that lie `step` apart; beyond the ends the last value goes on. line: n bytes.
- */
+/* Running mean over 2 r + 1 values of n that lie `step` apart; the end values extend beyond the ends. line: n bytes of
+ * scratch. */
 static void mean_line(uint8_t *p, size_t step, int n, int r, uint8_t *line)
 {
     const int count = 2 * r + 1;
@@ -83,7 +83,7 @@ static void mean_line(uint8_t *p, size_t step, int n, int r, uint8_t *line)
     }
 }
 
-/* Three means in each direction, which is a Gaussian for the eye. */
+/* Three box filters in each direction approximate a Gaussian. */
 static void blur(uint8_t *p, int w, int h, int channels, int r, uint8_t *line)
 {
     const size_t row = (size_t)w * (size_t)channels;
@@ -102,7 +102,8 @@ static enum mode_status blur_box(struct mode_image *im, const struct mode_box *b
     const int bw = (int)(b->x1 - b->x0), bh = (int)(b->y1 - b->y0), longer = bw > bh ? bw : bh;
     const double deviation = 0.1 * longer;
     const int grow = (int)(0.1 * longer);
-    int r = (int)rint((sqrt(4 * deviation * deviation + 1) - 1) / 2); /* three means of 2 r + 1 have this deviation */
+    int r = (int)rint((sqrt(4 * deviation * deviation + 1) - 1) / 2); /* three box filters of width 2 r + 1 have this
+                                                                         standard deviation */
     if (r < 1) r = 1;
     /* the window: where the mask's soft edge ends */
     const int reach = grow + 3 * r;

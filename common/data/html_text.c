@@ -59,7 +59,7 @@ static void add_entity(struct mode_runes *out, const struct mode_html_entity *e)
     if (e->second) mode_runes_add(out, e->second);
 }
 
-/* The capital of c, which may be two or three letters. */
+/* Upper case of c, which may be two or three characters. */
 static void add_upper(struct mode_runes *out, uint32_t c)
 {
     static const struct {
@@ -75,7 +75,7 @@ static void add_upper(struct mode_runes *out, uint32_t c)
     mode_runes_add(out, c == 0x149 ? 'N' : (uint32_t)utf8proc_toupper((utf8proc_int32_t)c));
 }
 
-/* The reference whose '&' stands before p: code points taken, 0 = none here. */
+/* Decodes the reference whose '&' precedes p; returns the code points consumed, 0 = none. */
 static size_t take_open(struct mode_runes *out, const uint32_t *p, size_t n)
 {
     uint32_t c;
@@ -95,7 +95,7 @@ static size_t take_open(struct mode_runes *out, const uint32_t *p, size_t n)
         add_entity(out, e);
         return len + 1;
     }
-    for (; len > 1; name[--len] = '\0') { /* the longest open name that the text starts with */
+    for (; len > 1; name[--len] = '\0') { /* the longest name (without semicolon) that the text starts with */
         e = mode_html_entity_find(name);
         if (!e || !e->is_open) continue;
         add_entity(out, e);
@@ -104,7 +104,7 @@ static size_t take_open(struct mode_runes *out, const uint32_t *p, size_t n)
     return 0;
 }
 
-/* Would the lenient reading find something at the start of name? Then its capitals are ambiguous. */
+/* Whether the lenient parser would match a prefix of name; its capitals are then ambiguous. */
 static bool starts_with_open_name(const char *name)
 {
     char s[MAX_NAME + 1];

@@ -53,7 +53,8 @@ const char *mode_image_looks_like(const uint8_t *data, size_t size)
     return "something else";
 }
 
-/* Segments and the coded data between them, up to EOI. That of a thumbnail lies within a segment, which is skipped. */
+/* Walks the segments and the coded data between them up to EOI. A thumbnail's EOI lies inside a segment, which is
+ * skipped. */
 static bool jpeg_is_whole(const uint8_t *data, size_t size)
 {
     for (size_t at = 2; at < size;) {
@@ -64,7 +65,9 @@ static bool jpeg_is_whole(const uint8_t *data, size_t size)
         if (size - at < 1) return false;
         const uint8_t kind = data[at++];
         if (kind == 0xd9) return true;
-        if (kind <= 0x01 || (kind >= 0xd0 && kind <= 0xd8)) continue; /* no segment: a coded 255, a restart */
+        if (kind <= 0x01 || (kind >= 0xd0 && kind <= 0xd8))
+            continue; /* not a segment: a stuffed 0xff, a restart
+                                                                         marker */
         if (size - at < 2) return false;
         const size_t length = (size_t)data[at] << 8 | data[at + 1];
         if (length > size - at) return false;

@@ -1,10 +1,10 @@
 /* image.h - picture files to RGB pixels, and pixels to the models' input.
  *
- * The type is decided by content, never by name. Limits are checked in the header before anything is decoded.
- * EXIF orientation is ignored (as open_clip does). Resizing is Pillow's bicubic (a = -0.5, antialiased, 8-bit
- * fixed point, horizontal pass first), byte for byte.
+ * The type is detected from the content, never from the name. Limits are checked against the header before decoding.
+ * EXIF orientation is ignored (as open_clip does). Resizing is Pillow's bicubic (a = -0.5, antialiased, 8-bit fixed
+ * point, horizontal pass first), byte for byte.
  *
- * Whatever reads a picture file has a process of its own do it (data/decoder.h): a picture that a decoder dies of is
+ * All functions that read a picture file do so in a decoder process (data/decoder.h): a picture that crashes it is
  * MODE_E_FORMAT.
  *
  * Threads: any. */
@@ -39,21 +39,21 @@ struct mode_image_limits {
 
 enum mode_image_type { MODE_IMAGE_UNKNOWN, MODE_IMAGE_JPEG, MODE_IMAGE_PNG, MODE_IMAGE_WEBP };
 enum mode_image_type mode_image_sniff(const uint8_t *data, size_t size);
-/* What else it looks like ("a GIF", "a web page", ...), for sentences; never NULL. */
+/* What other file type it seems to be ("a GIF", "a web page", ...), for error texts; never NULL. */
 const char *mode_image_looks_like(const uint8_t *data, size_t size);
 
-/* Whether the file goes on to its end mark (JPEG's EOI, PNG's IEND, the length in a WebP's header), from its structure
- * alone: nothing is decoded. data must be one of the three types. */
+/* Whether the file is complete up to its end marker (JPEG's EOI, PNG's IEND, the length in a WebP's header), judged by
+ * its structure without decoding. data must be one of the three types. */
 bool mode_image_is_whole(const uint8_t *data, size_t size);
 
-/* Width and height from the header only, which is within the file's first 64 MiB. */
+/* Width and height from the header, which must lie within the first 64 MiB of the file. */
 enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err);
 /* Decode JPEG (baseline, progressive, grey, CMYK, YCCK), PNG (palette, 16 bit, alpha dropped as Pillow's
- * convert("RGB") does), WebP (of an animation the first picture, as Pillow does) to RGB. MODE_E_FORMAT: not an image or
+ * convert("RGB") does), WebP (the first frame of an animation, as Pillow does) to RGB. MODE_E_FORMAT: not an image or
  * corrupt; MODE_E_VALUE: over a limit. */
 enum mode_status mode_image_decode(struct mode_image *im, const uint8_t *data, size_t size,
                                    const struct mode_image_limits *limits, struct mode_error *err);
-/* Does it decode? Errors are those; width and height are set if the header is good, else 0. */
+/* Checks that it decodes. Errors as for mode_image_decode; width and height are set if the header is valid, else 0. */
 enum mode_status mode_image_probe(const uint8_t *data, size_t size, const struct mode_image_limits *limits, int *width,
                                   int *height, struct mode_error *err);
 void mode_image_clear(struct mode_image *im);
@@ -70,8 +70,8 @@ struct mode_preprocess {
     int size; /* model input side, pixels */
     float mean[3], std[3];
     int resize_mode; /* enum mode_resize */
-    int filter;      /* enum mode_filter, of the evaluation transform; training is always bicubic, as there */
-    uint8_t fill;    /* of the borders that `longest` leaves, before normalising */
+    int filter;      /* enum mode_filter, of the evaluation transform; training is always bicubic, as in open_clip */
+    uint8_t fill;    /* padding of resize mode `longest`, before normalisation */
 };
 void mode_preprocess_default(struct mode_preprocess *p, int size); /* OpenAI's mean and std, shortest, bicubic */
 
@@ -89,8 +89,8 @@ struct mode_crop_draw {
 enum mode_status mode_preprocess_train(const struct mode_preprocess *p, const struct mode_image *im,
                                        const struct mode_crop_draw *draw, float *out, struct mode_error *err);
 
-/* Both from a picture file: the same floats as after mode_image_decode, but a JPEG is resized while its rows come
- * out of the decoder, and of the parts that the crop leaves out nothing but the entropy code is read. */
+/* Both from a picture file: the same floats as after mode_image_decode, but a JPEG is resized row by row as it is
+ * decoded, and outside the crop only the entropy-coded data is parsed. */
 struct mode_picture {
     const uint8_t *data;
     size_t size;
@@ -103,8 +103,8 @@ enum mode_status mode_preprocess_eval_file(const struct mode_preprocess *p, cons
 enum mode_status mode_preprocess_train_file(const struct mode_preprocess *p, const struct mode_picture *f,
                                             const struct mode_crop_draw *draw, float *out, struct mode_error *err);
 
-/* One try of the crop: torchvision's RandomResizedCrop, of which the area's share and the aspect are drawn. False:
- * it does not fit. mode_crop_fallback is taken after ten tries: the centre, at the nearest allowed aspect. */
+/* One attempt of torchvision's RandomResizedCrop for a drawn area share and aspect ratio. False: it does not fit. After
+ * ten attempts mode_crop_fallback is used: a centre crop at the nearest allowed aspect ratio. */
 bool mode_crop_size(int width, int height, double share, double aspect, int *w, int *h);
 void mode_crop_fallback(int width, int height, int *x, int *y, int *w, int *h);
 

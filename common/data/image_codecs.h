@@ -1,6 +1,6 @@
-/* image_codecs.h - the decoders behind image.h; each takes a file already known by its magic and gives RGB.
+/* image_codecs.h - the decoders behind image.h; each takes a file of a known type and returns RGB.
  *
- * The limits are checked before memory is taken. Errors: MODE_E_FORMAT corrupt, MODE_E_VALUE over a limit,
+ * Limits are checked before memory is allocated. Errors: MODE_E_FORMAT corrupt, MODE_E_VALUE over a limit,
  * MODE_E_MEMORY.
  *
  * Threads: pure. */
@@ -15,10 +15,10 @@ enum { MODE_JPEG_MAX_SCANS = 100 };
 enum mode_status mode_jpeg_decode(struct mode_image *im, int *width, int *height, const uint8_t *data, size_t size,
                                   const struct mode_image_limits *limits, struct mode_error *err);
 
-/* Rows of a JPEG as they come out of the decoder, without the picture in between. begin is told the picture's size
- * and says which part is wanted; rows then gets that part from the top, at most 16 rows at a time: rgb points to
- * pixel (x, y), and `overread` bytes after a row's last pixel may be read too. The file is read to its end whatever
- * part is wanted, so that damage is noticed; the pixels are those of mode_jpeg_decode. */
+/* Rows of a JPEG as they are decoded, without storing the picture. begin receives the picture's size and returns the
+ * part that is needed; rows then receives that part from the top, at most 16 rows at a time: rgb points to pixel (x,
+ * y), and `overread` bytes after a row's last pixel may be read too. The file is always read to its end, so that damage
+ * is detected; the pixels are those of mode_jpeg_decode. */
 struct mode_rows_wanted {
     int x, y, width, height;
     size_t overread; /* at most MODE_ROWS_OVERREAD */
@@ -41,7 +41,7 @@ enum mode_status mode_webp_decode(struct mode_image *im, int *width, int *height
 /* Check width x height against limits. */
 enum mode_status mode_image_check(uint64_t width, uint64_t height, const struct mode_image_limits *limits,
                                   struct mode_error *err);
-/* ... and make room for the pixels. */
+/* ... and allocate the pixels. */
 enum mode_status mode_image_reserve(struct mode_image *im, uint64_t width, uint64_t height,
                                     const struct mode_image_limits *limits, struct mode_error *err);
 

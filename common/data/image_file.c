@@ -1,4 +1,4 @@
-/* What image.h and window.h promise of picture files: a decoder (data/decoder.h) does it. */
+/* The functions of image.h and window.h on picture files, executed by a decoder process (data/decoder.h). */
 #include "data/decode_here.h"
 #include "data/decoder_wire.h"
 #include "data/image.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEAD_BYTES = 64 << 20 }; /* of a file, in which its header is */
+enum { HEAD_BYTES = 64 << 20 }; /* prefix of a file that must contain its header */
 
 enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width, int *height, struct mode_error *err)
 {
@@ -23,7 +23,7 @@ enum mode_status mode_image_header(const uint8_t *data, size_t size, int *width,
     return MODE_OK;
 }
 
-/* A file over the limit is not sent anywhere. */
+/* Files over the limit are not sent to a decoder. */
 static enum mode_status check_size(size_t size, const struct mode_image_limits *limits, struct mode_error *err)
 {
     if (size <= limits->max_bytes) return MODE_OK;
@@ -60,7 +60,7 @@ enum mode_status mode_image_decode(struct mode_image *im, const uint8_t *data, s
     enum mode_status st = check_size(size, limits, err);
     if (st) return st;
     if (limits->max_pixels > SIZE_MAX / 16)
-        return MODE_FAIL(err, MODE_E_VALUE, "pictures of %llu pixels are allowed, which no memory holds",
+        return MODE_FAIL(err, MODE_E_VALUE, "pictures of %llu pixels are allowed, more than memory can address",
                          (unsigned long long)limits->max_pixels);
     ask.out_bytes = (size_t)limits->max_pixels * 3;
     if ((st = mode__decoder_do(&d, &ask, data, NULL, err))) return st;
@@ -70,7 +70,7 @@ enum mode_status mode_image_decode(struct mode_image *im, const uint8_t *data, s
     return st;
 }
 
-/* The window's bytes, of which half->unresized may come as they were decoded. */
+/* Gets the window's bytes, unresized if they are at most half->unresized. */
 static enum mode_status window(struct mode_decoding *d, struct mode_half *half, const struct mode_picture *f,
                                struct mode_error *err)
 {
@@ -131,7 +131,7 @@ enum mode_status mode_window_file(const struct mode_preprocess *p, const struct 
     st = mode__window_sink(&half, d.out, sink, &refused, err);
     mode__decoder_give(&d);
     if (st || !refused || half.resized) return st;
-    half.unresized = 0; /* there is no room for it as it was decoded */
+    half.unresized = 0; /* no room for the unresized window */
     if ((st = window(&d, &half, f, err))) return st;
     st = mode__window_sink(&half, d.out, sink, &refused, err);
     mode__decoder_give(&d);

@@ -37,9 +37,9 @@ static void child(volatile int *phase, const struct mode_jail *jail, mode_jail_f
     work(ctx, jail->out, jail->scratch, jail->scratch_size);
     *phase = PHASE_DONE;
 #ifdef __SANITIZE_THREAD__
-    _exit(0); /* of all threads: the runtime has made one of its own here */
+    _exit(0); /* ends all threads: the TSan runtime has made one here */
 #endif
-    for (;;) syscall(SYS_exit, 0); /* not exit_group, which is locked */
+    for (;;) syscall(SYS_exit, 0); /* not exit_group, which the filter forbids */
 }
 
 enum mode_status mode_jail_run(struct mode_jail *jail, size_t out_size, size_t scratch_size, mode_jail_fn *work,
@@ -55,7 +55,7 @@ enum mode_status mode_jail_run(struct mode_jail *jail, size_t out_size, size_t s
         if (phase) munmap((void *)(uintptr_t)phase, sizeof *phase);
         return MODE_FAIL(err, MODE_E_MEMORY, "%s: no memory to read it in a process of its own", what);
     }
-    sigfillset(&all); /* the child inherits this: no handler of ours runs there */
+    sigfillset(&all); /* inherited by the child: no signal handler runs there */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t pid = fork();
     if (pid == 0) child(phase, jail, work, ctx);
@@ -64,12 +64,12 @@ enum mode_status mode_jail_run(struct mode_jail *jail, size_t out_size, size_t s
     enum phase reached = PHASE_START;
     if (pid > 0) {
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-        } /* ECHILD: somebody else has waited for it */
+        } /* ECHILD: another waitpid has reaped it */
         reached = (enum phase) * phase;
     }
     munmap((void *)(uintptr_t)phase, sizeof *phase);
     if (pid < 0)
-        return MODE_FAIL(err, MODE_E_MEMORY, "%s: no process can be made to read it in: %s", what, strerror(why));
+        return MODE_FAIL(err, MODE_E_MEMORY, "%s: no process can be created to read it: %s", what, strerror(why));
     if (reached == PHASE_DONE) return MODE_OK;
     if (reached == PHASE_LOCKED)
         return MODE_FAIL(err, MODE_E_FORMAT,

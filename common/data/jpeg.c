@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* needs stdio.h before it, and jerror.h its configuration */
+/* requires stdio.h before it; jerror.h requires its configuration */
 #include <jpeglib.h>
 
 #include <jerror.h>
@@ -30,8 +30,8 @@ static void fail(j_common_ptr c)
     longjmp(j->stop, 1);
 }
 
-/* Warnings after which the pixels are not those that were stored. Others (bytes between markers, unknown
- * colour transform numbers) leave the picture whole. */
+/* Treats warnings that mean wrong pixels as errors. Others (bytes between markers, unknown colour transforms) do not
+ * affect the picture. */
 static void hear(j_common_ptr c, int level)
 {
     if (level >= 0) return;
@@ -71,7 +71,7 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t n)
     }
 }
 
-/* Read the header into j, which is set up. */
+/* Initialises j and reads the header. */
 static void start(struct decoder *j, const uint8_t *data, size_t size)
 {
     jpeg_create_decompress(&j->d);
@@ -111,7 +111,7 @@ static enum mode_status failed(const struct decoder *j, struct mode_error *err)
                      "JPEG: %s", j->message);
 }
 
-/* The next n rows. cmyk: a row of four bytes a pixel, for pictures which have them; else unused. */
+/* The next n rows. cmyk: scratch for a row of four bytes per pixel; unused for other pictures. */
 static void read_rows(struct decoder *j, uint8_t *rgb, size_t stride, JDIMENSION n, uint8_t *cmyk)
 {
     JSAMPROW rows[MODE_ROWS_AT_ONCE];
@@ -155,7 +155,7 @@ enum mode_status mode_jpeg_decode(struct mode_image *im, int *width, int *height
             const JDIMENSION y = j.d.output_scanline, left = j.d.output_height - y;
             read_rows(&j, im->rgb + y * stride, stride, left < MODE_ROWS_AT_ONCE ? left : MODE_ROWS_AT_ONCE, cmyk);
         }
-        jpeg_finish_decompress(&j.d); /* reads to the end marker: what is missing is noticed */
+        jpeg_finish_decompress(&j.d); /* reads to the end marker, so that missing data is detected */
     }
     *width = (int)j.d.image_width;
     *height = (int)j.d.image_height;
@@ -167,9 +167,9 @@ out:
     return st;
 }
 
-/* May columns and rows be left out without changing those that stay? For one scan of usual sampling: yes, but for
- * the two columns at each edge of what is decoded. Several scans may smooth over missing detail, from blocks
- * around. */
+/* Whether columns and rows can be skipped without changing the others. For a single scan with usual sampling yes,
+ * except for the two columns at each edge of the decoded part. With several scans, missing detail may be smoothed from
+ * neighbouring blocks. */
 static bool can_leave_out(const struct decoder *j)
 {
     const struct jpeg_decompress_struct *d = &j->d;
@@ -226,7 +226,8 @@ enum mode_status mode_jpeg_rows(const struct mode_row_sink *sink, const uint8_t 
         read_rows(&j, rgb, stride, n, cmyk);
         if (y >= (JDIMENSION)w.y && y < end) sink->rows(sink->ctx, from, stride, (int)n);
     }
-    if (j.d.output_scanline < j.d.output_height) { /* the last row is read: skipping it would end the reading there */
+    if (j.d.output_scanline < j.d.output_height) { /* the last row is read: skipping it would stop before the end
+                                                      marker */
         if (j.d.output_height - j.d.output_scanline > 1)
             jpeg_skip_scanlines(&j.d, j.d.output_height - j.d.output_scanline - 1);
         read_rows(&j, rgb, stride, 1, cmyk);

@@ -8,13 +8,13 @@ enum {
     LAW = 1 << 2,
     CUR = 1 << 3, /* currency */
     START = 1 << 4,
-    END = 1 << 5, /* punctuation at the start, the end of something */
+    END = 1 << 5, /* opening and closing punctuation */
     NUM = 1 << 6,
-    KAO = 1 << 7, /* parts of drawn faces */
+    KAO = 1 << 7, /* characters of kaomoji */
     UPACC = 1 << 8,
     LOACC = 1 << 9, /* accented letters, upper and lower case */
     UPCOM = 1 << 10,
-    LOCOM = 1 << 11, /* letters of other alphabets that are common */
+    LOCOM = 1 << 11, /* common letters of other alphabets */
     BOX = 1 << 12,
     COMMON = 1 << 13, /* found in any text */
 };
@@ -172,20 +172,20 @@ static bool is_known_triple(const uint32_t *p, unsigned ka, unsigned kb, unsigne
     if (ka & UPCOM && kc & UPCOM && (kb & (C1 | BAD | START | END | CUR) || b == 0xb0 || b == 0xb5))
         if ((one_of(a, cyrillic) && one_of(c, cyrillic)) || (b != 0xb5 && one_of(a, greek) && one_of(c, greek)))
             return true;
-    /* a no-break space that became a blank */
+    /* a no-break space that became a space */
     if ((b == 0xc2 || b == 0xc3) && c == ' ' && is_small(a)) return true;
     return b == 0xc2 && (kc & (START | END) || c == ' ') &&
            (is_small(a) || a == '.' || a == ',' || a == '?' || a == '!' || ka & END);
 }
 
-/* Arabic letters: two and two. */
+/* Arabic letters, in pairs. */
 static bool is_arabic_half(uint32_t a, uint32_t b, unsigned kb)
 {
     static const uint16_t after[] = {0x178, 0x160, 0xae, 0xb0, 0xb5, 0xbb, 0};
     return (a == 0xd8 || a == 0xd9) && (kb & (COMMON | CUR | BAD | NUM | START) || one_of(b, after));
 }
 
-/* Rules of four and five. */
+/* Rules about four and five characters. */
 static bool is_known_phrase(const uint32_t *p, size_t n, const unsigned *k)
 {
     if (is_arabic_half(p[0], p[1], k[1]) && is_arabic_half(p[2], p[3], k[3])) return true;

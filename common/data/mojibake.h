@@ -1,8 +1,8 @@
-/* mojibake.h - does a text look like UTF-8 that was read as something else?
+/* mojibake.h - detects UTF-8 text that was decoded with a wrong encoding.
  *
- * Certain neighbours hardly ever stand side by side in sound text and often do in damaged text: an accented small
- * letter before a currency sign, a C1 control anywhere. Source: the heuristic of ftfy 6.3 (its classes of characters
- * and its pairs), which open_clip's cleaning relies on; the code is ours. */
+ * Certain character pairs are rare in correct text and frequent in mojibake, such as an accented small letter before a
+ * currency sign, or a C1 control anywhere. Source: the heuristic of ftfy 6.3 (its character classes and pairs), which
+ * open_clip's text cleaning relies on; the code is our own. */
 #ifndef MODE_DATA_MOJIBAKE_H
 #define MODE_DATA_MOJIBAKE_H
 
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Some pair in the n code points tells of damage. */
+/* Whether a pair among the n code points indicates damage. */
 bool mode_text_is_bad(const uint32_t *p, size_t n);
 
 #endif

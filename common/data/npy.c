@@ -19,7 +19,7 @@ static const char *npy_descr(enum mode_dtype dtype)
     case MODE_DTYPE_I8: return "|i1";
     case MODE_DTYPE_U8: return "|u1";
     case MODE_DTYPE_BOOL: return "|b1";
-    case MODE_DTYPE_BF16: return NULL; /* NumPy has no such type */
+    case MODE_DTYPE_BF16: return NULL; /* NumPy has no bf16 */
     }
     return NULL;
 }
@@ -48,7 +48,7 @@ enum mode_status mode_npy_write(const char *path, const struct mode_tensor *t, s
     return st;
 }
 
-/* What follows `'key':` in the header, blanks skipped; NULL when it is not there. */
+/* The text after `'key':` in the header, without leading spaces; NULL when missing. */
 static const char *value_of(const char *header, const char *key)
 {
     const char *p = strstr(header, key);
@@ -58,7 +58,7 @@ static const char *value_of(const char *header, const char *key)
     return *p == ':' ? p + 1 + strspn(p + 1, " ") : NULL;
 }
 
-/* The one dimension of "(20,)"; -1: there are none, or several. */
+/* The single dimension of "(20,)"; -1: none, or several. */
 static int64_t length_of(const char *shape)
 {
     char *end;
@@ -70,12 +70,12 @@ static int64_t length_of(const char *shape)
     return *end == ')' ? n : -1;
 }
 
-/* How the number one is written in an element: `size` bytes, the last ones first for big_endian. */
+/* The bytes of the number one as an element: `size` bytes, in reverse order for big_endian. */
 static bool one_of(uint8_t one[8], size_t *size, bool *big_endian, const char *descr)
 {
     static const struct {
         char name[3];
-        uint8_t size, top[2]; /* the most significant two bytes of 1, where it is a float */
+        uint8_t size, top[2]; /* the two most significant bytes of 1.0 */
     } type[] = {{"b1", 1, {0}}, {"i1", 1, {0}},          {"u1", 1, {0}},          {"i2", 2, {0}},
                 {"u2", 2, {0}}, {"i4", 4, {0}},          {"u4", 4, {0}},          {"i8", 8, {0}},
                 {"u8", 8, {0}}, {"f2", 2, {0x3c, 0x00}}, {"f4", 4, {0x3f, 0x80}}, {"f8", 8, {0x3f, 0xf0}}};
@@ -105,25 +105,25 @@ enum mode_status mode_npy_read_flags(int32_t *out, int64_t n, const uint8_t *dat
     size_t width, begin = 10, length;
     bool big_endian;
     if (size < 12 || memcmp(data, "\x93NUMPY", 6) != 0 || data[6] < 1 || data[6] > 3)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the labels are no NumPy file", what);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the labels are not a NumPy file", what);
     length = (size_t)data[8] | (size_t)data[9] << 8;
     if (data[6] > 1) {
         length |= (size_t)data[10] << 16 | (size_t)data[11] << 24;
         begin = 12;
     }
     if (length > MOST_HEADER || length > size - begin)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the NumPy file of the labels is cut in its header", what);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the NumPy file of the labels ends in its header", what);
     memcpy(header, data + begin, length);
     header[length] = '\0';
     if (!one_of(one, &width, &big_endian, value_of(header, "'descr'")))
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the NumPy file of the labels holds no bool, integers or floats",
-                         what);
+        return MODE_FAIL(err, MODE_E_FORMAT,
+                         "%s: the NumPy file of the labels holds neither bool nor integers nor floats", what);
     int64_t there = length_of(value_of(header, "'shape'"));
     if (there != n)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: the labels are %s, expected a list of %lld, one per class", what,
                          there < 0 ? "no list" : "a list of another length", (long long)n);
     if ((size - begin - length) / width < (size_t)n)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the NumPy file of the labels is cut", what);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the NumPy file of the labels is cut short", what);
     for (int64_t i = 0; i < n; i++) {
         const uint8_t *p = data + begin + length + (size_t)i * width;
         for (size_t k = 0; k < width; k++) element[k] = big_endian ? p[width - 1 - k] : p[k];

@@ -1,5 +1,5 @@
 /* DESIGN: values are made in the scratch block and never freed; the stack, the marks and the memo are arrays of
- * pointers that double in it. Every opcode eats at least one byte, so the work is bounded by the input's length. */
+ * pointers that double in it. Every opcode consumes at least one byte, so the work is bounded by the input's length. */
 #include "data/pickle.h"
 
 #include <stdarg.h>
@@ -21,12 +21,12 @@ void *mode_scratch_take(struct mode_scratch *s, size_t n, size_t size)
 /* ---- the names that are allowed ------------------------------------------------------------------------- */
 
 enum call {
-    CALL_STORAGE, /* a class of storages: stands in a persistent id, is never called */
+    CALL_STORAGE, /* a storage class: occurs in persistent ids, is never called */
     CALL_TENSOR,
     CALL_PARAMETER,
     CALL_DICT,
     CALL_SAME,  /* f(x) is x: torch.Size, the typed lists of TorchScript */
-    CALL_OTHER, /* anything with the result of no interest */
+    CALL_OTHER, /* result is ignored */
     CALL_NEVER  /* a constant: torch.float32 */
 };
 
@@ -92,7 +92,7 @@ struct machine {
     struct mode_error *err;
 };
 
-/* A macro, so that the compiler sees that it never is MODE_OK. */
+/* A macro, so that the compiler sees that it never returns MODE_OK. */
 #define refuse(m, ...) (say((m), __VA_ARGS__), MODE_E_FORMAT)
 
 static void say(struct machine *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -147,7 +147,7 @@ static enum mode_status append(struct machine *m, struct mode_pickle_value *list
     return st;
 }
 
-/* The top value; below a mark there is nothing to take. */
+/* Pops the top value, but never below a mark. */
 static enum mode_status pop(struct machine *m, struct mode_pickle_value **v)
 {
     size_t floor = m->n_marks ? m->mark[m->n_marks - 1] : 0;
@@ -176,7 +176,7 @@ static enum mode_status push_mark(struct machine *m)
     return MODE_OK;
 }
 
-/* Values above the last mark, which is taken away; the values stay readable until something is pushed. */
+/* Pops the values above the last mark, and the mark; they stay readable until the next push. */
 static enum mode_status pop_mark(struct machine *m, struct mode_pickle_value ***item, size_t *n)
 {
     if (m->n_marks == 0) return refuse(m, "there is no mark");
@@ -212,7 +212,7 @@ static enum mode_status push_int(struct machine *m, int64_t integer, enum mode_p
     return st;
 }
 
-/* A text or bytes whose length takes n_bytes. */
+/* Pushes a text or bytes whose length field has n_bytes. */
 static enum mode_status push_text(struct machine *m, int n_bytes, enum mode_pickle_kind kind)
 {
     struct mode_pickle_value *v;
@@ -251,7 +251,7 @@ static enum mode_status push_real(struct machine *m)
     enum mode_status st = bytes(m, &p, 8);
     if (!st) st = push_new(m, &v, MODE_PICKLE_REAL);
     if (st) return st;
-    for (int i = 0; i < 8; i++) bits = bits << 8 | p[i]; /* the one big-endian number of the format */
+    for (int i = 0; i < 8; i++) bits = bits << 8 | p[i]; /* the only big-endian number of the format */
     memcpy(&v->as.real, &bits, sizeof bits);
     return MODE_OK;
 }
@@ -299,7 +299,7 @@ static enum mode_status extend(struct machine *m, struct mode_pickle_value **ite
     if (st) return st;
     if (to->kind == MODE_PICKLE_OTHER) return MODE_OK;
     if (to->kind != (pairs ? MODE_PICKLE_DICT : MODE_PICKLE_LIST))
-        return refuse(m, "values are added to what is not a %s", pairs ? "dict" : "list");
+        return refuse(m, "values are added to something that is not a %s", pairs ? "dict" : "list");
     if (pairs && n % 2) return refuse(m, "a key without a value");
     for (size_t i = 0; !st && i < n; i++) st = append(m, to, item[i]);
     return st;
@@ -332,7 +332,7 @@ static enum mode_status memo_put(struct machine *m, uint64_t i)
         m->memo.item[i] = v;
         return MODE_OK;
     }
-    /* a pickler counts from 0; a jump would only be there to make the table large */
+    /* picklers count from 0; a gap would only serve to enlarge the table */
     if (i > m->memo.n + 1024) return refuse(m, "memo %llu after %zu", (unsigned long long)i, m->memo.n);
     while (!st && m->memo.n < i) st = push_on(m, &m->memo, NULL);
     return st ? st : push_on(m, &m->memo, v);
@@ -360,8 +360,8 @@ static enum mode_status push_name(struct machine *m, const char *module, size_t 
     if (n_module >= sizeof script - 1 && memcmp(module, script, sizeof script - 1) == 0) found = NAME_SCRIPT;
     if (found < 0)
         return refuse(m,
-                      "the pickle wants to use %.*s.%.*s, which no dict of tensors needs; nothing was "
-                      "run. HINT: torch.save(model.state_dict(), ...) is what can be read",
+                      "the pickle asks for %.*s.%.*s, which no dict of tensors needs; nothing was run. HINT: "
+                      "torch.save(model.state_dict(), ...) is what can be read",
                       (int)(n_module < 100 ? n_module : 100), module, (int)(n_name < 100 ? n_name : 100), name);
     return push_int(m, found, MODE_PICKLE_NAME);
 }
@@ -391,7 +391,8 @@ static enum mode_status op_stack_global(struct machine *m)
     enum mode_status st = pop(m, &name);
     if (!st) st = pop(m, &module);
     if (st) return st;
-    if (module->kind != MODE_PICKLE_TEXT || name->kind != MODE_PICKLE_TEXT) return refuse(m, "a name that is no text");
+    if (module->kind != MODE_PICKLE_TEXT || name->kind != MODE_PICKLE_TEXT)
+        return refuse(m, "a name that is not a string");
     return push_name(m, module->as.text.data, module->as.text.size, name->as.text.data, name->as.text.size);
 }
 
@@ -488,7 +489,7 @@ static enum mode_status op_call(struct machine *m, bool is_new)
     if (!st) st = pop(m, &f);
     if (st) return st;
     if (f->kind != MODE_PICKLE_NAME || args->kind != MODE_PICKLE_TUPLE)
-        return refuse(m, "a call of what is no function");
+        return refuse(m, "a call of something that is not a function");
     if (f->as.integer == NAME_SCRIPT) {
         if (args->as.list.n) return refuse(m, "a TorchScript object with arguments");
         return push_new(m, &v, MODE_PICKLE_OBJECT);
@@ -499,7 +500,7 @@ static enum mode_status op_call(struct machine *m, bool is_new)
     case CALL_DICT: return make_dict(m, args);
     case CALL_OTHER: return push_new(m, &v, MODE_PICKLE_OTHER);
     case CALL_PARAMETER:
-        if (!(v = argument(args, 0, MODE_PICKLE_TENSOR))) return refuse(m, "a parameter that is no tensor");
+        if (!(v = argument(args, 0, MODE_PICKLE_TENSOR))) return refuse(m, "a parameter that is not a tensor");
         return push_on(m, &m->stack, v);
     case CALL_SAME:
         if (args->as.list.n < 1) return refuse(m, "%s.%s without arguments", name->module, name->name);
@@ -510,7 +511,8 @@ static enum mode_status op_call(struct machine *m, bool is_new)
     return refuse(m, "%s.%s is not called by any checkpoint", name->module, name->name);
 }
 
-/* The state of an object: attributes. Those of a dict (OrderedDict's _metadata) and of numpy's are of no interest. */
+/* Sets the state of an object: its attributes. Those of dicts (OrderedDict's _metadata) and numpy objects are
+ * ignored. */
 static enum mode_status op_build(struct machine *m)
 {
     struct mode_pickle_value *state, *to;
@@ -519,7 +521,7 @@ static enum mode_status op_build(struct machine *m)
     if (st) return st;
     if (to->kind == MODE_PICKLE_DICT || to->kind == MODE_PICKLE_OTHER) return MODE_OK;
     if (to->kind != MODE_PICKLE_OBJECT || state->kind != MODE_PICKLE_DICT)
-        return refuse(m, "a state is given to what has none");
+        return refuse(m, "a state is set on an object that has none");
     for (size_t i = 0; !st && i < state->as.list.n; i++) st = append(m, to, state->as.list.item[i]);
     return st;
 }
@@ -535,7 +537,7 @@ static enum mode_status step(struct machine *m, uint8_t op, bool *stop)
     switch (op) {
     case 0x80: /* PROTO */
         if ((st = number(m, &x, 1))) return st;
-        return x <= 5 ? MODE_OK : refuse(m, "pickle protocol %d, at most 5 is known", (int)x);
+        return x <= 5 ? MODE_OK : refuse(m, "pickle protocol %d, at most 5 is supported", (int)x);
     case 0x95: return number(m, &x, 8); /* FRAME: only a hint for buffering */
     case '.': *stop = true; return MODE_OK;
     case '(': return push_mark(m);

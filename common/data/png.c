@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CHUNK = 8 << 20 }; /* bytes of one ancillary chunk; all of them may take four times that */
+enum { MAX_CHUNK = 8 << 20 }; /* bytes of one ancillary chunk; four times that for all of them */
 
-/* 16-bit grey is the odd one out: Pillow's convert("RGB") does not scale it, it clips at 255. Returns spng's
- * code. */
+/* 16-bit grey is special: Pillow's convert("RGB") does not scale it but clips it at 255. Returns spng's code. */
 static int decode_grey16(spng_ctx *ctx, struct mode_image *im)
 {
     const size_t n = (size_t)im->width * (size_t)im->height;

@@ -19,15 +19,15 @@ void mode_preprocess_default(struct mode_preprocess *p, int size)
                                   .filter = MODE_FILTER_BICUBIC};
 }
 
-/* One picture on its way: which transform, and what it has come to. */
+/* State of the transform of one picture. */
 struct job {
     const struct mode_preprocess *p;
     const struct mode_crop_draw *draw; /* NULL: evaluation */
-    float *out;                        /* NULL: bytes, to half->to                                */
+    float *out;                        /* NULL: bytes are written to half->to                     */
     struct mode_half *half;
-    uint8_t *bytes;    /* where the next rows of half->to go                                        */
+    uint8_t *bytes;    /* where the next rows go in half->to                                        */
     int width, height; /* of the picture                                         */
-    int x, y;          /* where the first row and column lie in the model's input */
+    int x, y;          /* position of the first column and row in the model's input */
     int view_x, view_y, view_width, view_height; /* the part of the picture that is resized */
     struct mode_resizer resizer;
     float table[3][256]; /* levels */
@@ -63,11 +63,11 @@ static void put_bytes(void *ctx, int y, const uint8_t *row)
     memcpy(j->half->to + (size_t)y * n, row, n);
 }
 
-/* Centre crop of one direction: n pixels to s. Where n < s, `to` blank pixels come before. */
+/* Centre crop in one direction: n pixels to s. If n < s, `to` padding pixels come first. */
 static void centre(int64_t n, int64_t s, int *from, int *to, int *count)
 {
     if (n >= s) {
-        *from = (int)rint((double)(n - s) / 2.0); /* halves to even, as Python's round */
+        *from = (int)rint((double)(n - s) / 2.0); /* rounds half to even, like Python's round */
         *to = 0;
         *count = (int)s;
     } else {
@@ -136,7 +136,7 @@ static void draw_crop(struct job *j)
     mode_crop_fallback(j->width, j->height, &j->view_x, &j->view_y, &j->view_width, &j->view_height);
 }
 
-/* Bytes: as they are decoded or, if those are too many, resized here. */
+/* Output of bytes: unresized or, if those are too many, resized here. */
 static enum mode_status begin_half(struct job *j, const struct mode_resize_plan *plan, struct mode_error *err)
 {
     struct mode_resizer *r = &j->resizer;
@@ -150,7 +150,7 @@ static enum mode_status begin_half(struct job *j, const struct mode_resize_plan 
     return mode_resizer_init(r, plan, put_bytes, j, err);
 }
 
-/* What is resized to what, from the picture's size. */
+/* Computes the resize plan from the picture's size. */
 static enum mode_status make_plan(struct job *j, struct mode_resize_plan *plan, int width, int height,
                                   struct mode_error *err)
 {
@@ -179,7 +179,7 @@ static enum mode_status make_plan(struct job *j, struct mode_resize_plan *plan, 
     return MODE_OK;
 }
 
-/* The borders that the picture leaves. */
+/* Fills the padding around the picture. */
 static void begin_floats(struct job *j, const struct mode_resize_plan *plan)
 {
     const int s = j->p->size;
@@ -189,7 +189,7 @@ static void begin_floats(struct job *j, const struct mode_resize_plan *plan)
         for (size_t i = 0; i < 3 * n; i++) j->out[i] = j->table[i / n][j->p->fill];
 }
 
-/* Everything that depends on the picture's size. The resizer is the caller's to clear whatever comes back. */
+/* Sets up everything that depends on the picture's size. The caller clears the resizer in any case. */
 static enum mode_status begin(struct job *j, int width, int height, struct mode_error *err)
 {
     struct mode_resize_plan plan;
@@ -200,7 +200,7 @@ static enum mode_status begin(struct job *j, int width, int height, struct mode_
     return mode_resizer_init(&j->resizer, &plan, put_row, j, err);
 }
 
-/* Rows of the part that is wanted. */
+/* Receives rows of the wanted part. */
 static void take_rows(void *ctx, const uint8_t *rgb, size_t stride, int n)
 {
     struct job *j = ctx;
@@ -311,7 +311,7 @@ enum mode_status mode__window_sink(const struct mode_half *half, const uint8_t *
     if (*refused && !half->resized) return MODE_FAIL(err, MODE_E_FORMAT, "not resized, as was asked for");
     if (!*refused) {
         struct mode_window decoded = w;
-        plan.plain = true; /* its taps are wanted, not its passes */
+        plan.plain = true; /* only its taps are used */
         if ((st = mode_resizer_init(r, &plan, put_bytes, &j, err))) return st;
         decoded.width = r->n_columns;
         decoded.height = r->n_rows;

@@ -49,7 +49,7 @@ enum mode_status mode_resizer_init(struct mode_resizer *r, const struct mode_res
         r->n_rows = r->down->first[p->n_y - 1] + r->down->n[p->n_y - 1] - r->row;
         longest = r->down->n_max;
     }
-    /* the rows that the next output needs stay; twice that, so that they are moved up rarely */
+    /* room for twice the rows that one output needs, so that they are rarely moved up */
     size_t bytes;
     r->down_first = r->down && r->across && p->in_height > p->in_width * (int64_t)100 && p->height < p->in_height;
     if (r->n_rows < longest) longest = r->n_rows;
@@ -68,7 +68,7 @@ failed:
     return st;
 }
 
-/* Of one direction: taps never fall from one output to the next, so the first and the last say it. */
+/* The input range of one direction: taps are monotonic, so the first and the last output determine it. */
 static enum mode_status reach(int *from, int *count, int n_in, double in0, double in1, int n_all, int at, int n,
                               enum mode_filter filter, struct mode_error *err)
 {
@@ -148,7 +148,7 @@ enum mode_status mode_resizer_view(struct mode_resizer *r, const struct mode_rgb
     MODE_ASSERT(in->width == r->plan.in_width && in->height == r->plan.in_height);
     while (y < end) {
         int n = end - y < MODE_RESIZER_ROWS ? end - y : MODE_RESIZER_ROWS;
-        /* rows after which reading on would leave the picture's memory are done from a copy */
+        /* rows whose overread would leave the picture's memory are copied first */
         size_t over = skip + bytes + r->overread, row = (size_t)in->width * 3;
         over = over > row ? over - row : 0;
         while (n > 0 && (size_t)(in->height - (y + n)) * in->stride + in->tail < over) n--;

@@ -1,7 +1,7 @@
-/* resize.h - Pillow's resize of 8-bit RGB: of a view into a picture, or of rows as a decoder gives them.
+/* resize.h - Pillow's resize of 8-bit RGB: of a view into a picture, or of rows as a decoder produces them.
  *
- * The view is what crop-then-resize needs: pixels outside it are not seen, as if the crop had been copied
- * out. The window is what resize-then-crop needs: of the resized picture only that part is ever made.
+ * The view serves crop-then-resize: pixels outside it have no effect, as if the crop had been copied. The window serves
+ * resize-then-crop: only that part of the resized picture is computed.
  *
  *     mode_resizer_init(&r, &plan, put, ctx, &err);
  *     for each 16 rows of the decoder: mode_resizer_rows(&r, pixels, stride, 16);    put(ctx, y, row) is called
@@ -11,7 +11,7 @@
  * coefficients normalised to one and rounded to 22 fractional bits, horizontal pass first, 8-bit values in
  * between. Byte for byte the same as Pillow 3.3 to 12, which all published CLIP weights were made with.
  * (Pillow 13 does the vertical pass first where the height shrinks much more than the width; there its last
- * bits differ, by up to about 30 levels on noise.) The AVX2 path gives the same bytes as the plain one.
+ * bits differ, by up to about 30 levels on noise.) The AVX2 path is bit-identical to the plain one.
  * Threads: pure. */
 #ifndef MODE_DATA_RESIZE_H
 #define MODE_DATA_RESIZE_H
@@ -33,8 +33,8 @@ struct mode_rgb_view {
 struct mode_resize_plan {
     int in_width, in_height;
     double x0, y0, x1, y1; /* box of the input, may be fractional; lies inside                        */
-    int width, height;     /* that it becomes                                                         */
-    int x, y, n_x, n_y;    /* the window of width x height that is wanted                             */
+    int width, height;     /* of the output                                                           */
+    int x, y, n_x, n_y;    /* the window of width x height to compute                                 */
     enum mode_filter filter;
     bool plain; /* no AVX2 (tests) */
 };
@@ -42,13 +42,13 @@ struct mode_resize_plan {
 struct mode_taps;
 struct mode_resizer {
     int column, n_columns; /* the input's columns that are needed: row pointers are to pixel `column`    */
-    int row, n_rows;       /* its rows that are needed: they come one after another from `row` on        */
+    int row, n_rows;       /* its rows that are needed, fed in order from `row` on                       */
     size_t overread;       /* bytes after the last needed pixel of every row that must be readable       */
     struct mode_resize_plan plan;
-    struct mode_taps *across, *down; /* NULL: the direction stays as it is                               */
+    struct mode_taps *across, *down; /* NULL: this direction is not resized                              */
     void (*put)(void *ctx, int y, const uint8_t *row);
     void *ctx;
-    bool down_first;                /* of very thin pictures, see Source                                */
+    bool down_first;                /* for very thin pictures, see Source                               */
     uint8_t *kept, *line, *crossed; /* rows after the first pass; one finished row of either            */
     size_t stride, row_bytes;       /* of kept                                                          */
     int top, have, room;            /* kept holds rows [top, have) and has room for `room`                          */
@@ -60,16 +60,16 @@ struct mode_resizer {
 enum mode_status mode_resizer_init(struct mode_resizer *r, const struct mode_resize_plan *plan,
                                    void (*put)(void *ctx, int y, const uint8_t *row), void *ctx,
                                    struct mode_error *err);
-/* What of the input is needed alone, r->column to r->n_rows: no weights, nothing that takes rows. */
+/* Computes only which part of the input is needed, r->column to r->n_rows; r cannot take rows. */
 enum mode_status mode_resizer_reach(struct mode_resizer *r, const struct mode_resize_plan *plan,
                                     struct mode_error *err);
-enum { MODE_RESIZER_ROWS = 16 }; /* at most so many at once */
+enum { MODE_RESIZER_ROWS = 16 }; /* at most this many per call */
 void mode_resizer_rows(struct mode_resizer *r, const uint8_t *rows, size_t stride, int n);
 /* All needed rows of a view of plan.in_width x plan.in_height pixels. MODE_E_MEMORY. */
 enum mode_status mode_resizer_view(struct mode_resizer *r, const struct mode_rgb_view *in, struct mode_error *err);
 void mode_resizer_clear(struct mode_resizer *r);
 
-/* The whole: out [height, width, 3], the caller's, of the whole window width x height. */
+/* All in one call: out [height, width, 3], the caller's, for the whole width x height. */
 enum mode_status mode_resize_rgb(uint8_t *out, int width, int height, const struct mode_rgb_view *in, double x0,
                                  double y0, double x1, double y1, enum mode_filter filter, bool simd,
                                  struct mode_error *err);

@@ -41,7 +41,7 @@ void mode_taps_clear(struct mode_taps *t)
 enum mode_status mode_taps_make(struct mode_taps *t, int n_in, double in0, double in1, int n_all, int at, int n_out,
                                 enum mode_filter filter, struct mode_error *err)
 {
-    /* Pillow takes the box in single precision */
+    /* Pillow uses the box in single precision */
     const float lo = (float)in0, hi = (float)in1;
     const double scale = (double)(hi - lo) / n_all;
     const double stretch = scale < 1.0 ? 1.0 : scale;
@@ -119,8 +119,8 @@ static void down_plain(uint8_t *out, const uint8_t *rows, size_t stride, size_t 
 
 #if HAVE_AVX2
 /* DESIGN: a 22-bit weight is split into high * 2^15 + low, each of 16 bits, so that the 16-bit multiply-add
- * of a pair of taps does the work; the two sums are joined at the end. All of it is exact modulo 2^32 and the
- * true sum fits 32 bits, so the bytes are those of the plain path.
+ * of a pair of taps can be used; the two sums are combined at the end. All of it is exact modulo 2^32 and the true sum
+ * fits 32 bits, so results are bit-identical to the plain path.
  *
  * Across: two rows at a time, one in each half of a register, four taps at a time, four outputs before they
  * are packed. split holds low k0 k1, low k2 k3, high k0 k1, high k2 k3 for each group of four taps. Down: two
@@ -152,7 +152,7 @@ __attribute__((target("avx2"))) static inline __m256i weights(const int16_t *k)
     return _mm256_set1_epi32(pair);
 }
 
-/* One output of two rows: r g b x of each, before the shift. */
+/* One output pixel of two rows: r g b x of each, before the shift. */
 __attribute__((target("avx2"))) static inline __m256i across_one(const uint8_t *a, const uint8_t *b, int column,
                                                                  const struct mode_taps *t, int i)
 {
@@ -221,7 +221,7 @@ __attribute__((target("avx2"))) static void down_avx2(uint8_t *out, const uint8_
                                              MODE_TAPS_BITS);
         const __m256i s1 = _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high1, LOW_BITS), low1),
                                              MODE_TAPS_BITS);
-        /* the packs work within 128-bit halves: 0..3 8..11 | 4..7 12..15, put right by the permutation */
+        /* the packs work within 128-bit halves: 0..3 8..11 | 4..7 12..15, reordered by the permutation */
         const __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(s0, s1), _MM_SHUFFLE(3, 1, 2, 0));
         const __m128i v = _mm_packus_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
         _mm_storeu_si128((__m128i *)(void *)(out + x), v);
@@ -258,7 +258,7 @@ void mode_taps_across(uint8_t *out, size_t out_stride, const uint8_t *in, size_t
         for (int y = 0; y < n; y++) across_plain(out + (size_t)y * out_stride, in + (size_t)y * in_stride, column, t);
         return;
     }
-    for (int y = 0; y < n; y += 2) { /* an odd last row is done twice, side by side */
+    for (int y = 0; y < n; y += 2) { /* an odd last row is computed twice */
         const size_t a = (size_t)y, b = y + 1 < n ? a + 1 : a;
         across_avx2(out + a * out_stride, out + b * out_stride, in + a * in_stride, in + b * in_stride, column, t);
     }

@@ -1,4 +1,4 @@
-/* resize_taps.h - which input pixels make which output pixel, and the passes that add them up (behind resize.h).
+/* resize_taps.h - the filter taps of each output pixel, and the horizontal and vertical passes (behind resize.h).
  *
  * Output i of one direction is the sum of n[i] inputs from first[i] on, weighted by k[i * n_max ...] in fixed
  * point.
@@ -24,21 +24,21 @@ enum mode_status mode_taps_make(struct mode_taps *t, int n_in, double in0, doubl
                                 enum mode_filter filter, struct mode_error *err);
 void mode_taps_clear(struct mode_taps *t);
 
-/* Is there a faster path on this processor? */
+/* Whether this processor has AVX2. */
 bool mode_taps_have_avx2(void);
-/* Make the layout that it needs; false without memory. */
+/* Makes the layout for AVX2; false: out of memory. */
 bool mode_taps_split(struct mode_taps *t, bool across);
 enum {
-    MODE_TAPS_OVERREAD = 16, /* bytes that it may read past the last pixel of a row      */
-    MODE_TAPS_OVERWRITE = 16 /* bytes that it may write past the last pixel of an output  */
+    MODE_TAPS_OVERREAD = 16, /* bytes that AVX2 may read past the last pixel of a row    */
+    MODE_TAPS_OVERWRITE = 16 /* bytes that AVX2 may write past the last pixel of an output */
 };
 
-/* One pass across for n rows of pixels (row r at in + r * in_stride, its pixel 0 being the input's column
- * `column`), to out + r * out_stride. With t->split the rows have MODE_TAPS_OVERREAD readable bytes at their end
- * and the outputs MODE_TAPS_OVERWRITE writable ones. */
+/* The horizontal pass for n rows of pixels (row r at in + r * in_stride, its pixel 0 being the input's column
+ * `column`), to out + r * out_stride. With t->split the rows have MODE_TAPS_OVERREAD readable bytes at their end and
+ * the outputs MODE_TAPS_OVERWRITE writable ones. */
 void mode_taps_across(uint8_t *out, size_t out_stride, const uint8_t *in, size_t in_stride, int column, int n,
                       const struct mode_taps *t);
-/* Output i of the pass down: n_bytes bytes from rows first[i] ..., of which the first lies at rows. */
+/* Row i of the vertical pass: n_bytes bytes from input rows first[i] ..., the first of which is at `rows`. */
 void mode_taps_down(uint8_t *out, const uint8_t *rows, size_t stride, size_t n_bytes, const struct mode_taps *t, int i);
 
 #endif

@@ -99,7 +99,7 @@ static int by_offset(const void *a, const void *b)
     const char *p = x->data, *q = y->data;
     if (p != q) return p < q ? -1 : 1;
     size_t m = mode_tensor_bytes(x), n = mode_tensor_bytes(y);
-    if (m != n) return m < n ? -1 : 1; /* an empty tensor stands before the one that starts at the same byte */
+    if (m != n) return m < n ? -1 : 1; /* an empty tensor comes before the one that starts at the same byte */
     return strcmp(x->name, y->name);
 }
 
@@ -264,7 +264,7 @@ enum mode_status mode_safetensors_need(const struct mode_safetensors *f, const c
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
-/* jansson keeps the order of insertion, so the text depends on the arguments alone. */
+/* jansson keeps insertion order, so the text depends only on the arguments. */
 static enum mode_status make_header(char **text, const char *path, const struct mode_tensor *tensors, size_t n_tensors,
                                     const struct mode_meta *meta, size_t n_meta, struct mode_error *err)
 {
@@ -331,7 +331,7 @@ enum mode_status mode_safetensors_write_from(const char *path, const struct mode
     for (size_t i = 0; i < n_tensors; i++)
         parts[i + 2] = (struct mode_file_part){tensors[i].data, mode_tensor_bytes(&tensors[i]), fetch, ctx};
     if (header.len > MAX_HEADER || n_tensors > MAX_TENSORS)
-        st = MODE_FAIL(err, MODE_E_VALUE, "%s: %zu tensors with a header of %zu bytes: no reader of ours would take it",
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: %zu tensors with a header of %zu bytes: our reader would reject it",
                        path, n_tensors, header.len);
     else
         st = mode_file_write_parts(path, parts, n_tensors + 2, err);

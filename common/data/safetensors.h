@@ -46,7 +46,8 @@ enum mode_status mode_safetensors_need(const struct mode_safetensors *f, const c
  * fsynced, renamed. meta may be NULL. */
 enum mode_status mode_safetensors_write(const char *path, const struct mode_tensor *tensors, size_t n_tensors,
                                         const struct mode_meta *meta, size_t n_meta, struct mode_error *err);
-/* The same where the tensors' data cannot be read as it is: fetch of base/file.h's parts is asked for each, in turn. */
+/* The same for tensors whose data cannot be read directly: fetch (see struct mode_file_part) is called for each, in
+ * turn. */
 enum mode_status mode_safetensors_write_from(const char *path, const struct mode_tensor *tensors, size_t n_tensors,
                                              const struct mode_meta *meta, size_t n_meta,
                                              const void *(*fetch)(void *ctx, const void *data, size_t size), void *ctx,

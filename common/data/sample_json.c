@@ -6,9 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Make the text digestible for the parser: checks depth, and replaces the words NaN (a missing text, in
- * tables that went through pandas), Infinity and -Infinity, which Python's json module writes and JSON does
- * not know. Outside strings only. */
+/* Prepares the text for the parser: checks the depth and replaces, outside strings, NaN (a missing text in tables from
+ * pandas), Infinity and -Infinity, which Python's json module writes but JSON does not have. */
 static bool tame_json(char *p, size_t n)
 {
     static const struct {

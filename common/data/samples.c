@@ -64,8 +64,7 @@ static bool is_meta(const char *name)
     return end - name >= 4 && strncmp(name, "__", 2) == 0 && strncmp(end - 2, "__", 2) == 0;
 }
 
-/* Why a member is part of no sample, or MODE_IGNORED_COUNT. On that, *dot is the dot between key and
- * extension. */
+/* Why a member belongs to no sample; MODE_IGNORED_COUNT: it does, and *dot is the dot between key and extension. */
 static enum mode_ignored judge(const struct mode_tar_member *m, const char **dot)
 {
     switch (m->kind) {

@@ -1,9 +1,8 @@
 /* samples.h - the members of a shard, grouped into samples by webdataset's rules.
  *
  * Key = folder part and base name up to its first dot; extension = the rest, lower-cased. A sample is a
- * maximal run of neighbouring members with one key. An extension that repeats within a run begins a new
- * sample (counted); a key that comes back later in the shard is marked. Nothing is dropped without being
- * counted.
+ * maximal run of consecutive members with one key. An extension that repeats within a run begins a new sample
+ * (counted); a key that reappears later in the shard is marked. Nothing is dropped without being counted.
  *
  * Source:  webdataset's base_plus_ext and group_by_keys as documented; open_clip's treatment of repeated
  * extensions. Threads: a list is read-only once made. */
@@ -42,7 +41,7 @@ struct mode_group {
     uint64_t header; /* byte position of its first member's header */
     size_t first, n; /* its members: list->members[first .. first + n) */
     bool again;      /* the key was seen in an earlier run of this shard */
-    bool cut;        /* a member of it is not whole */
+    bool cut;        /* one of its members is incomplete */
 };
 
 struct mode_sample_list {
@@ -53,7 +52,7 @@ struct mode_sample_list {
     uint64_t n_folders;      /* folder entries: normal, not counted as ignored */
     uint64_t duplicate_ext;  /* samples begun by a repeated extension          */
     uint64_t non_contiguous; /* samples marked `again`                         */
-    bool cut;                /* the tar ends too early                         */
+    bool cut;                /* the tar is truncated                           */
     uint64_t cut_at, after;  /* as struct mode_tar                             */
 };
 

@@ -22,14 +22,14 @@ static bool all_zero(const uint8_t *p, uint64_t n)
     return n == 0 || (p[0] == 0 && memcmp(p, p + 1, (size_t)n - 1) == 0);
 }
 
-/* Octal with leading blanks and a NUL or blank after, or base-256 (first bit set). False when it is neither,
- * or negative, or past 2^63. */
+/* Octal with leading spaces, ended by a NUL or space, or base-256 (first bit set). False when malformed, negative or
+ * above 2^63. */
 static bool parse_number(const uint8_t *p, size_t n, uint64_t *out)
 {
     uint64_t v = 0;
     size_t i = 0;
     if (p[0] & 0x80) {
-        if (p[0] != 0x80) return false; /* negative, or larger than anything */
+        if (p[0] != 0x80) return false; /* negative, or too large */
         for (i = 1; i < n; i++) {
             if (v >> 55) return false;
             v = v << 8 | p[i];
@@ -50,7 +50,7 @@ static bool parse_number(const uint8_t *p, size_t n, uint64_t *out)
 static bool checksum_ok(const uint8_t *h)
 {
     uint64_t stored;
-    int64_t sum = 0, signed_sum = 0; /* some old writers summed signed bytes */
+    int64_t sum = 0, signed_sum = 0; /* some old tars sum signed bytes */
     if (!parse_number(h + 148, 8, &stored)) return false;
     for (int i = 0; i < BLOCK; i++) {
         const uint8_t c = i >= 148 && i < 156 ? ' ' : h[i];
@@ -66,7 +66,7 @@ static bool looks_like_tar(const uint8_t *p, size_t n)
     return all_zero(p, BLOCK) || checksum_ok(p);
 }
 
-/* Room behind what is unpacked; more than is allowed is an error. */
+/* Makes room for more unpacked bytes; exceeding the limit is an error. */
 static enum mode_status make_room(struct mode_tar_data *d, size_t *cap, const char *path, struct mode_error *err)
 {
     uint64_t limit = d->file_size * MAX_RATIO;
@@ -84,7 +84,7 @@ static enum mode_status make_room(struct mode_tar_data *d, size_t *cap, const ch
     return MODE_OK;
 }
 
-/* gzip by zlib itself, which looks at checksums; libarchive does not. Members may follow each other, and zeros. */
+/* gzip with zlib, which verifies checksums; libarchive does not. Several members and trailing zeros are allowed. */
 static enum mode_status unpack_gzip(struct mode_tar_data *d, const char *path, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -182,7 +182,7 @@ enum mode_status mode_tar_data_open(struct mode_tar_data *d, const char *path, s
         goto out;
     }
     if (d->size == 0) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: an empty file is no tar (an empty tar has 1024 zero bytes)", path);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: an empty file is not a tar (an empty tar has 1024 zero bytes)", path);
         goto out;
     }
     if (looks_like_tar(d->data, d->size)) return MODE_OK;
@@ -202,9 +202,9 @@ enum mode_status mode_tar_data_open(struct mode_tar_data *d, const char *path, s
                        path);
         goto out;
     }
-    st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %s no tar (%llu bytes, the first four are %02x %02x %02x %02x)%s", path,
-                   known ? "unpacks to what is" : "is", (unsigned long long)n, n > 0 ? p[0] : 0, n > 1 ? p[1] : 0,
-                   n > 2 ? p[2] : 0, n > 3 ? p[3] : 0,
+    st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %s not a tar (%llu bytes, the first four are %02x %02x %02x %02x)%s", path,
+                   known ? "unpacks to something that is" : "is", (unsigned long long)n, n > 0 ? p[0] : 0,
+                   n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, n > 3 ? p[3] : 0,
                    n > 1 && p[0] == '<' ? ". HINT: a web page in the place of a download?" : "");
 out:
     mode_tar_data_close(d);
@@ -221,7 +221,7 @@ void mode_tar_data_close(struct mode_tar_data *d)
 /* ---- walking ----------------------------------------------------------------------------------------------
  */
 
-/* What extension headers said about the member that follows them. */
+/* What extension headers said about the next member. */
 struct pending {
     bool has_name, has_size, sparse, unusable;
     uint64_t size;
@@ -272,7 +272,8 @@ static enum mode_status read_pax(struct mode_tar *t, struct pending *next, const
             uint64_t v = 0;
             for (size_t k = 0; k < size; k++) {
                 const uint8_t c = eq[1 + k];
-                if (c < '0' || c > '9' || v > UINT64_MAX / 20) return damaged(t, at, "a pax size that is no size", err);
+                if (c < '0' || c > '9' || v > UINT64_MAX / 20)
+                    return damaged(t, at, "a pax size that is not a number", err);
                 v = v * 10 + (uint64_t)(c - '0');
             }
             next->has_size = true;
@@ -325,7 +326,7 @@ static void cut_here(struct mode_tar *t, uint64_t at)
     t->cut_at = at;
 }
 
-/* The end mark at t->at: what follows should be zeros. */
+/* At the end marker at t->at: notes data after it that is not zero. */
 static void note_end(struct mode_tar *t)
 {
     uint64_t i = t->at;
@@ -357,7 +358,7 @@ enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bo
         const uint8_t type = h[156];
         const uint64_t data_at = at + BLOCK, room = left - BLOCK;
 
-        if (type == 'x' || type == 'g' || type == 'L' || type == 'K') { /* says something about the next member */
+        if (type == 'x' || type == 'g' || type == 'L' || type == 'K') { /* about the next member */
             if (size > MAX_RECORDS) return damaged(t, at, "an extension header of more than 1 MiB", err);
             if (size > room || padded(size) > room) {
                 cut_here(t, first);
@@ -401,7 +402,7 @@ enum mode_status mode_tar_next(struct mode_tar *t, struct mode_tar_member *m, bo
             m->size = t->size - m->offset;
             cut_here(t, first);
         } else if (padded(m->size) > t->size - m->offset)
-            t->at = t->size; /* the padding is missing: the next step notices that there is no end mark */
+            t->at = t->size; /* the padding is missing: the next step finds no end marker */
         else
             t->at = m->offset + padded(m->size);
         return MODE_OK;

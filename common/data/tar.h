@@ -8,8 +8,8 @@
  *     mode_tar_data_close(&d);
  *
  * Names are never used as paths. Links, devices, sparse files and the like are reported by kind, so that the
- * caller can count them. A header that fails its checksum is an error; a tar that ends too early is not: its
- * whole members are given, then `cut` says so.
+ * caller can count them. A header that fails its checksum is an error; a truncated tar is not: its complete members are
+ * returned, then `cut` is set.
  *
  * Source:  POSIX.1-2001 pax and ustar; GNU tar manual, "Basic Tar Format" (long names, base-256 sizes).
  * Threads: tar data may be read by many; a walk or a writer belongs to one. */
@@ -31,8 +31,8 @@ enum {
 };
 #define MODE_TAR_MAX_BYTES ((uint64_t)64 << 30)
 
-/* The bytes of a tar. Plain tars are mapped. Compressed ones (gzip, zstd, xz, bzip2; by content) are unpacked
- * into memory: at most 100 times their size and 4 GiB. Offsets in a captions.bin count in these bytes. */
+/* The bytes of a tar. Plain tars are mapped. Compressed ones (gzip, zstd, xz, bzip2, detected from the content) are
+ * decompressed into memory: at most 100 times their size and 4 GiB. Offsets in a captions.bin refer to these bytes. */
 struct mode_tar_data {
     const uint8_t *data;
     size_t size;
@@ -41,7 +41,7 @@ struct mode_tar_data {
     struct mode_mapping map; /* the plain file */
     uint8_t *unpacked;
 };
-/* MODE_E_FORMAT when the file holds no tar, with what it seems to be. */
+/* MODE_E_FORMAT when the file is not a tar; the error says what it seems to be. */
 enum mode_status mode_tar_data_open(struct mode_tar_data *d, const char *path, struct mode_error *err);
 void mode_tar_data_close(struct mode_tar_data *d);
 
@@ -53,18 +53,18 @@ struct mode_tar_member {
     uint64_t header; /* byte position of the member's first header block */
     uint64_t offset; /* byte position of its data                        */
     uint64_t size;   /* bytes                                            */
-    bool whole;      /* all its data are there                           */
+    bool whole;      /* all of its data is present                       */
 };
 
 struct mode_tar {
     const uint8_t *data;
     uint64_t size;
-    const char *path; /* for sentences; borrowed */
+    const char *path; /* for error texts; borrowed */
     uint64_t at;      /* next header             */
     uint64_t n_members;
-    bool done;       /* nothing more will come */
-    bool cut;        /* it ends too early: in a header, in data, or without the end mark */
-    uint64_t cut_at; /* byte position of the member (or the end mark) that is not whole  */
+    bool done;       /* at the end */
+    bool cut;        /* truncated: in a header, in data, or without the end marker */
+    uint64_t cut_at; /* byte position of the incomplete member (or end marker)           */
     uint64_t after;  /* byte position of the first byte past the end mark that is not zero; 0 = none */
     struct mode_str name, pax_name, record;
 };
@@ -82,7 +82,7 @@ enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name
                                      struct mode_error *err);
 /* End mark, fsync, rename; then closed. */
 enum mode_status mode_tar_writer_finish(struct mode_tar_writer **w, struct mode_error *err);
-/* Drops what was not finished; NULL is fine. */
+/* Discards an unfinished tar; NULL is fine. */
 void mode_tar_writer_close(struct mode_tar_writer **w);
 
 #endif

@@ -80,7 +80,7 @@ enum mode_status mode_tar_writer_add(struct mode_tar_writer *w, const char *name
                          MODE_TAR_MAX_NAME);
     if (size >> 33)
         return MODE_FAIL(err, MODE_E_VALUE, "%s: member %s of %zu bytes, 8 GiB is too large", w->path, name, size);
-    if (n > 100) { /* a pax header with the whole name: "<length> path=<name>\n", the length counts itself */
+    if (n > 100) { /* a pax header with the full name: "<length> path=<name>\n", where the length includes itself */
         size_t length = n + 7, digits = 1;
         for (size_t v = length + digits; v >= 10; v /= 10) digits++;
         if (length + digits >= 1000 && digits < 4) digits = 4;

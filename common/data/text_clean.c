@@ -65,7 +65,7 @@ static size_t terminal_escape(const struct mode_runes *r, size_t i)
     return k < r->len && (r->data[k] | 0x20) >= 'a' && (r->data[k] | 0x20) <= 'z' && r->data[k] < 0x80 ? k + 1 - i : 0;
 }
 
-/* Character by character: C1 controls, ligatures, widths. */
+/* Replaces single characters: C1 controls, ligatures, widths. */
 static void spell_out(struct mode_runes *r)
 {
     struct mode_runes out = {0};
@@ -88,7 +88,7 @@ static void spell_out(struct mode_runes *r)
     *r = out;
 }
 
-/* Quotes and line ends to the plain ones. */
+/* Replaces quotes and line breaks by plain ones. */
 static void make_plain(struct mode_runes *r)
 {
     size_t n = 0;
@@ -127,8 +127,8 @@ static bool same(const struct mode_runes *a, const struct mode_runes *b)
     return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len * sizeof *a->data) == 0);
 }
 
-/* Repair until nothing changes. Every step but the composition shortens or maps to sounder characters, so this ends;
- * the bound, in code points looked at, is against texts made to let it take forever (&amp;amp;amp;...). */
+/* Repairs until nothing changes. Every step but the composition shortens the text or maps to more normal characters, so
+ * this terminates; the bound, in code points processed, is against adversarial texts (&amp;amp;amp;...). */
 static void fix_line(struct mode_runes *line, bool may_unescape)
 {
     enum { MAX_WORK = 1 << 26 };
@@ -147,7 +147,7 @@ static void fix_line(struct mode_runes *line, bool may_unescape)
     }
 }
 
-/* Nothing in r can be the business of fix_line. */
+/* Whether fix_line cannot change anything in r. */
 static bool is_plain(const struct mode_runes *r)
 {
     for (size_t i = 0; i < r->len; i++) {
@@ -157,7 +157,7 @@ static bool is_plain(const struct mode_runes *r)
     return true;
 }
 
-/* Runs of white space to one blank, none at the ends. */
+/* Collapses runs of white space to one space and strips the ends. */
 static void squeeze(struct mode_runes *r)
 {
     size_t n = 0;
@@ -172,10 +172,10 @@ static void squeeze(struct mode_runes *r)
 
 void mode_text_clean_openai(struct mode_runes *r)
 {
-    enum { LONGEST_LINE = 1000000 }; /* of what is repaired at once */
+    enum { LONGEST_LINE = 1000000 }; /* code points repaired at once */
     if (!is_plain(r)) {
         struct mode_runes out = {0}, line = {0};
-        bool may_unescape = true; /* a text with a tag in it is HTML on purpose, from there on */
+        bool may_unescape = true; /* a text with a tag is HTML on purpose, from there on */
         for (size_t i = 0; i < r->len;) {
             line.len = 0;
             do {

@@ -1,6 +1,6 @@
-/* text_clean.h - what happens to a caption before CLIP's tokenizer splits it.
+/* text_clean.h - cleaning of a caption before CLIP's tokenizer splits it.
  *
- * Source:  open_clip's cleaning (repair, unescape HTML twice, squeeze blanks, lower case) and Hugging Face's
+ * Source: open_clip's cleaning (repair, unescape HTML twice, collapse white space, lower case) and Hugging Face's
  *          (NFC, blanks, lower case); docs/PARITY.md says where the first differs from the ftfy library. */
 #ifndef MODE_DATA_TEXT_CLEAN_H
 #define MODE_DATA_TEXT_CLEAN_H

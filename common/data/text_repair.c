@@ -17,13 +17,13 @@ static bool in(byte b, byte first, byte last)
 
 enum { LOST = 0x1a, BLANK = ' ', NBSP = 0xa0 };
 
-/* A continuation byte beside a blank that should have been 0xa0, where the result is a likely character. */
+/* A continuation byte next to a space that was probably 0xa0, because the result is a likely character. */
 static bool is_likely(byte b)
 {
     return in(b, 0x80, 0x84) || in(b, 0x86, 0x9f) || in(b, 0xa1, 0xbf);
 }
 
-/* Length of the UTF-8 sequence at p that lacks its 0xa0, a blank standing there; 0 = none. */
+/* Length of the UTF-8 sequence at p in which a space replaces 0xa0; 0 = none. */
 static size_t lacks_nbsp(const byte *p, size_t n)
 {
     if (n >= 2 && p[1] == BLANK && memchr("\xc2\xc3\xc5\xce\xd0\xd9", p[0], 6)) return 2;
@@ -43,7 +43,7 @@ static bool starts(const byte *p, size_t n, const char *what)
     return n >= strlen(what) && memcmp(p, what, strlen(what)) == 0;
 }
 
-/* "Ã la": the word is "à" and keeps its blank, unless it is a Portuguese one that goes on. */
+/* "Ã la": the word is "à" and keeps its space, unless a Portuguese word continues. */
 static bool is_word_a_grave(const byte *p, size_t n)
 {
     return starts(p, n, "\xc3 ") && !starts(p + 2, n - 2, " ") && !starts(p + 2, n - 2, "quele") &&
@@ -59,7 +59,7 @@ static void restore_nbsp(struct mode_str *s)
     struct mode_str out = {0};
     for (size_t i = 0; i < s->len; i++) {
         mode_str_add(&out, p + i, 1);
-        if (is_word_a_grave(p + i, s->len - i)) mode_str_add(&out, "\xa0", 1); /* and the blank follows */
+        if (is_word_a_grave(p + i, s->len - i)) mode_str_add(&out, "\xa0", 1); /* and the space follows */
     }
     byte *q = (byte *)out.data;
     for (size_t i = 0, n; i < out.len; i += n ? n : 1) {
@@ -71,7 +71,7 @@ static void restore_nbsp(struct mode_str *s)
     *s = out;
 }
 
-/* A place in a damaged sequence: a continuation byte, a lost one, or a question mark that stands for one. */
+/* A byte of a damaged sequence: a continuation byte, a lost one, or a question mark in its place. */
 enum place { NO_PLACE, KEPT, GONE, ASKED };
 
 static enum place place_of(byte b)
@@ -79,7 +79,7 @@ static enum place place_of(byte b)
     return in(b, 0x80, 0xbf) ? KEPT : b == LOST ? GONE : b == '?' ? ASKED : NO_PLACE;
 }
 
-/* A surrogate pair, each half in three bytes, whose third and last place are not both kept. */
+/* A surrogate pair, each half in three bytes, whose third and last byte are not both kept. */
 static bool is_lossy_pair(const byte *p)
 {
     enum place third = place_of(p[2]), last = place_of(p[5]);
@@ -87,7 +87,7 @@ static bool is_lossy_pair(const byte *p)
            (third > KEPT || last > KEPT);
 }
 
-/* Length of a sequence at p of which something is lost, 0 = none. At most one place may be a question mark. */
+/* Length of a sequence at p with lost bytes, 0 = none. At most one byte may be a question mark. */
 static size_t lossy(const byte *p, size_t n)
 {
     if (n >= 2 && ((in(p[0], 0xc2, 0xdf) && p[1] == LOST) || (in(p[0], 0xc2, 0xc3) && p[1] == '?'))) return 2;
@@ -169,7 +169,7 @@ static bool repair_whole(struct mode_runes *r)
     bool done = false;
     for (int page = 0; page < MODE_N_PAGES && !done; page++) {
         if (!encode(&s, page, r)) continue;
-        if (page != MODE_PAGE_MACROMAN) restore_nbsp(&s); /* there it would be a dash and a blank */
+        if (page != MODE_PAGE_MACROMAN) restore_nbsp(&s); /* there these are a dash and a space */
         if (mode_page_is_windows(page)) replace_lossy(&s);
         out.len = 0;
         done = decode(&out, &s);
@@ -202,7 +202,7 @@ static unsigned clues(uint32_t c)
     return set;
 }
 
-/* A continuation that does not stand for itself beside damage: no dash, quote or dots. */
+/* A continuation that is not likely meant literally: not a dash, quote or ellipsis. */
 static bool is_strict(uint32_t c)
 {
     switch (c) {
@@ -265,7 +265,7 @@ static bool repair_stretches(struct mode_runes *r, int depth)
     return changed;
 }
 
-/* C1 controls as Windows-1252 has them. all: only if every one is a character there. True when something changed. */
+/* Reads C1 controls as Windows-1252. all: only if all of them are defined there. True when something changed. */
 static bool read_c1(struct mode_runes *r, bool all)
 {
     bool changed = false;
@@ -291,7 +291,7 @@ static bool is_latin1(const struct mode_runes *r)
 
 static void repair(struct mode_runes *r, int depth)
 {
-    /* Sound texts end at the first round, damaged ones after a few: bounds against texts made to take forever. */
+    /* Correct texts end after the first round, damaged ones after a few: these bound adversarial texts. */
     enum { MAX_ROUNDS = 1000, MAX_DEPTH = 32 };
     if (depth > MAX_DEPTH) return;
     for (int round = 0; round < MAX_ROUNDS && mode_text_is_bad(r->data, r->len); round++) {

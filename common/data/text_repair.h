@@ -1,11 +1,11 @@
-/* text_repair.h - undo UTF-8 that was read as some one-byte encoding ("cafÃ©", "itâ€™s", "–ø—Ä–∏–≤–µ—Ç").
+/* text_repair.h - undoes UTF-8 that was decoded as some single-byte encoding ("cafÃ©", "itâ€™s", "–ø—Ä–∏–≤–µ—Ç").
  *
- * A line that looks damaged (mojibake.h) and is made of the characters of one code page is turned back into that page's
- * bytes; where these are UTF-8, that was the text. Bytes that were lost on the way (a no-break space that became a
- * blank, a byte that nobody could read) are put back as far as they can be. Where no one page fits the line, its
- * damaged stretches are repaired each on its own. All of it until nothing changes, which undoes repeated damage.
+ * A line that looks damaged (mojibake.h) and consists of characters of one code page is encoded in that page; if the
+ * bytes are valid UTF-8, they are the original text. Lost bytes (a no-break space that became a space, a byte that was
+ * replaced) are restored where possible. If no single page fits the line, each damaged stretch is repaired on its own.
+ * The steps repeat until nothing changes, which undoes repeated damage.
  *
- * Does what ftfy 6.3's fix_encoding does. */
+ * Equivalent to ftfy 6.3's fix_encoding. */
 #ifndef MODE_DATA_TEXT_REPAIR_H
 #define MODE_DATA_TEXT_REPAIR_H
 

@@ -8,14 +8,14 @@ static uint32_t crc32c(const void *data, size_t n)
 {
     const uint8_t *p = data;
     uint32_t crc = ~0u;
-    for (size_t i = 0; i < n; i++) { /* records are a few hundred bytes, a few times a second */
+    for (size_t i = 0; i < n; i++) { /* fast enough: a few records of some hundred bytes per second */
         crc ^= p[i];
         for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
     }
     return ~crc;
 }
 
-/* So that the sum of bytes that hold their own sum is not a constant. */
+/* Masked as in TFRecord, so that the CRC of data that contains its own CRC is not constant. */
 static uint32_t masked_crc(const void *data, size_t n)
 {
     uint32_t crc = crc32c(data, n);

@@ -1,4 +1,4 @@
-/* token_map.h - byte strings to ids; written once, then read by any number of threads. */
+/* token_map.h - a hash map from byte strings to ids; written once, then read by any number of threads. */
 #ifndef MODE_DATA_TOKEN_MAP_H
 #define MODE_DATA_TOKEN_MAP_H
 
@@ -17,9 +17,9 @@ struct mode_token_map {
     struct mode_str keys;
 };
 
-/* False when the key is there already (nothing changes) or is empty. */
+/* False when the key exists (nothing changes) or is empty. */
 bool mode_token_map_add(struct mode_token_map *m, const char *key, size_t len, int32_t id);
-/* The same, but a key that is there already gets the new id. An empty key is not kept. */
+/* The same, but an existing key gets the new id. An empty key is ignored. */
 void mode_token_map_set(struct mode_token_map *m, const char *key, size_t len, int32_t id);
 /* The id, or -1. */
 int32_t mode_token_map_find(const struct mode_token_map *m, const char *key, size_t len);

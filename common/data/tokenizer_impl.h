@@ -1,4 +1,4 @@
-/* tokenizer_impl.h - what the two kinds of tokenizer have in common, inside data/ only. */
+/* tokenizer_impl.h - shared by the two kinds of tokenizer, inside data/ only. */
 #ifndef MODE_DATA_TOKENIZER_IMPL_H
 #define MODE_DATA_TOKENIZER_IMPL_H
 
@@ -16,7 +16,7 @@ struct mode_tokenizer {
     int32_t vocab_size;
 };
 
-/* Where ids go: full means that further ids cannot change the result. */
+/* Output buffer of ids: when full, further ids cannot change the result. */
 struct mode__ids {
     int32_t *data;
     int n, max;
@@ -41,10 +41,10 @@ enum mode_status mode__wordpiece_open(struct mode_tokenizer *t, const char *dir,
 void mode__wordpiece_encode(const struct mode__wordpiece *w, const char *text, size_t n_bytes, struct mode__ids *ids);
 void mode__wordpiece_close(struct mode__wordpiece *w);
 
-/* The merges file, unpacked: a first line that says what it is, then one merge a line. */
+/* The merges file, decompressed: a header line, then one merge per line. */
 enum mode_status mode__bpe_text(struct mode_str *text, const char *path, struct mode_error *err);
-/* CLIP's vocabulary begins with the 256 bytes in this order, each written as a printable character: itself where it is
- * one, U+0100, U+0101, ... otherwise. */
+/* CLIP's vocabulary begins with the 256 bytes in this order, each represented by a printable character: itself if
+ * printable, else U+0100, U+0101, ... */
 struct mode__bpe_byte {
     char name[8];
     uint8_t byte;

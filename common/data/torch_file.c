@@ -15,7 +15,7 @@ static void work(void *ctx, void *out, void *scratch, size_t scratch_size)
     mode_torch_plan_make(out, &s, map->data, map->size);
 }
 
-/* Row-major with no gaps: the view can be read where it lies. Strides of extents of 1 mean nothing. */
+/* Row-major with no gaps: the view can be used in place. Strides of extents of 1 do not matter. */
 static bool is_contiguous(const struct mode_torch_entry *e)
 {
     int64_t want = 1;

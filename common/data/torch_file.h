@@ -1,14 +1,14 @@
-/* torch_file.h - what torch.save has written: which tensors it holds and where in the file their numbers lie.
+/* torch_file.h - files of torch.save: which tensors they hold, and where in the file their data is.
  *
  *     struct mode_torch_file f;
- *     st = mode_torch_file_open(&f, "model.pt", &err);       // reads the pickle in a locked process (data/jail.h)
- *     f.tensors[0].data                                     // in the mapping; copied only where it was a strided view
+ *     st = mode_torch_file_open(&f, "model.pt", &err);       // reads the pickle in a sandboxed process (data/jail.h)
+ *     f.tensors[0].data                                     // in the mapping; copied only if it is a strided view
  *     mode_torch_file_close(&f);
  *
- * Both layouts: the zip of PyTorch 1.6 and later (entries stored, not compressed; TorchScript archives as well) and
- * the row of pickles before it. Nothing in the file is run: data/pickle.h. Of a training checkpoint the "state_dict"
- * is taken, of a TorchScript archive every tensor under its dotted path, otherwise the dict itself; note says what
- * was left aside.
+ * Both layouts: the zip of PyTorch 1.6 and later (entries stored, not compressed; TorchScript archives as well) and the
+ * sequence of pickles before it. Nothing in the file is executed: data/pickle.h. A training checkpoint yields its
+ * "state_dict", a TorchScript archive every tensor under its dotted path, any other file the dict itself; note says
+ * what was ignored.
  *
  * Threads: an open file is read-only. */
 #ifndef MODE_DATA_TORCH_FILE_H
@@ -25,12 +25,12 @@ struct mode_torch_file {
     size_t n_tensors;
     struct mode_tensor *tensors; /* in the order of the dict; names owned here; read-only, any alignment */
     void **copies;               /* of strided views, n_tensors of them, NULL where data lies in the mapping */
-    char note[MODE_TORCH_NOTE];  /* "" or a sentence on what else the file held */
+    char note[MODE_TORCH_NOTE];  /* "" or a sentence on what else the file holds */
 };
 
 /* Whether the first bytes are those of a zip or of a pickle. */
 bool mode_torch_file_looks(const uint8_t *data, size_t size);
-/* E_FORMAT: malformed, or a name or construct that is refused; the sentence names it and its byte. */
+/* E_FORMAT: malformed, or a name or construct that is not allowed; the error names it and its byte. */
 enum mode_status mode_torch_file_open(struct mode_torch_file *f, const char *path, struct mode_error *err);
 void mode_torch_file_close(struct mode_torch_file *f);
 
@@ -51,10 +51,10 @@ struct mode_torch_plan {
     char note[MODE_TORCH_NOTE];
     uint32_t n_entries, n_names;
     struct mode_torch_entry entry[MODE_TORCH_MAX_TENSORS];
-    char names[MODE_TORCH_NAMES]; /* NUL-terminated, one after another */
+    char names[MODE_TORCH_NAMES]; /* NUL-terminated, concatenated */
 };
 void mode_torch_plan_make(struct mode_torch_plan *plan, struct mode_scratch *scratch, const uint8_t *data, size_t size);
-/* Whether a plan, whoever wrote it, is one that a file of so many bytes allows. */
+/* Checks an untrusted plan against a file of `size` bytes. */
 enum mode_status mode_torch_plan_check(const struct mode_torch_plan *plan, size_t size, struct mode_error *err);
 
 #endif

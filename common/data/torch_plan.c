@@ -1,5 +1,5 @@
-/* The part that reads foreign structure: the zip's directory, the pickles, the choice of the state dict. It runs where
- * no system call is allowed, so nothing here allocates, prints or opens. */
+/* Parses the untrusted structure: the zip's directory, the pickles, the choice of the state dict. It runs where no
+ * system call is allowed, so nothing here allocates, prints or opens files. */
 #include "data/torch_file.h"
 
 #include <stdio.h>
@@ -11,7 +11,7 @@ struct reader;
 struct extent {
     uint64_t begin, end;
 };
-/* Where the numbers of a storage lie. */
+/* Locates the data of a storage. */
 typedef enum mode_status place_fn(struct reader *r, struct extent *e, const struct mode_pickle_value *storage);
 
 struct reader {
@@ -66,7 +66,7 @@ static struct member *zip_find(const struct zip *z, const char *name, size_t n)
     return NULL;
 }
 
-/* Where the directory lies, from the end record (and the 64-bit one before it). */
+/* Locates the directory from the end record (and the 64-bit one before it). */
 static enum mode_status zip_directory(struct reader *r, uint64_t *at, uint64_t *bytes, uint64_t *n)
 {
     enum { END = 22, LOCATOR = 20, END64 = 56, COMMENT = 65535 };
@@ -97,7 +97,7 @@ static enum mode_status zip_directory(struct reader *r, uint64_t *at, uint64_t *
     return MODE_OK;
 }
 
-/* Sizes that do not fit 32 bits stand in extra field 1, in this order, only those that did not fit. */
+/* Sizes that do not fit 32 bits are in extra field 1, in this order, and only those. */
 static bool zip_wide(const uint8_t *extra, size_t n, uint64_t *size, uint64_t *packed, uint64_t *local)
 {
     uint64_t *wide[] = {size, packed, local};
@@ -229,7 +229,7 @@ static enum mode_status add_tensor(struct reader *r, const char *name, size_t n_
     return MODE_OK;
 }
 
-/* Tensors among the values; those of objects under "name.attribute". What is neither is counted. */
+/* Tensors among the values; those of objects under "name.attribute". Others are counted. */
 static enum mode_status add_all(struct reader *r, const struct mode_pickle_value *dict, char *name, size_t n_name,
                                 int depth)
 {
@@ -281,7 +281,7 @@ static enum mode_status choose(struct reader *r, const struct mode_pickle_value 
     if (!st && r->plan->n_entries == 0)
         st = MODE_FAIL(r->err, MODE_E_FORMAT, "the file holds a dict without tensors (nor a \"state_dict\")");
     if (!st && r->n_aside)
-        st = MODE_FAIL(r->err, MODE_E_FORMAT, "%zu tensors stand under keys that are no texts", r->n_aside);
+        st = MODE_FAIL(r->err, MODE_E_FORMAT, "%zu tensors are stored under keys that are not strings", r->n_aside);
     return st;
 }
 
@@ -300,7 +300,7 @@ static enum mode_status place_in_zip(struct reader *r, struct extent *e, const s
     int n = snprintf(a->prefix + a->n_prefix, sizeof a->prefix - a->n_prefix, "data/%.*s", key_length(storage),
                      key->as.text.data);
     const struct member *m = zip_find(&a->zip, a->prefix, a->n_prefix + (size_t)n);
-    if (!m) return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip holds no %s, which data.pkl speaks of", a->prefix);
+    if (!m) return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip holds no %s, which data.pkl refers to", a->prefix);
     return zip_extent(r, &a->zip, m, e);
 }
 
@@ -317,7 +317,7 @@ static enum mode_status find_pickle(struct reader *r, struct archive *a, struct 
         if (found) return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip holds two data.pkl");
         found = m;
     }
-    if (!found) return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip holds no data.pkl: torch.save has not written it");
+    if (!found) return MODE_FAIL(r->err, MODE_E_FORMAT, "the zip holds no data.pkl: it was not written by torch.save");
     a->n_prefix = found->n_name - (n_tail - 1);
     memcpy(a->prefix, found->name, a->n_prefix);
     return zip_extent(r, &a->zip, found, e);
@@ -403,22 +403,23 @@ static enum mode_status row_make(struct reader *r, struct row *row, const struct
     return MODE_OK;
 }
 
-/* Each storage: the number of its elements in eight bytes, then the elements; in the order of the list of keys. */
+/* Storages in the order of the key list, each with its number of elements in eight bytes, then the elements. */
 static enum mode_status row_walk(struct reader *r, struct row *row, const struct mode_pickle_value *keys, size_t at)
 {
-    if (keys->kind != MODE_PICKLE_LIST) return MODE_FAIL(r->err, MODE_E_FORMAT, "the list of storages is no list");
+    if (keys->kind != MODE_PICKLE_LIST) return MODE_FAIL(r->err, MODE_E_FORMAT, "the list of storages is not a list");
     for (size_t i = 0; i < keys->as.list.n; i++) {
         const struct mode_pickle_value *key = keys->as.list.item[i];
         struct row_slot *s = key->kind == MODE_PICKLE_TEXT ? row_find(row, key) : NULL;
         if (!s || !s->storage || s->where.end)
-            return MODE_FAIL(r->err, MODE_E_FORMAT, "storage %zu of the list is of no tensor, or there twice", i);
+            return MODE_FAIL(r->err, MODE_E_FORMAT, "storage %zu of the list belongs to no tensor, or is listed twice",
+                             i);
         uint64_t count = r->size - at >= 8 ? le(r->data + at, 8) : UINT64_MAX;
         size_t bytes, each = mode_dtype_size(s->storage->as.storage.dtype);
         if (count != (uint64_t)s->storage->as.storage.count || !mode_mul_size(count, each, &bytes) ||
             bytes > r->size - at - 8)
             return MODE_FAIL(r->err, MODE_E_FORMAT,
-                             "storage %zu of %zu, at byte %zu, is not the %lld elements the pickle speaks of. HINT: a "
-                             "truncated download?",
+                             "storage %zu of %zu, at byte %zu, does not hold the %lld elements that the pickle states. "
+                             "HINT: a truncated download?",
                              i, keys->as.list.n, at, (long long)s->storage->as.storage.count);
         s->where = (struct extent){at + 8, at + 8 + bytes};
         at += 8 + bytes;
@@ -435,7 +436,7 @@ static enum mode_status plan_row(struct reader *r)
     enum mode_status st = mode_pickle_read(&first, NULL, &at, r->scratch, r->data, limit, "the first pickle", r->err);
     if (st) return st;
     if (first->kind != MODE_PICKLE_BYTES || first->as.text.size != 10 || memcmp(first->as.text.data, magic, 10) != 0)
-        return MODE_FAIL(r->err, MODE_E_FORMAT, "a pickle, but torch.save has not written it");
+        return MODE_FAIL(r->err, MODE_E_FORMAT, "a pickle, but not one that torch.save wrote");
     if ((st = mode_pickle_read(&version, NULL, &at, r->scratch, r->data, limit, "the second pickle", r->err)) ||
         (st = mode_pickle_read(&system, NULL, &at, r->scratch, r->data, limit, "the third pickle", r->err)))
         return st;

@@ -86,8 +86,8 @@ static int combining_class(uint32_t c)
     return c < 0x300 ? 0 : utf8proc_get_property((utf8proc_int32_t)c)->combining_class;
 }
 
-/* Marks between two starters by class, equal ones in the order they came. Texts are made by anybody: a run may be the
- * whole text, so long ones are counted out instead of inserted. */
+/* Sorts the marks between two starters by class, stably. Texts are untrusted and a run may be the whole text, so long
+ * runs use counting sort instead of insertion sort. */
 static void order_marks(uint32_t *p, size_t n)
 {
     enum { LONG = 24 };
@@ -139,8 +139,8 @@ static void add_normal(struct mode_runes *out, const uint32_t *p, size_t n, bool
     out->len = begin + (size_t)m;
 }
 
-/* A character that is an ordinary one to the library, and combines with nothing, stands between two texts of their
- * own. */
+/* A character that the reference treats as a starter that does not combine splits the text into two independent
+ * ones. */
 static void normalise(struct mode_runes *r, enum mode_unicode_as as, bool compose)
 {
     enum mode_unicode_list apart = as == MODE_AS_HF ? MODE_LIST_HF_STARTERS : MODE_LIST_PYTHON_STARTERS;
@@ -158,7 +158,7 @@ static void normalise(struct mode_runes *r, enum mode_unicode_as as, bool compos
 
 void mode_runes_nfc(struct mode_runes *r, enum mode_unicode_as as)
 {
-    /* nothing below U+0300 composes with a predecessor, nor is a composition that NFC would undo */
+    /* nothing below U+0300 composes with a predecessor or is changed by NFC */
     if (!below(r, 0x300)) normalise(r, as, true);
 }
 

@@ -1,10 +1,10 @@
-/* unicode_years.h - where the reference libraries see another Unicode than utf8proc 2.8 (Unicode 15.0) does.
+/* unicode_years.h - where the reference libraries use another Unicode version than utf8proc 2.8 (Unicode 15.0).
  *
- * Ids are what models were trained on, so each tokenizer must see a character as its original does: CPython 3.11 has
- * Unicode 14 (normal forms, lower case), the regex module Unicode 17 (letters, numbers), Hugging Face's tokenizers
- * Unicode 16 in its regular expressions, 17 in its lower case, 12 in its normal forms and 8 in BERT's marks,
- * punctuation and controls. Lists are of code points, found by asking the libraries about every one of them
- * (tests/golden/check_tokenizers.py does so again). */
+ * Models were trained on the originals' ids, so each tokenizer must classify a character as its original does: CPython
+ * 3.11 has Unicode 14 (normal forms, lower case), the regex module Unicode 17 (letters, numbers), Hugging Face's
+ * tokenizers Unicode 16 in its regular expressions, 17 in its lower case, 12 in its normal forms and 8 in BERT's marks,
+ * punctuation and controls. The lists of code points were found by querying the libraries for every code point
+ * (tests/golden/check_tokenizers.py repeats that). */
 #ifndef MODE_DATA_UNICODE_YEARS_H
 #define MODE_DATA_UNICODE_YEARS_H
 
@@ -25,7 +25,7 @@ enum mode_unicode_list {
 };
 
 bool mode_unicode_in(enum mode_unicode_list list, uint32_t c);
-/* Capitals that are younger than Unicode 15: their small letter, c for any other. */
+/* Lower case of capitals added after Unicode 15; c for any other. */
 uint32_t mode_unicode_young_lower(uint32_t c);
 
 #endif

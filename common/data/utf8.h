@@ -1,4 +1,4 @@
-/* utf8.h - is this text?
+/* utf8.h - validates UTF-8 text.
  *
  * Threads: pure. */
 #ifndef MODE_DATA_UTF8_H

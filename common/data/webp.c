@@ -10,7 +10,7 @@ static uint32_t le(const uint8_t *p, int n)
     return v;
 }
 
-/* The next chunk of [*at, end): its four letters, or NULL when there is none that is whole. */
+/* The next chunk of [*at, end): its FourCC, or NULL without another complete one. */
 static const uint8_t *next_chunk(const uint8_t **at, const uint8_t *end, const uint8_t **body, size_t *size)
 {
     const uint8_t *p = *at;

@@ -88,7 +88,7 @@ enum mode_status mode_weights_parts(char **names, const char *path, struct mode_
     return st;
 }
 
-/* Every part once; together they hold what the index names, no less and no more. */
+/* Opens every part once; together they must hold exactly the tensors that the index names. */
 static enum mode_status open_index(struct mode_weights *w, const char *path, struct mode_error *err)
 {
     char *folder = mode_xstrdup(path), *part;

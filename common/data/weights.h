@@ -1,12 +1,12 @@
-/* weights.h - the tensors of a checkpoint, whoever wrote it.
+/* weights.h - the tensors of a checkpoint in any supported format.
  *
  *     struct mode_weights w;
  *     st = mode_weights_open(&w, "open_clip_pytorch_model.bin", &err);
  *     const struct mode_tensor *t = mode_weights_find(&w, "logit_scale");
  *     mode_weights_close(&w);
  *
- * By content, not by name: safetensors; torch.save's zip and the layout before it (torch_file.h: nothing is run).
- * A path that ends in .index.json is Hugging Face's list of the parts a checkpoint was cut into.
+ * The format is detected from the content: safetensors; torch.save's zip and the older layout (torch_file.h: nothing is
+ * executed). A path that ends in .index.json is Hugging Face's index of a sharded checkpoint.
  *
  * Threads: open weights are read-only. */
 #ifndef MODE_DATA_WEIGHTS_H
@@ -25,8 +25,8 @@ struct mode_weights {
         struct mode_safetensors safetensors;
         struct mode_torch_file torch;
     } * parts;
-    size_t bytes;               /* of the files together */
-    char note[MODE_TORCH_NOTE]; /* "" or a sentence on what was left aside */
+    size_t bytes;               /* of all files together */
+    char note[MODE_TORCH_NOTE]; /* "" or a sentence on what was ignored */
 };
 
 enum mode_status mode_weights_open(struct mode_weights *w, const char *path, struct mode_error *err);
@@ -38,10 +38,10 @@ const struct mode_tensor *mode_weights_find(const struct mode_weights *w, const 
  * frees; NULL when there is none. */
 char *mode_weights_in(const char *dir);
 
-/* The names of an index's parts, one a line, each once; empty for a file that is no index. The caller frees. */
+/* The names of an index's parts, one per line, each once; empty for a file that is not an index. The caller frees. */
 enum mode_status mode_weights_parts(char **names, const char *path, struct mode_error *err);
 
-/* What identifies a checkpoint: a line "<name> <digest>" of the file and of every part it was cut into. */
+/* What identifies a checkpoint: a line "<name> <digest>" for the file and for every part of it. */
 enum mode_status mode_weights_digests(struct mode_str *lines, const char *path, struct mode_error *err);
 
 /* The name without the wrappers PyTorch puts before it ("module.", "_orig_mod."). */

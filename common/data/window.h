@@ -1,7 +1,8 @@
-/* window.h - preprocessing cut in two: the part of a picture that its resize reads, as bytes, and the weights.
+/* window.h - preprocessing split in two: the window of a picture that the resize reads, as bytes, and the filter
+ * weights.
  *
- * The first half is the host's and here: decoding. The second may be a device's (nn/pixels.h), and gives the floats
- * that mode_preprocess_*_file would have given. Of a JPEG nothing is decoded that the crop leaves out.
+ * The first half, decoding, runs on the host and is here. The second may run on a device (nn/pixels.h) and produces the
+ * same floats as mode_preprocess_*_file. Parts of a JPEG outside the crop are not decoded.
  *
  * Threads: any. */
 #ifndef MODE_DATA_WINDOW_H
@@ -11,16 +12,16 @@
 #include "data/resize_taps.h"
 
 struct mode_window {
-    int width, height;                     /* of the part that is decoded                                         */
+    int width, height;                     /* of the decoded part                                                 */
     int column, row;                       /* its first ones, as the taps count them                              */
-    const struct mode_taps *across, *down; /* to n_x and n_y outputs; NULL: the direction stays as it is          */
+    const struct mode_taps *across, *down; /* to n_x and n_y outputs; NULL: this direction is not resized         */
     bool down_first;                       /* the order of the passes (data/resize.h)                             */
-    int x, y, n_x, n_y;                    /* where the outputs lie in the model's input; around them is p->fill  */
+    int x, y, n_x, n_y;                    /* position of the outputs in the model's input; the rest is p->fill   */
 };
 
-/* Asked once the size is known: where do the window's height * width * 3 bytes go? NULL: there is no room, as there
- * never is for more than `most`. Then the host resizes as well, and asks again for the result, a window of n_x * n_y
- * pixels that stays as it is; that must be given. w is valid during the call. */
+/* Called once the size is known: returns where the window's height * width * 3 bytes go. NULL: no room, which is always
+ * so above `most` bytes. Then the host also resizes, and asks again for the result, a window of n_x * n_y pixels that
+ * needs no resizing; that request must succeed. w is valid during the call. */
 struct mode_window_sink {
     size_t most;
     uint8_t *(*place)(void *ctx, const struct mode_window *w);

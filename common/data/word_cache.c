@@ -64,7 +64,7 @@ void mode_word_cache_keep(struct mode_word_cache *c, uint64_t hash, const char *
             atomic_fetch_add_explicit(&c->n, 1, memory_order_relaxed);
             return;
         }
-        if (is(there, hash, text, len)) break; /* another thread was faster */
+        if (is(there, hash, text, len)) break; /* another thread inserted it first */
     }
     free(w);
 }

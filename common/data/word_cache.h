@@ -1,8 +1,8 @@
-/* word_cache.h - words that were cut into ids before.
+/* word_cache.h - a cache of tokenized words.
  *
- * Captions repeat a few ten thousand words; looking one up is far cheaper than cutting it again. Found without a lock,
- * kept by one atomic store, never thrown out or moved: a pointer stays good until close. A full cache keeps nothing
- * new. What is in it never changes a result.
+ * Captions repeat a few tens of thousands of words, and looking one up is far cheaper than tokenizing it again. Lookup
+ * is lock-free, insertion one atomic store, and entries are never evicted or moved: a pointer stays valid until close.
+ * A full cache accepts nothing new. Its contents never change a result.
  *
  * Threads: all functions but close may be called from many threads. */
 #ifndef MODE_DATA_WORD_CACHE_H
@@ -39,7 +39,7 @@ void mode_word_cache_close(struct mode_word_cache *c);
 /* NULL when it is not there. */
 const struct mode_word *mode_word_cache_find(const struct mode_word_cache *c, uint64_t hash, const char *text,
                                              size_t len);
-/* n_ids above MODE_WORD_MAX_IDS: not kept. */
+/* n_ids above MODE_WORD_MAX_IDS: not cached. */
 void mode_word_cache_keep(struct mode_word_cache *c, uint64_t hash, const char *text, size_t len, const int32_t *ids,
                           size_t n_ids);
 

@@ -1,4 +1,5 @@
-/* BERT's WordPiece: text cleaned, split at blanks and punctuation, each word cut into the longest known pieces. */
+/* BERT's WordPiece: the text is cleaned, split at white space and punctuation, and each word split greedily into the
+ * longest known pieces. */
 #include "base/file.h"
 #include "base/str.h"
 #include "data/token_map.h"
@@ -20,7 +21,7 @@ struct mode__wordpiece {
     int max_word_chars;
     bool clean, cjk, strip_accents, lower;
     bool may_add[256]; /* an added text begins with this byte */
-    size_t n_added;    /* texts that stand for one id wherever they appear, before any cleaning */
+    size_t n_added;    /* texts that map to one id wherever they appear, before any cleaning */
     struct added {
         char *text;
         size_t len;
@@ -115,7 +116,7 @@ static enum mode_status read_added(struct mode__wordpiece *w, const char *path, 
         if (!text || !*text || !json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) >= MAX_VOCAB)
             return MODE_FAIL(err, MODE_E_FORMAT, "%s: added token %zu lacks a content or an id", path, i);
-        /* lstrip and rstrip say that blanks beside it belong to it: blanks make no ids here anyway */
+        /* lstrip and rstrip make adjacent white space part of the token: white space gives no ids here anyway */
         if (flag(entry, "single_word", false) || flag(entry, "normalized", false))
             return MODE_FAIL(err, MODE_E_FORMAT,
                              "%s: added token \"%.80s\" uses single_word or normalized, which are not understood", path,
@@ -167,7 +168,7 @@ static enum mode_status open_tokenizer_json(struct mode_tokenizer *t, const char
     if ((st = need_type(path, normaliser, "normalizer", "BertNormalizer", err))) goto out;
     if ((st = need_type(path, json_object_get(root, "pre_tokenizer"), "pre_tokenizer", "BertPreTokenizer", err)))
         goto out;
-    /* early files leave the model's type out */
+    /* older files lack the model's type */
     if (json_object_get(model, "type") && (st = need_type(path, model, "model", "WordPiece", err))) goto out;
     w->clean = flag(normaliser, "clean_text", true);
     w->cjk = flag(normaliser, "handle_chinese_chars", true);
@@ -286,8 +287,7 @@ void mode__wordpiece_close(struct mode__wordpiece *w)
 
 /* ---- encoding -------------------------------------------------------------------------------------------- */
 
-/* The ranges of Hugging Face's implementation, the gap from 2B820 to 2B91F included: its ids are the ones models see.
- */
+/* The ranges of Hugging Face's implementation, the gap from 2B820 to 2B91F included: models were trained on its ids. */
 static bool is_cjk(uint32_t c)
 {
     return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x20000 && c <= 0x2a6df) ||
@@ -295,7 +295,7 @@ static bool is_cjk(uint32_t c)
            (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
 }
 
-/* Clean, set CJK apart, strip accents, lower. r is replaced. */
+/* Cleans, separates CJK characters, strips accents, lower-cases. r is replaced. */
 static void normalise(const struct mode__wordpiece *w, struct mode_runes *r)
 {
     struct mode_runes out = {0};
@@ -326,7 +326,8 @@ static void normalise(const struct mode__wordpiece *w, struct mode_runes *r)
     if (w->lower) mode_runes_lower(r, MODE_AS_HF);
 }
 
-/* One word as UTF-8; ends[k] = bytes of its first k+1 characters. Either all of it is known or it is one unknown. */
+/* One word as UTF-8; ends[k] = bytes of its first k+1 characters. Either all pieces are known or the word is one
+ * unknown token. */
 static void encode_word(const struct mode__wordpiece *w, const char *word, const size_t *ends, size_t n_chars,
                         struct mode__ids *ids)
 {
@@ -353,7 +354,7 @@ static void encode_word(const struct mode__wordpiece *w, const char *word, const
     for (size_t i = 0; i < n; i++) mode__ids_add(ids, pieces[i]);
 }
 
-/* A word whose ids may be known. text: MODE_WORD_MAX_BYTES long, zero beyond the word. */
+/* A short word, through the word cache. text: MODE_WORD_MAX_BYTES long, zero beyond the word. */
 static void add_short_word(const struct mode__wordpiece *w, const char *text, const size_t *ends, size_t n_chars,
                            struct mode__ids *ids)
 {

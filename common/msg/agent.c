@@ -1,8 +1,7 @@
-/* DESIGN: one loop, one thread, no blocking call. What is owed to the coordinator (RESULT, FAIL, RELEASE) is
- * kept as a report and sent again until it is acknowledged, so a lost message, a reconnect or a restarted
- * coordinator need no code of their own: after every handshake HELLO names what we hold, and the rest repeats
- * itself. Everything the coordinator says is checked against the fence it belongs to; what does not fit is
- * ignored. */
+/* DESIGN: one loop, one thread, no blocking call. RESULT, FAIL and RELEASE are kept as reports and resent until they
+ * are acknowledged, so a lost message, a reconnect or a restarted coordinator need no code of their own: after every
+ * handshake HELLO lists the leases held, and the rest is retransmitted. Every message from the coordinator is checked
+ * against the fence it refers to, and ignored if it does not match. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -52,7 +51,7 @@ static struct report *report_of(struct agent *a, const char *key, uint64_t fence
     return NULL;
 }
 
-/* What HELLO says of what it computes with. */
+/* Builds the device text of HELLO. */
 static void describe(struct agent *a)
 {
     char team[64] = "";
@@ -70,7 +69,7 @@ static int n_busy(const struct agent *a)
 
 /* ---- tasks ---- */
 
-/* The task of this slot has ended: owe the coordinator a report. Takes w out of work. */
+/* The task of this slot has ended: creates a report for the coordinator and frees the slot. */
 static struct report *owe(struct agent *a, struct work *w, enum report_kind kind, const struct mode_compute_end *end)
 {
     MODE_ASSERT(a->n_reports < MAX_REPORTS); /* credit stops before */
@@ -108,7 +107,7 @@ static void tell_to_stop(struct work *w, enum why why, double kill_at)
     if (w->proc.page) atomic_store(&w->proc.page->stop_fence, w->job.fence);
 }
 
-/* The compute process says how the task ended. */
+/* Handles the compute process's message that the task has ended. */
 static void task_ended(struct agent *a, struct work *w, const struct mode_compute_end *end, double now)
 {
     if (!w->busy || end->fence != w->job.fence) return;
@@ -118,9 +117,9 @@ static void task_ended(struct agent *a, struct work *w, const struct mode_comput
                       w->job.key, w->label, w->job.attempt, end->seconds, end->rows_in, end->rows_out,
                       end->already ? " already=1" : "");
         mode_agent_say_report(a, owe(a, w, REPORT_RESULT, end), now);
-    } else if (w->why != WHY_NONE) { /* told to stop: whatever it says about that */
+    } else if (w->why != WHY_NONE) { /* told to stop: its own status does not matter */
         mode_log_info("task_stopped", "key=%.12s label=%s", w->job.key, w->label);
-        if (w->why == WHY_DROPPED) { /* the coordinator gave it up already */
+        if (w->why == WHY_DROPPED) { /* the coordinator has given it up already */
             w->busy = false;
             a->idle_since = now;
         } else
@@ -134,7 +133,7 @@ static void task_ended(struct agent *a, struct work *w, const struct mode_comput
     }
 }
 
-/* Times the kernel killed something of this container for memory. */
+/* Number of OOM kills in this container. */
 static uint64_t oom_kills(void)
 {
     char line[128];
@@ -154,7 +153,7 @@ static void last_line(char *text, size_t size, const char *log, size_t n)
     snprintf(text, size, "%.*s", (int)(n - from), log + from);
 }
 
-/* The compute process is gone, or has to go. */
+/* The compute process has died, or must be killed. */
 static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t ooms_before, double now)
 {
     struct mode_compute_end end = {.fence = w->job.fence, .status = MODE_E_GENERIC, .seconds = now - w->began};
@@ -171,7 +170,7 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         return;
     }
     Mode__Commit *c;
-    if (mode_store_commit_get(a->store, &c, w->job.key, NULL) == MODE_OK) { /* it got as far as that */
+    if (mode_store_commit_get(a->store, &c, w->job.key, NULL) == MODE_OK) { /* it had already committed */
         end.status = MODE_OK;
         end.already = c->fence != w->job.fence;
         end.rows_in = c->rows_in;
@@ -192,10 +191,9 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
     }
     if (w->why == WHY_STALL) {
         end.fail_class = MODE__FAIL_CLASS__FAIL_STALL;
-        snprintf(end.text, sizeof end.text,
-                 "progress stood still at %" PRIu64 " of %" PRIu64 " for more than %" PRIu64 " ms", done, total,
-                 w->stall_ms);
-    } else if (sig == SIGBUS) { /* files are mapped: what read(2) would report comes as this */
+        snprintf(end.text, sizeof end.text, "no progress at %" PRIu64 " of %" PRIu64 " for more than %" PRIu64 " ms",
+                 done, total, w->stall_ms);
+    } else if (sig == SIGBUS) { /* files are mapped: I/O errors arrive as SIGBUS */
         end.fail_class = MODE__FAIL_CLASS__FAIL_STORE;
         snprintf(end.text, sizeof end.text,
                  "a file was cut, or its disk failed, while it was read (signal %d, SIGBUS) at %" PRIu64 " of %" PRIu64,
@@ -205,15 +203,15 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         snprintf(end.text, sizeof end.text,
                  "the kernel killed the compute process: the container's memory limit was reached");
     } else if (code == mode_status_exit_code(MODE_E_DEVICE) || code == mode_status_exit_code(MODE_E_PEER)) {
-        uint8_t log[MODE_LOG_RING]; /* a GPU of its own, or a process that does the task with it, took it along */
+        uint8_t log[MODE_LOG_RING]; /* it ended because its GPU or another process of its team failed */
         size_t n = mode_slot_log_tail(&w->proc, log, sizeof log);
         end.status = code == mode_status_exit_code(MODE_E_PEER) ? MODE_E_PEER : MODE_E_DEVICE;
         end.fail_class = mode_fail_class(end.status);
-        last_line(end.text, sizeof end.text, (const char *)log, n); /* what the process said of it */
+        last_line(end.text, sizeof end.text, (const char *)log, n); /* its last line of stderr */
         if (!end.text[0])
             snprintf(end.text, sizeof end.text, "the compute process ended with code %d, as when %s, and said nothing",
                      code, end.status == MODE_E_PEER ? "one that does the task with it is gone" : "a GPU fails");
-        /* what comes after it is to find the GPU again, and not to compute on the processor in its place */
+        /* its successor must use the GPU again, and not fall back to the CPU */
         if (strcmp(a->program.backend, "auto") == 0) a->program.backend = "cuda";
     } else if (code == 127) {
         end.fail_class = MODE__FAIL_CLASS__FAIL_CODE;
@@ -275,7 +273,7 @@ static void on_assign(struct agent *a, const Mode__Assign *as, double now)
     atomic_store(&w->proc.page->n_scores, 0);
     struct mode_compute_others others;
     if (machines) mode_machines_lend(machines, &others, as->key, as->fence);
-    if (mode_slot_give(&w->proc, &w->job, machines ? &others : NULL, &err)) { /* it died just now */
+    if (mode_slot_give(&w->proc, &w->job, machines ? &others : NULL, &err)) { /* it has just died */
         mode_agent_say_assign_ack(a, as, err.text);
         return;
     }
@@ -316,7 +314,7 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
     struct mode_error err;
     switch (r->code) {
     case MODE__REJECT_CODE__REJECT_UNKNOWN_SESSION:
-        if (now - a->hello_sent > 0.5 * HELLO_AGAIN_S || a->welcome) { /* not about a HELLO that is under way */
+        if (now - a->hello_sent > 0.5 * HELLO_AGAIN_S || a->welcome) { /* not about a HELLO in flight */
             a->welcome = false;
             a->hello_at = now;
         }
@@ -328,14 +326,13 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
         a->hello_at = now +
                       (r->has_retry_after_ms && r->retry_after_ms < 60000 ? 1e-3 * r->retry_after_ms : HELLO_AGAIN_S);
         return;
-    case MODE__REJECT_CODE__REJECT_NAME_TAKEN: /* perhaps by ourselves, before a crash: that session runs out
-                                                */
+    case MODE__REJECT_CODE__REJECT_NAME_TAKEN: /* perhaps by ourselves, before a crash: that session will expire */
         if (a->taken_since == 0) a->taken_since = now;
         if (now - a->taken_since > name_taken_s) break;
         mode_log_warn("rejected", "name=%s %s", a->config->name, r->text);
         a->hello_at = now + HELLO_AGAIN_S;
         return;
-    case MODE__REJECT_CODE__REJECT_LIMIT: /* staying would keep the connection that there is no room for */
+    case MODE__REJECT_CODE__REJECT_LIMIT: /* staying would occupy a connection that the coordinator has no room for */
     case MODE__REJECT_CODE__REJECT_VERSION:
     case MODE__REJECT_CODE__REJECT_STORE:
     case MODE__REJECT_CODE__REJECT_CODE:
@@ -346,13 +343,13 @@ static void on_reject(struct agent *a, const Mode__Reject *r, double now)
               r->code == MODE__REJECT_CODE__REJECT_PERMISSION ? MODE_E_PERM
               : r->code == MODE__REJECT_CODE__REJECT_LIMIT    ? MODE_E_TEMP
                                                               : MODE_E_CONFIG,
-              "the coordinator does not take this worker: %s", r->text);
+              "the coordinator rejected this worker: %s", r->text);
     fatal(a, &err);
 }
 
 void mode_agent_hear(struct agent *a, const Mode__Envelope *e, double now)
 {
-    if (e->has_epoch && e->epoch < a->epoch) { /* of a coordinator that was replaced */
+    if (e->has_epoch && e->epoch < a->epoch) { /* from a replaced coordinator */
         a->ignored++;
         return;
     }
@@ -374,7 +371,7 @@ void mode_agent_hear(struct agent *a, const Mode__Envelope *e, double now)
         struct report *r = report_of(a, e->result_ack->key, e->result_ack->fence);
         if (!r) break;
         if (e->result_ack->verdict == MODE__VERDICT__VERDICT_MISSING) {
-            if (r->delay < REPORT_MOST_S) break; /* a shared filesystem may show the record late: say it again */
+            if (r->delay < REPORT_MOST_S) break; /* a shared filesystem may show the record late: send it again */
             mode_log_error("result_missing", "key=%.12s the coordinator does not see the commit record in its store",
                            r->job.key);
         }
@@ -407,7 +404,7 @@ static void receive(struct agent *a, double now)
         }
         if (!p.data) return;
         if (mode_envelope_unpack(&in, p.data, p.size, MODE_WIRE_WORKER, &err)) {
-            if (err.status == MODE_E_CONFIG) { /* of another protocol: it will not be another one the next time */
+            if (err.status == MODE_E_CONFIG) { /* another protocol: retrying is pointless */
                 fatal(a, &err);
                 mode_packet_clear(&p);
                 return;
@@ -446,7 +443,7 @@ static void watch_link(struct agent *a, double now)
 static void check_slots(struct agent *a, uint64_t ooms, double now)
 {
     struct mode_error err;
-    /* before the first welcome there is no lease to lose */
+    /* before the first WELCOME there is no lease to lose */
     const double until = a->lease_s > 0 ? a->acked + self_fence * a->lease_s : 0;
     for (int i = 0; i < a->config->slots; i++) {
         struct work *w = &a->slots[i];
@@ -479,7 +476,7 @@ static void check_stop(struct agent *a, double now)
         a->stopping = a->draining = true;
     }
     if (!a->stopping) return;
-    if (a->stop_at > 0 && now >= a->stop_at) /* the grace of a drain is over */
+    if (a->stop_at > 0 && now >= a->stop_at) /* the grace period of a drain is over */
         for (int i = 0; i < a->config->slots; i++)
             if (a->slots[i].busy) tell_to_stop(&a->slots[i], WHY_STOP, now + a->config->grace_s);
     if (n_busy(a) > 0) return;
@@ -505,14 +502,14 @@ static void on_timers(struct agent *a, uint64_t ooms, double now)
         mode_agent_say_credit(a, true);
         a->beat_at = now + a->heartbeat_s;
         if (now - a->heard > 3 * a->heartbeat_s && now >= a->hello_at)
-            mode_agent_say_hello(a, now); /* is it still the one we know? */
+            mode_agent_say_hello(a, now); /* is it still the same coordinator? */
     } else
         mode_agent_say_credit(a, false);
     for (size_t i = 0; a->welcome && i < a->n_reports; i++)
         if (now >= a->reports[i].next_at) mode_agent_say_report(a, &a->reports[i], now);
     if (!a->welcome && now >= a->complain_at) {
         mode_log_warn("waiting", "coordinator=%s %s", a->config->coordinator.endpoint,
-                      a->linked ? "connected, it does not welcome us yet" : "not reachable yet; trying again");
+                      a->linked ? "connected, it has not accepted this worker yet" : "not reachable yet; trying again");
         a->complain_at = now + complain_s;
     }
     if (a->config->health_file && now >= a->health_at) {
@@ -531,7 +528,7 @@ static void on_signal(struct agent *a, double now)
             mode_machines_read_keys(a->config->machines);
             continue;
         }
-        if (a->stop_signal) { /* the second one: at once */
+        if (a->stop_signal) { /* second signal: exit at once */
             a->exit_code = 128 + sig;
             a->done = true;
             return;
@@ -544,11 +541,11 @@ static void on_signal(struct agent *a, double now)
     }
 }
 
-/* What a task's machines have to say goes to its compute process. */
+/* Passes events about a task's machines on to its compute process. */
 static void watch_machines(struct agent *a, double now)
 {
     struct mode_machines *m = a->config->machines;
-    struct work *w = &a->slots[0]; /* there is no other */
+    struct work *w = &a->slots[0]; /* the only slot */
     const struct mode_compute_news *news;
     if (!w->busy) mode_machines_end(m);
     mode_machines_turn(m, now);

@@ -1,4 +1,4 @@
-/* What the agent says to the coordinator: one function per message. */
+/* Messages from the agent to the coordinator: one function per message. */
 #include "base/log.h"
 #include "base/process.h"
 #include "base/str.h"
@@ -94,22 +94,25 @@ void mode_agent_say_credit(struct agent *a, bool again)
 
 static double rate_of(struct work *w, double now, uint64_t done)
 {
-    if (w->n_samples > 0 && w->samples[w->n_samples - 1].done > done) w->n_samples = 0; /* the next phase counts anew */
+    if (w->n_samples > 0 && w->samples[w->n_samples - 1].done > done)
+        w->n_samples = 0; /* the next phase restarts
+                                                                                           its count */
     if (w->n_samples == SAMPLES) memmove(w->samples, w->samples + 1, --w->n_samples * sizeof *w->samples);
     w->samples[w->n_samples++] = (struct sample){now, done};
     double dt = now - w->samples[0].at;
     return dt > 0 ? (double)(done - w->samples[0].done) / dt : 0;
 }
 
-/* The task's folder in tmp/ (compute.c makes it) must look used, or the sweep of old litter takes it away. */
+/* Keeps the mtime of the task's folder in tmp/ (made by compute.c) recent, or the sweep of leftovers would remove
+ * it. */
 static void touch_folder(const struct agent *a, const struct work *w)
 {
     char *dir = mode_job_folder(a->store, w->job.fence, w->proc.pid);
-    utimensat(AT_FDCWD, dir, NULL, 0); /* fails while there is none yet or any more */
+    utimensat(AT_FDCWD, dir, NULL, 0); /* fails while the folder does not exist (yet) */
     free(dir);
 }
 
-/* The newest step of a training, if there is one that can be sent: a message with a number that is none is refused. */
+/* The latest step of a training, if it can be sent: a message with a non-finite number would be rejected. */
 static bool train_step(Mode__TrainStep *s, struct mode_job_page *page)
 {
     mode__train_step__init(s);
@@ -121,15 +124,15 @@ static bool train_step(Mode__TrainStep *s, struct mode_job_page *page)
     return isfinite(s->loss) && isfinite(s->lr) && isfinite(s->logit_scale) && isfinite(s->samples_per_s);
 }
 
-enum { MOST_SCORES = 128 }; /* in a message, which has room for 64 KiB */
+enum { MOST_SCORES = 128 }; /* per message, which is limited to 64 KiB */
 
-/* What is said of a task's scores. */
+/* A score in protobuf form. */
 struct said {
     Mode__Score score[MODE_SCORES], *at[MODE_SCORES];
     char task[MODE_SCORES][MODE_SCORE_TASK], metric[MODE_SCORES][MODE_SCORE_METRIC];
 };
 
-/* At most so many; NULL: there are none. The caller frees. */
+/* At most `most` scores; NULL: none. The caller frees. */
 static struct said *add_scores(Mode__TaskProgress *t, struct mode_job_page *page, size_t most)
 {
     const size_t n = atomic_load(&page->n_scores);
@@ -172,7 +175,7 @@ void mode_agent_say_progress(struct agent *a, double now)
         t->fence = w->job.fence;
         t->done = atomic_load(&w->proc.page->done);
         t->total = atomic_load(&w->proc.page->total);
-        memcpy(unit, w->proc.page->unit, sizeof units[0]); /* after the numbers: theirs or a later one */
+        memcpy(unit, w->proc.page->unit, sizeof units[0]); /* read after the numbers: their unit or a later one */
         unit[sizeof units[0] - 1] = '\0';
         mode_wire_text(unit);
         t->unit = unit;

@@ -15,13 +15,13 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define SECRET "MODE_BESIDE_SECRET" /* in the environment: everybody of a machine may read arguments */
+#define SECRET "MODE_BESIDE_SECRET" /* in the environment: arguments are readable by every user of the machine */
 
 /* argv: <program> --beside <pid of the parent> <threads> <workspace> <backend> <key> <fence> <folder> <rank> <size>
  * <place> <checkpoint or ""> <GPU> */
 enum { N_ARGV = 14, HEX = 2 * MODE_TEAM_SECRET };
 
-/* This process's environment and the secret, which `text` holds from then on. */
+/* This process's environment plus the secret, which is stored in `text`. */
 static char **environment(char *text, const uint8_t *secret)
 {
     size_t n = 0;
@@ -103,7 +103,7 @@ static enum mode_status run(const char *word, mode_work_fn *work, char **argv, s
     job.request = spec->request.data;
     job.request_size = spec->request.len;
     job.in_dir = mode_xstrdup(folder);
-    job.out_dir = mode_path_join(folder, "none"); /* which nobody makes: process 0 writes */
+    job.out_dir = mode_path_join(folder, "none"); /* never created: process 0 writes */
     job.ckpt_latest = checkpoint[0] ? mode_xstrdup(checkpoint) : NULL;
     job.ckpt_looked = true;
     job.team = (struct mode_job_team){.rank = atoi(argv[9]), .size = atoi(argv[10]), .place = argv[11]};
@@ -127,7 +127,7 @@ int mode_beside_main(const char *word, mode_work_fn *work, int argc, char **argv
         return 2;
     }
     if (getppid() != (pid_t)atol(argv[2])) return 0;
-    signal(SIGHUP, SIG_IGN); /* it means the agent */
+    signal(SIGHUP, SIG_IGN); /* intended for the agent */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     mode_log_open(word);

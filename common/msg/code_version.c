@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Beside a number that was raised: why, a line for each time. tests/golden/outputs.txt is written anew with it. */
+/* Each raise has a line that says why. tests/golden/outputs.txt is regenerated with it. */
 static const struct {
     const char *service;
     unsigned number;
@@ -11,11 +11,11 @@ static const struct {
     {"captions", 1},
     {"embed", 1},
     {"cluster", 3}, /* 2: rows bid for centres in blocks */
-                    /* 3: frequent captions fill one centre, no group is bare */
+                    /* 3: frequent captions fill one centre, no group is empty */
     {"assign", 1},
     {"train", 1},
     {"evaluate", 1},
-    {"ensemble", 2}, /* 2: report and summary say how many shards are cut short */
+    {"ensemble", 2}, /* 2: report and summary give the number of truncated shards */
 };
 enum { N = sizeof table / sizeof *table };
 

@@ -1,6 +1,6 @@
-/* The compute process: one task after another, from key to commit record. It knows the store and the work
- * function, and of the coordinator nothing. Killed at any instant it leaves whole blobs, a whole commit
- * record or none, and litter in tmp/. */
+/* The compute process: runs tasks one by one, from key to commit record. It uses the store and the work function, and
+ * knows nothing about the coordinator. Killed at any instant it leaves complete blobs, a complete commit record or
+ * none, and leftovers in tmp/. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parallel.h"
@@ -33,7 +33,7 @@ Mode__FailClass mode_fail_class(enum mode_status st)
     case MODE_E_CONFIG:
     case MODE_E_USAGE: return MODE__FAIL_CLASS__FAIL_INPUT;
     case MODE_E_NOINPUT:
-    case MODE_E_PERM: return MODE__FAIL_CLASS__FAIL_ABSENT; /* the data may be mounted on every machine but this */
+    case MODE_E_PERM: return MODE__FAIL_CLASS__FAIL_ABSENT; /* perhaps the data is not mounted on this machine only */
     case MODE_E_MEMORY: return MODE__FAIL_CLASS__FAIL_OOM;
     case MODE_E_DEVICE: return MODE__FAIL_CLASS__FAIL_DEVICE;
     case MODE_E_IO:
@@ -44,7 +44,7 @@ Mode__FailClass mode_fail_class(enum mode_status st)
     }
 }
 
-/* By the system's own words, which stand in the sentence of whatever could not be written. */
+/* Detected by the system's error text, which is part of the error of any failed write. */
 static bool is_full(const struct mode_error *err)
 {
     return strstr(err->text, strerror(ENOSPC)) || strstr(err->text, strerror(EDQUOT));
@@ -67,12 +67,12 @@ static void tick(void *ctx)
     atomic_fetch_add(&page->changes, 1);
 }
 
-/* The highest resident size is counted anew from here. */
+/* Resets the peak RSS of this process. */
 static void reset_peak_rss(void)
 {
-    malloc_trim(0); /* so that a big task before does not count for a small one now */
+    malloc_trim(0); /* so that an earlier large task does not count for a small one */
     int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
-    if (fd < 0) return; /* then the peak is the process's: an upper bound */
+    if (fd < 0) return; /* then the peak is that of the whole process: an upper bound */
     ssize_t n = write(fd, "5", 1);
     (void)n;
     close(fd);
@@ -86,7 +86,7 @@ static enum mode_status fetch_inputs(struct mode_compute_end *end, struct mode_j
         const Mode__Input *in = spec->inputs[i];
         char *path;
         st = mode_store_blob_path(job->store, &path, in->digest, in->size, err);
-        if (st == MODE_E_FORMAT) /* wrong bytes: read once more before the alarm */
+        if (st == MODE_E_FORMAT) /* wrong bytes: read again before reporting damage */
             st = mode_store_blob_path(job->store, &path, in->digest, in->size, err);
         if (st) {
             mode_error_prefix(err, st, "input %s", in->name);
@@ -106,7 +106,7 @@ static bool may_be_lost(const struct mode_job_page *page)
     return until > 0 && mode_clock_s() > until;
 }
 
-/* Wait while nobody can tell whether the lease still holds. */
+/* Waits while it is uncertain whether the lease still holds. */
 static enum mode_status wait_for_lease(struct mode_job *job, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -132,7 +132,7 @@ static bool same_outputs(const Mode__Commit *a, const Mode__Commit *b)
     return true;
 }
 
-/* Outputs first, then the record that names them. */
+/* Publishes the outputs, then the commit record that names them. */
 static enum mode_status publish(struct mode_compute_end *end, struct mode_job *job, const Mode__TaskSpec *spec,
                                 const struct mode_compute_job *task, double began, struct mode_error *err)
 {
@@ -199,7 +199,7 @@ static enum mode_status fail_class_is(struct mode_compute_end *end, enum mode_st
     return st;
 }
 
-/* Reading from the store: what is damaged or gone there is not the fault of the task's request. */
+/* Reads from the store: damaged or missing files are not the fault of the task's request. */
 static enum mode_status from_store(struct mode_compute_end *end, enum mode_status st)
 {
     return fail_class_is(end, st,
@@ -235,7 +235,7 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
     const char *of;
     double began = mode_clock_s();
     enum mode_status st = mode_store_commit_get(store, &have, task->key, err);
-    if (st == MODE_OK) { /* an earlier attempt got that far and could not say so */
+    if (st == MODE_OK) { /* an earlier attempt committed but could not report it */
         found_done(end, have);
         end->seconds = mode_clock_s() - began;
         return MODE_OK;
@@ -249,8 +249,8 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
     }
     mode_code_version(code, sizeof code, word);
     field = mode_unknown_field(&spec->base, &of);
-    if (strcmp(spec->code_version, code) != 0) /* its bytes would be filed under another version's key */
-        st = MODE_FAIL(err, MODE_E_VALUE, "task %s wants code version %s, this is %s. HINT: update this worker",
+    if (strcmp(spec->code_version, code) != 0) /* its outputs would be stored under another version's key */
+        st = MODE_FAIL(err, MODE_E_VALUE, "task %s needs code version %s, this is %s. HINT: update this worker",
                        task->key, spec->code_version, code);
     else if (field)
         st = MODE_FAIL(err, MODE_E_VALUE,
@@ -279,14 +279,15 @@ static enum mode_status run(struct mode_compute_end *end, struct mode_store *sto
         goto out;
     }
     if ((st = work(job, err))) {
-        /* An attempt that was frozen in the midst of publishing has woken up since: its commit stands, and its checkpoints
-         * went with it, ours among them. */
+        /* An attempt that was frozen while publishing has resumed meanwhile: its commit stands, and all checkpoints of
+         * the task were removed, including ours. */
         if (st != MODE_E_STOPPED && is_done(end, store, task->key)) {
             mode_log_info("already_done", "key=%s by another attempt; here: %s", task->key, err->text);
             st = MODE_OK;
             goto out;
         }
-        bool no_store = st == MODE_E_PERM && access(job->out_dir, W_OK) != 0; /* it became read-only: not the input */
+        bool no_store = st == MODE_E_PERM && access(job->out_dir, W_OK) != 0; /* the output folder became read-only:
+                                                                                 not the input's fault */
         fail_class_is(end, st,
                       no_store        ? MODE__FAIL_CLASS__FAIL_STORE
                       : job->is_newer ? MODE__FAIL_CLASS__FAIL_CODE
@@ -330,7 +331,7 @@ void mode_compute_run(struct mode_compute_end *end, struct mode_store *store, co
             end->fail_class = MODE__FAIL_CLASS__FAIL_FULL;
     } else if (mode_store_checkpoint_remove(store, task->key, &ignored) != MODE_OK)
         mode_log_failure("checkpoint_left",
-                         &ignored); /* an earlier attempt may still be writing there; costs disk only */
+                         &ignored); /* an earlier attempt may still be writing there; only costs disk space */
     mode_job_clear(&job);
     if (dir && mode_dir_remove(dir, &ignored) != MODE_OK)
         mode_log_failure("temp_left", &ignored); /* the sweep gets it */
@@ -351,7 +352,7 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
         return 2;
     }
     int sock = atoi(argv[2]), page_fd = atoi(argv[3]), threads = atoi(argv[5]);
-    if (getppid() != (pid_t)atoi(argv[4])) return 0; /* nobody waits for results of an agent that is gone (slot.c) */
+    if (getppid() != (pid_t)atoi(argv[4])) return 0; /* the agent is gone (slot.c): nobody waits for results */
     signal(SIGHUP, SIG_IGN);                         /* it means the agent */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -367,13 +368,13 @@ int mode_compute_main(const char *word, mode_work_fn *work, int argc, char **arg
     enum mode_status st = mode_store_open(&store, argv[6], &err);
     if (st) {
         mode_log_failure("fatal", &err);
-        return 1; /* 70 says that a GPU failed */
+        return 1; /* not 70, which means that a GPU failed */
     }
     for (;;) {
         ssize_t n = recv(sock, &told, sizeof told, 0);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;                              /* the agent closed its end */
-        if (told.kind != MODE_TO_COMPUTE_JOB) continue; /* news of a task that is over */
+        if (told.kind != MODE_TO_COMPUTE_JOB) continue; /* late news about an ended task */
         const struct mode_compute_with with = {argv[7], gpus, sock, &told.others};
         mode_compute_run(&end.end, store, word, work, &with, &told.job, page, &kept);
         if (send(sock, &end, sizeof end, MSG_NOSIGNAL) != (ssize_t)sizeof end) break;

@@ -1,6 +1,6 @@
-/* DESIGN: a message unpacks into an arena with a hard cap, so a hostile one meets a wall and there is nothing
- * to free one by one. The checks walk the generated descriptors: a new message or field is checked without a
- * line here. */
+/* DESIGN: a message unpacks into an arena with a hard cap, so a hostile one cannot exhaust memory, and everything is
+ * freed at once. The checks walk the generated descriptors: new messages and fields are checked without changes
+ * here. */
 #include "msg/envelope.h"
 
 #include "base/process.h"
@@ -105,7 +105,7 @@ static enum mode_status check_value(const ProtobufCMessageDescriptor *d, const P
             return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: a text of %zu bytes, at most %zu are allowed", d->name,
                              f->name, n, max_string);
         if (!utf8_valid(s, n)) return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: not UTF-8", d->name, f->name);
-        const bool is_key = strcmp(f->name, "key") == 0; /* of a task, which has one; a digest may not be known */
+        const bool is_key = strcmp(f->name, "key") == 0; /* a task's key is required; a digest may be unknown */
         if ((is_key || (strcmp(f->name, "digest") == 0 && n > 0)) && !hex_valid(s, 64))
             return MODE_FAIL(err, MODE_E_FORMAT, "%s.%s: \"%.80s\" is not 64 lower-case hex digits", d->name, f->name,
                              s);
@@ -116,7 +116,7 @@ static enum mode_status check_value(const ProtobufCMessageDescriptor *d, const P
     }
     case PROTOBUF_C_TYPE_ENUM: {
         int *e = value;
-        if (!protobuf_c_enum_descriptor_get_value(f->descriptor, *e)) *e = 0; /* of a newer minor version */
+        if (!protobuf_c_enum_descriptor_get_value(f->descriptor, *e)) *e = 0; /* from a newer minor version */
         break;
     }
     case PROTOBUF_C_TYPE_DOUBLE:
@@ -276,7 +276,7 @@ enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__En
     return MODE_OK;
 }
 
-/* Ranges the descriptors do not know. */
+/* Checks ranges that descriptors do not express. */
 static enum mode_status check_ranges(const Mode__Envelope *e, struct mode_error *err)
 {
     switch (e->body_case) {
@@ -343,12 +343,11 @@ enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *da
     if (st) return st;
     Mode__Envelope *e = (Mode__Envelope *)u.msg;
     if (e->magic != MODE_WIRE_MAGIC)
-        st = MODE_FAIL(err, MODE_E_FORMAT, "a message that is not ours: magic %08x, expected %08x", e->magic,
-                       MODE_WIRE_MAGIC);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "not a MoDE message: magic %08x, expected %08x", e->magic, MODE_WIRE_MAGIC);
     else if (e->major != MODE_WIRE_MAJOR)
         st = MODE_FAIL(err, MODE_E_CONFIG,
-                       "protocol version %u.%u, this build speaks %d.%d. HINT: coordinator and workers must be "
-                       "of releases that fit; update the older one",
+                       "protocol version %u.%u, this build speaks %d.%d. HINT: coordinator and workers must be of "
+                       "compatible releases; update the older one",
                        e->major, e->minor, MODE_WIRE_MAJOR, MODE_WIRE_MINOR);
     else
         st = check_ranges(e, err);

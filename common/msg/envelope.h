@@ -1,9 +1,8 @@
-/* envelope.h - packing and unpacking of everything on the wire (proto/envelope.proto).
+/* envelope.h - packing and unpacking of all wire messages (proto/envelope.proto).
  *
- * Bytes from a peer meet three walls before anyone looks at them: the size cap, an allocator with a hard
- * budget (a 64 KiB message of empty sub-messages would otherwise unpack to megabytes), and a check of every
- * field: string lengths and UTF-8, counts of repeated fields, finite numbers, well-formed keys. Enum values
- * we do not know become 0.
+ * Bytes from a peer pass three checks before they are used: a size limit, an allocator with a hard budget (a 64 KiB
+ * message of empty sub-messages would otherwise unpack to megabytes), and a validation of every field: string lengths
+ * and UTF-8, counts of repeated fields, finite numbers, well-formed keys. Unknown enum values become 0.
  *
  *     Mode__Ping ping = MODE__PING__INIT;
  *     Mode__Envelope e;
@@ -51,23 +50,23 @@ struct mode_envelope {
 /* Initialise e with magic, versions, the next id of *counter and the body's case; the caller sets the body.
  */
 void mode_envelope_init(Mode__Envelope *e, uint64_t *counter, Mode__Envelope__BodyCase body);
-/* What is not UTF-8 becomes '?', in place: texts of ours hold names of files, which may hold anything, and are cut where
- * their room ends, in the middle of a letter; whoever gets them refuses the whole message. NULL is fine. */
+/* Replaces bytes that are not UTF-8 by '?', in place: our texts contain file names, which may be any bytes, and are
+ * truncated at buffer ends, possibly inside a character; the receiver would reject the whole message. NULL is fine. */
 void mode_wire_text(char *s);
 /* *data is malloc'd. MODE_E_VALUE when it would be larger than the port allows. */
 enum mode_status mode_envelope_pack(uint8_t **data, size_t *size, const Mode__Envelope *e, enum mode_wire wire,
                                     struct mode_error *err);
-/* MODE_E_FORMAT: malformed, wrong magic, a limit broken. MODE_E_CONFIG: another major: one side must be updated.
- * MODE_E_MEMORY: over the budget. A body we do not know is no error: body_case is then MODE__ENVELOPE__BODY__NOT_SET,
- * nor is a field. *out is NULL after failure. */
+/* MODE_E_FORMAT: malformed, wrong magic, a limit exceeded. MODE_E_CONFIG: another major version: one side must be
+ * updated. MODE_E_MEMORY: over the budget. An unknown body is not an error (body_case is then
+ * MODE__ENVELOPE__BODY__NOT_SET), nor is an unknown field. *out is NULL after failure. */
 enum mode_status mode_envelope_unpack(struct mode_envelope **out, const void *data, size_t size, enum mode_wire wire,
                                       struct mode_error *err);
 void mode_envelope_free(struct mode_envelope **e);
 /* "hello"; "?" for none. */
 const char *mode_envelope_name(const Mode__Envelope *e);
 
-/* The same walls for any other packed message (a request, a commit record): unpack with a budget and check
- * every field. Free with mode_unpacked_free. max_string 0 = MODE_WIRE_MAX_STRING. */
+/* The same checks for any other packed message (a request, a commit record): unpack with a budget and check every
+ * field. Free with mode_unpacked_free. max_string 0 = MODE_WIRE_MAX_STRING. */
 struct mode_unpacked {
     ProtobufCMessage *msg; /* cast to the type of the descriptor */
     void *arena;
@@ -75,8 +74,8 @@ struct mode_unpacked {
 enum mode_status mode_unpack(struct mode_unpacked *out, const ProtobufCMessageDescriptor *type, const void *data,
                              size_t size, size_t budget, size_t max_string, struct mode_error *err);
 void mode_unpacked_free(struct mode_unpacked *u);
-/* The number of a field, of m or of a message within it (*of), that its sender knew and this build does not; 0: none.
- * Most messages may be read all the same; a request that says more than its reader understands may not (msg/job.h). */
+/* The number of an unknown field, in m or in a nested message (*of), which a newer sender has set; 0: none. Most
+ * messages may be used all the same; a request with unknown fields may not (msg/job.h). */
 uint32_t mode_unknown_field(const ProtobufCMessage *m, const char **of);
 
 #endif

@@ -1,4 +1,4 @@
-/* What a work function sees (msg/job.h), and running one without any service (mode_job_run_local). */
+/* The interface of work functions (msg/job.h), and running one without services (mode_job_run_local). */
 #include "msg/job.h"
 
 #include "base/log.h"
@@ -111,7 +111,8 @@ void *mode_job_unpack(struct mode_job *job, const ProtobufCMessageDescriptor *ty
     const char *of;
     ProtobufCMessage *m = protobuf_c_message_unpack(type, NULL, job->request_size, job->request);
     if (!m) {
-        MODE_FAIL(err, MODE_E_FORMAT, "the request of %zu bytes is no %s", job->request_size, type->short_name);
+        MODE_FAIL(err, MODE_E_FORMAT, "the request of %zu bytes is not a valid %s", job->request_size,
+                  type->short_name);
         return NULL;
     }
     uint32_t field = mode_unknown_field(m, &of);
@@ -177,9 +178,9 @@ const char *mode_job_checkpoint_latest(struct mode_job *job)
         struct mode_error err;
         if (mode_store_checkpoint_hold(job->store, &job->ckpt_latest, job->key, job->fence, &damaged, &err) !=
             MODE_OK) {
-            mode_log_failure("checkpoint_not_held", &err); /* it may do without */
+            mode_log_failure("checkpoint_not_held", &err); /* optional */
             if (mode_store_checkpoint_latest(job->store, &job->ckpt_latest, job->key, &damaged, &err) != MODE_OK)
-                mode_log_failure("checkpoint_unreadable", &err); /* starting from nothing is right, only slower */
+                mode_log_failure("checkpoint_unreadable", &err); /* starting from scratch is correct, only slower */
         }
         if (damaged) mode_log_warn("checkpoint_damaged", "key=%s damaged=%u an older one is used", job->key, damaged);
     }
@@ -197,7 +198,7 @@ const char *mode_job_checkpoint_mine(struct mode_job *job)
             job->ckpt_mine = mode_xasprintf("%s/../ckpt", job->out_dir);
             if (mode_dir_make(job->ckpt_mine, &err) != MODE_OK) mode_log_failure("checkpoint_folder", &err);
         } else if (mode_store_checkpoint_dir(job->store, &job->ckpt_mine, job->key, job->fence, &err) != MODE_OK) {
-            mode_log_failure("checkpoint_folder", &err); /* writing below it fails with a sentence of its own */
+            mode_log_failure("checkpoint_folder", &err); /* writing below it will fail with an error of its own */
             job->ckpt_mine = mode_xasprintf("%s/ckpt/%s/%016llx", mode_store_root(job->store), job->key,
                                             (unsigned long long)job->fence);
         }
@@ -221,7 +222,7 @@ void mode_job_progress(struct mode_job *job, uint64_t done, uint64_t total, cons
     bool other_unit = strncmp(p->unit, unit, sizeof p->unit - 1) != 0;
     bool changed = atomic_load(&p->done) != done || atomic_load(&p->total) != total || other_unit;
     if (changed) {
-        if (other_unit) snprintf(p->unit, sizeof p->unit, "%s", unit); /* which empties it first; before the numbers */
+        if (other_unit) snprintf(p->unit, sizeof p->unit, "%s", unit); /* (clears it first); set before the numbers */
         atomic_store(&p->done, done);
         atomic_store(&p->total, total);
         atomic_fetch_add(&p->changes, 1);

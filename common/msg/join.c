@@ -31,10 +31,10 @@ struct companion {
     struct mode_socket *socket;
     char session[33];
     uint64_t counter;
-    bool linked, joined;                /* joined: the leader pings us */
+    bool linked, joined;                /* joined: accepted, the leader pings us */
     double join_at, heard, complain_at; /* when next; when last; when next */
 
-    uint64_t fence; /* of the task that processes were started for last */
+    uint64_t fence; /* of the latest task that processes were started for */
     int first;
     pid_t pid[MODE_MOST_GPUS]; /* process first + i; 0 = none */
 
@@ -132,7 +132,7 @@ static void kill_all(struct companion *c)
     for (int i = 0; i < MODE_MOST_GPUS; i++)
         if (c->pid[i] > 0) {
             kill(-c->pid[i], SIGKILL);
-            kill(c->pid[i], SIGKILL); /* the group exists only once it made it */
+            kill(c->pid[i], SIGKILL); /* its process group may not exist yet */
         }
 }
 
@@ -141,7 +141,7 @@ static void reap(struct companion *c)
     for (int i = 0; i < MODE_MOST_GPUS; i++) {
         int how;
         if (c->pid[i] <= 0 || waitpid(c->pid[i], &how, WNOHANG) != c->pid[i]) continue;
-        kill(-c->pid[i], SIGKILL); /* what it started and left behind */
+        kill(-c->pid[i], SIGKILL); /* remaining processes of its group */
         c->pid[i] = 0;
         if (how)
             mode_log_warn("process_ended", "process=%d %s=%d", c->first + i, WIFSIGNALED(how) ? "signal" : "code",
@@ -187,7 +187,7 @@ static void begin(struct companion *c, const Mode__BeginRanks *b)
 
 /* ---- hearing ---- */
 
-/* Nobody leads any more: what runs here has no process 0. */
+/* The leader is lost: running processes have lost their process 0. */
 static void leader_gone(struct companion *c, double now)
 {
     if (c->joined)
@@ -207,10 +207,10 @@ static void on_reject(struct companion *c, const Mode__Reject *r, double now)
     case MODE__REJECT_CODE__REJECT_CODE:
     case MODE__REJECT_CODE__REJECT_PERMISSION:
         MODE_FAIL(&err, r->code == MODE__REJECT_CODE__REJECT_PERMISSION ? MODE_E_PERM : MODE_E_CONFIG,
-                  "the leader does not take this machine: %s", r->text);
+                  "the leader rejected this machine: %s", r->text);
         fatal(c, &err);
         return;
-    default: /* one that is dead may be taken for us */
+    default: /* a dead session may still hold our place */
         if (now < c->complain_at) return;
         mode_log_warn("rejected", "%s", r->text);
         c->complain_at = now + complain_s;
@@ -265,7 +265,7 @@ static void watch_link(struct companion *c, double now)
     for (int i = 0; i < MAX_PER_TURN; i++) switch (mode_socket_link(c->socket, &err)) {
         case MODE_LINK_SAME: return;
         case MODE_LINK_UP:
-            leader_gone(c, now); /* that one, if it was another */
+            leader_gone(c, now); /* end the processes of an earlier leader */
             c->linked = true;
             break;
         case MODE_LINK_DOWN:
@@ -295,11 +295,12 @@ static void on_signal(struct companion *c, double now)
 static void on_timers(struct companion *c, double now)
 {
     if (c->joined && now - c->heard > silent_s) leader_gone(c, now);
-    /* what is left of an earlier task has to be gone before the next */
+    /* processes of an earlier task must have ended before joining again */
     if (c->linked && !c->joined && !c->stop_signal && n_running(c) == 0 && now >= c->join_at) say_join(c, now);
     if (!c->joined && now >= c->complain_at) {
         mode_log_warn("waiting", "leader=%s %s", c->config->leader.endpoint,
-                      c->linked ? "connected, it does not take us yet" : "not reachable yet; trying again");
+                      c->linked ? "connected, it has not accepted this machine yet"
+                                : "not reachable yet; trying again");
         c->complain_at = now + complain_s;
     }
     if (c->config->health_file && now >= c->health_at) {

@@ -1,9 +1,9 @@
-/* join.h - a companion: what brings the GPUs of a machine to a worker on another one, its leader (machines.h).
+/* join.h - a companion: lends the GPUs of its machine to a worker on another machine, its leader (machines.h).
  *
- * It knows no coordinator. It connects to the leader, says what it has, and starts the processes that it is told to
- * (beside.h), each with a GPU; how they end goes back. When the connection goes, or the leader is silent, it ends them
- * and waits for the next leader. SIGTERM, SIGINT: it says so, and the leader brings the task to a checkpoint; what still
- * runs after the grace is ended. The second signal: at once. */
+ * It has no connection to a coordinator. It connects to the leader, announces its GPUs, starts the processes that the
+ * leader requests (beside.h), one per GPU, and reports how they end. When the connection is lost, or the leader is
+ * silent, it kills them and waits for a leader to return. On SIGTERM or SIGINT it tells the leader, which brings the
+ * task to a checkpoint; processes still running after the grace period are killed. A second signal: at once. */
 #ifndef MODE_MSG_JOIN_H
 #define MODE_MSG_JOIN_H
 

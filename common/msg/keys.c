@@ -76,8 +76,7 @@ static enum mode_status write_private(const char *path, const char *text, struct
     return st;
 }
 
-/* Make <name>.pub and <name>.key unless they are there; the secret is written last and makes the pair valid.
- */
+/* Makes <name>.pub and <name>.key unless they exist; the secret key is written last and makes the pair valid. */
 static enum mode_status make_pair(const char *dir, const char *name, struct mode_error *err)
 {
     struct mode_keypair pair;
@@ -150,7 +149,7 @@ static enum mode_status read_key_text(char key[MODE_KEY_Z85], const char *path, 
     enum mode_status st = mode_file_read(path, 4096, &text, NULL, err);
     if (st) return st;
     text[strcspn(text, " \t\r\n")] = '\0';
-    if (!key_text_valid(text)) /* the text may be a secret: it is not shown */
+    if (!key_text_valid(text)) /* the text may be a secret: never shown */
         st = MODE_FAIL(err, MODE_E_CONFIG, "%s: expected a CURVE key, 40 characters of Z85", path);
     else
         memcpy(key, text, MODE_KEY_Z85);

@@ -1,5 +1,5 @@
-/* What a worker computes with, asked before it takes tasks. By a process of its own, because a driver may hang, a
- * broken GPU ends who uses it, and the agent is to hold no GPU's memory. */
+/* Probes a worker's device before it takes tasks, in a process of its own, because a driver may hang, a broken GPU
+ * kills the process that uses it, and the agent must not hold GPU memory. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PATIENCE_S = 120, BURIAL_S = 2 }; /* a driver that starts cold takes a few seconds a GPU */
+enum { PATIENCE_S = 120, BURIAL_S = 2 }; /* driver initialisation takes a few seconds per GPU */
 
 /* In the child between fork and exec. */
 static void become(int out, const char *argv0, const char *backend, const char *index)
@@ -29,7 +29,7 @@ static void become(int out, const char *argv0, const char *backend, const char *
     _exit(127);
 }
 
-/* Kill it and wait for its end, but not for one that hangs in the driver. */
+/* Kills it and waits for its end, but not if it hangs in the driver. */
 static void bury(pid_t pid)
 {
     const double until = mode_clock_s() + BURIAL_S;
@@ -37,7 +37,7 @@ static void bury(pid_t pid)
     while (waitpid(pid, NULL, WNOHANG) == 0 && mode_clock_s() < until) usleep(10000);
 }
 
-/* Its output to the end, as a text. false: not in time, or (then *told) a signal came first. */
+/* Reads its output to the end. False: timeout, or a signal came first (*told). */
 static bool hear(char text[MODE_DEVICE_TEXT], bool *told, int out, int signal_fd)
 {
     const double until = mode_clock_s() + PATIENCE_S;
@@ -65,12 +65,12 @@ static enum mode_status fail(struct mode_error *err, int status, const char *tex
 {
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
     if (WIFSIGNALED(status))
-        return MODE_FAIL(err, MODE_E_DEVICE, "the GPU was looked at by a process that was killed by signal %d (%s)",
+        return MODE_FAIL(err, MODE_E_DEVICE, "the process that checked the GPU was killed by signal %d (%s)",
                          WTERMSIG(status), strsignal(WTERMSIG(status)));
     return MODE_FAIL(err, MODE_E_DEVICE, "%s",
                      text[0]       ? text
                      : code == 127 ? "this program cannot be executed"
-                                   : "the GPU cannot be used; what the process that looked at it said is in the log");
+                                   : "the GPU cannot be used; what the process that checked it said is in the log");
 }
 
 static enum mode_status look_at(char text[MODE_DEVICE_TEXT], bool *told, const char *argv0, const char *backend, int i,
@@ -79,7 +79,7 @@ static enum mode_status look_at(char text[MODE_DEVICE_TEXT], bool *told, const c
     char index[16];
     int out[2], status = 0;
     snprintf(index, sizeof index, "%d", i);
-    if (pipe(out) != 0) return MODE_FAIL(err, MODE_E_GENERIC, "no pipe to be had: %s", strerror(errno));
+    if (pipe(out) != 0) return MODE_FAIL(err, MODE_E_GENERIC, "a pipe cannot be made: %s", strerror(errno));
     pid_t pid = fork();
     if (pid == 0) {
         close(out[0]);
@@ -88,7 +88,7 @@ static enum mode_status look_at(char text[MODE_DEVICE_TEXT], bool *told, const c
     close(out[1]);
     if (pid < 0) {
         close(out[0]);
-        return MODE_FAIL(err, MODE_E_GENERIC, "a process to look at the GPU cannot be started: %s", strerror(errno));
+        return MODE_FAIL(err, MODE_E_GENERIC, "a process to check the GPU cannot be started: %s", strerror(errno));
     }
     bool heard = hear(text, told, out[0], signal_fd);
     close(out[0]);

@@ -17,14 +17,14 @@
 enum { MAX_PER_TURN = 256, MAX_NEWS = 512, SESSION = 33, DEVICE = 200 };
 static const double ping_s = 1, silent_s = 30, complain_s = 30;
 
-struct machine { /* another one; here is false: one is missing */
+struct machine { /* another machine; here false: missing */
     bool here, leaving;
     char session[SESSION], name[MODE_MACHINE_NAME], device[DEVICE];
     uint8_t route[256];
     size_t n_route;
     int gpus;
     double heard, ping_at;
-    int first, n_running; /* of the task: its first process, and how many have not ended yet */
+    int first, n_running; /* of the task: its first rank, and how many have not ended yet */
 };
 
 struct mode_machines {
@@ -68,7 +68,7 @@ bool mode_team_place(char place[MODE_MEETING_PLACE], const char *endpoint, int p
 enum mode_status mode_team_check(const char *endpoint, bool listens, struct mode_error *err)
 {
     char place[MODE_MEETING_PLACE];
-    enum mode_status st = mode_endpoint_check(endpoint, false, err); /* a port that all know */
+    enum mode_status st = mode_endpoint_check(endpoint, false, err); /* a fixed port */
     if (!st && strncmp(endpoint, "tcp:", 4) != 0)
         st = MODE_FAIL(err, MODE_E_CONFIG, "\"%s\": machines meet at tcp://host:port", endpoint);
     if (!st && (port_of(endpoint) > 65534 || !mode_team_place(place, endpoint, 0)))
@@ -76,7 +76,7 @@ enum mode_status mode_team_check(const char *endpoint, bool listens, struct mode
                        "\"%s\": expected a host and a port below 65535, for the next one is used, "
                        "too",
                        endpoint);
-    if (st || !listens) return st; /* elsewhere it may become known later */
+    if (st || !listens) return st; /* on other machines the name may become resolvable later */
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     *strrchr(place, ':') = '\0';
     int rc = getaddrinfo(place, NULL, &hints, &found);
@@ -129,7 +129,7 @@ static void reject(struct mode_machines *m, const struct mode_packet *p, Mode__R
 
 static void add_news(struct mode_machines *m, const struct mode_compute_news *news)
 {
-    if (!m->fence || m->n_news == MAX_NEWS) return; /* a team has fewer processes */
+    if (!m->fence || m->n_news == MAX_NEWS) return; /* cannot happen: a team has fewer processes */
     m->news[m->n_news] = *news;
     m->news[m->n_news++].fence = m->fence;
 }
@@ -175,18 +175,17 @@ bool mode_machines_leaving(const struct mode_machines *m)
 
 /* ---- hearing ---- */
 
-/* Can its processes and ours train one model? */
+/* Checks that its processes and ours can train one model. */
 static Mode__RejectCode is_unfit(const struct mode_machines *m, const Mode__Join *j, char *why, size_t size)
 {
     const struct mode_machines_config *c = m->config;
     char code[128];
     mode_code_version(code, sizeof code, c->word);
     if (strcmp(j->service, c->word) != 0 || strcmp(j->code_version, code) != 0 || strcmp(j->build, mode_version) != 0) {
-        snprintf(
-            why, size,
-            "you are %.32s of version %.32s, which makes %.64s, the leader is %s of version %s, which makes %.64s. "
-            "HINT: machines of one team run the same program; update the older one",
-            j->service, j->build, j->code_version, c->word, mode_version, code);
+        snprintf(why, size,
+                 "this is %.32s of version %.32s, whose outputs are %.64s; the leader is %s of version %s, whose "
+                 "outputs are %.64s. HINT: machines of one team run the same program; update the older one",
+                 j->service, j->build, j->code_version, c->word, mode_version, code);
         return MODE__REJECT_CODE__REJECT_CODE;
     }
     if (strcmp(j->store_id, c->store_id) != 0) {
@@ -237,7 +236,7 @@ static void on_join(struct mode_machines *m, const struct mode_packet *p, const 
     if (x) let_go(m, x, "its connection was lost, and it is back");
     for (int i = 0; i < m->n && !x; i++)
         if (!m->at[i].here) x = &m->at[i];
-    if (!x) { /* perhaps one of those is dead, and nobody knows yet */
+    if (!x) { /* perhaps one of those is dead but not timed out yet */
         snprintf(why, sizeof why, "the other machines of this team, %d, are all here", m->n);
         reject(m, p, MODE__REJECT_CODE__REJECT_LIMIT, why);
         return;
@@ -254,7 +253,7 @@ static void on_join(struct mode_machines *m, const struct mode_packet *p, const 
 
 static void on_ended(struct mode_machines *m, struct machine *x, const Mode__RankEnded *r)
 {
-    if (x->n_running) x->n_running--; /* each is told of once */
+    if (x->n_running) x->n_running--; /* each is reported once */
     if (r->fence != m->fence) return;
     const int how = r->has_signal ? W_EXITCODE(0, (int)r->signal) : W_EXITCODE((int)r->exit_code, 0);
     add_news(m, &(struct mode_compute_news){.rank = (int)r->rank, .how = how});
@@ -272,7 +271,7 @@ static void on_message(struct mode_machines *m, const struct mode_packet *p, con
         on_join(m, p, e->join, now);
         return;
     }
-    if (!x) return; /* one that was let go: it will see that nobody pings it */
+    if (!x) return; /* a dropped one: it will notice that pings stop */
     x->heard = now;
     switch (e->body_case) {
     case MODE__ENVELOPE__BODY_RANK_ENDED: on_ended(m, x, e->rank_ended); break;
@@ -315,10 +314,10 @@ void mode_machines_turn(struct mode_machines *m, double now)
         struct machine *x = &m->at[i];
         if (!x->here) continue;
         if (now - x->heard > silent_s)
-            let_go(m, x, "nothing was heard of it for 30 s");
+            let_go(m, x, "nothing was heard from it for 30 s");
         else if (now >= x->ping_at) {
             if (x->n_running && !m->fence) say_end(m, x); /* it may have been lost */
-            if (!ping(m, x, now)) let_go(m, x, x->leaving ? "it was stopped" : "its connection is gone");
+            if (!ping(m, x, now)) let_go(m, x, x->leaving ? "it was stopped" : "its connection was lost");
         }
     }
     if (now < m->complain_at || !n_missing(m)) return;
@@ -341,7 +340,8 @@ static int by_name(const void *a, const void *b)
 void mode_machines_lend(struct mode_machines *m, struct mode_compute_others *others, const char *key, uint64_t fence)
 {
     MODE_ASSERT(mode_machines_ready(m));
-    qsort(m->at, (size_t)m->n, sizeof *m->at, by_name); /* as the last time: the order is that of additions */
+    qsort(m->at, (size_t)m->n, sizeof *m->at, by_name); /* by name, so that the order of ranks, and of reductions, is
+                                                           always the same */
     snprintf(m->key, sizeof m->key, "%s", key);
     m->fence = fence;
     m->n_news = m->n_told = 0;
@@ -359,7 +359,7 @@ void mode_machines_begin(struct mode_machines *m, const struct mode_compute_call
     for (int i = 0; i < m->n; i++) {
         struct machine *x = &m->at[i];
         if (call->n[i] <= 0) continue;
-        if (!x->here) { /* since the task began */
+        if (!x->here) { /* lost since the task began */
             add_news(m, &(struct mode_compute_news){.rank = call->first[i], .gone = true});
             continue;
         }
@@ -379,7 +379,7 @@ void mode_machines_begin(struct mode_machines *m, const struct mode_compute_call
         e.begin_ranks = &b;
         x->first = call->first[i];
         x->n_running = call->n[i];
-        if (!say(m, x->route, x->n_route, &e)) let_go(m, x, "its connection is gone");
+        if (!say(m, x->route, x->n_route, &e)) let_go(m, x, "its connection was lost");
     }
 }
 
@@ -439,7 +439,7 @@ enum mode_status mode_machines_open(struct mode_machines **out, struct mode_net 
     if (!st) st = mode_socket_bind(&m->socket, net, &e, err);
     if (!st) st = mode_socket_self_test(m->socket, err);
     if (!st && !mode_team_place(m->place, mode_socket_endpoint(m->socket), 0))
-        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: too long an address", config->endpoint);
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: the address is too long", config->endpoint);
     if (st) mode_machines_close(out);
     return st;
 }

@@ -1,18 +1,18 @@
-/* machines.h - the machines that do tasks together with this one, as the agent of the worker that leads them sees them.
+/* machines.h - the other machines of a team, from the side of the leader's agent.
  *
- * The leader listens; on each other machine a companion (join.h) comes, says what it brings, and stays. The worker asks
- * for tasks while all of them are there and none has processes of a task: so a task that begins has all its GPUs, and
- * one that cannot is left to other workers.
+ * The leader listens; a companion (join.h) on each other machine connects, announces its GPUs, and stays. The worker
+ * requests tasks only while all of them are connected and idle: so a task that begins has all its GPUs, and otherwise
+ * tasks are left to other workers.
  *
  *     mode_machines_turn(m, now);                             // often
- *     if (mode_machines_ready(m)) ...                         // ask for a task
- *     mode_machines_lend(m, &others, key, fence);             // it came: goes to the compute process
- *     mode_machines_begin(m, &call);                          // which calls for them
- *     while ((news = mode_machines_news(m))) ...              // and wants to know who has ended
- *     mode_machines_end(m);                                   // it is over
+ *     if (mode_machines_ready(m)) ...                         // request a task
+ *     mode_machines_lend(m, &others, key, fence);             // a task arrived: goes to the compute process
+ *     mode_machines_begin(m, &call);                          // which requests their processes
+ *     while ((news = mode_machines_news(m))) ...              // and is told which ones have ended
+ *     mode_machines_end(m);                                   // the task is over
  *
- * DESIGN: a companion ends its processes when its connection goes, and begins anew with JOIN: so the leader needs to
- * remember nothing of one that it cannot reach.
+ * DESIGN: a companion kills its processes when its connection is lost, and starts over with JOIN: so the leader keeps
+ * no state about one that it cannot reach.
  *
  * Threads: one caller. */
 #ifndef MODE_MSG_MACHINES_H
@@ -36,33 +36,34 @@ struct mode_machines_config {
 enum mode_status mode_machines_open(struct mode_machines **m, struct mode_net *net,
                                     const struct mode_machines_config *config, struct mode_error *err);
 void mode_machines_close(struct mode_machines **m);
-/* The allow list again, which SIGHUP asks for: who is no longer in it goes. One that cannot be read is logged, and the old
- * one stays in force. */
+/* Rereads the allow list, on SIGHUP, and drops machines that are no longer in it. If it cannot be read, that is logged
+ * and the old list stays in force. */
 void mode_machines_read_keys(struct mode_machines *m);
 /* For zmq_poll. */
 void *mode_machines_handle(struct mode_machines *m);
 /* Where it listens; borrowed. */
 const char *mode_machines_endpoint(const struct mode_machines *m);
-/* Read what came, ask who is silent, let go who is gone. now: mode_clock_s(). */
+/* Reads messages, pings silent machines, drops lost ones. now: mode_clock_s(). */
 void mode_machines_turn(struct mode_machines *m, double now);
-/* All are there, and idle. */
+/* Whether all machines are connected and idle. */
 bool mode_machines_ready(const struct mode_machines *m);
 /* For people: "2 machines, 16 GPUs" or "2 machines, 1 missing". */
 void mode_machines_text(const struct mode_machines *m, char *text, size_t size);
 
 void mode_machines_lend(struct mode_machines *m, struct mode_compute_others *others, const char *key, uint64_t fence);
 void mode_machines_begin(struct mode_machines *m, const struct mode_compute_call *call);
-/* The next thing to be told of the task, until it was; NULL: nothing. */
+/* The next event to pass on to the compute process, until mode_machines_told; NULL: none. */
 const struct mode_compute_news *mode_machines_news(const struct mode_machines *m);
 void mode_machines_told(struct mode_machines *m);
-/* A machine that takes part in the task is being stopped, and waits for its checkpoint. */
+/* Whether a machine that takes part in the task is being stopped and waits for a checkpoint. */
 bool mode_machines_leaving(const struct mode_machines *m);
-/* The task is over, however it ended; also when there was none. */
+/* Ends the task, whatever its result; also fine without one. */
 void mode_machines_end(struct mode_machines *m);
 
-/* "HOST:PORT" where processes meet, of an endpoint "tcp://HOST:P": P + 1 unless port says another; false: too long. */
+/* The rendezvous address "HOST:PORT" for an endpoint "tcp://HOST:P": PORT is P + 1 unless port is given; false: too
+ * long. */
 bool mode_team_place(char place[MODE_MEETING_PLACE], const char *endpoint, int port);
-/* MODE_E_CONFIG: that, or what it names is not to be found. listens: as the leader. */
+/* MODE_E_CONFIG: malformed, or the host cannot be resolved. listens: on the leader. */
 enum mode_status mode_team_check(const char *endpoint, bool listens, struct mode_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* net.h - inside of socket.c and zap.c; nobody else includes it. */
+/* net.h - internal to socket.c and zap.c; included nowhere else. */
 #ifndef MODE_MSG_NET_H
 #define MODE_MSG_NET_H
 
@@ -9,7 +9,7 @@
 
 struct mode_net {
     void *zmq;
-    atomic_uint n_clients; /* that were ever opened: names their monitors */
+    atomic_uint n_clients; /* clients opened so far: names their monitors */
     pthread_mutex_t lock;  /* guards allow */
     struct mode_allow_list allow;
     bool has_allow;
@@ -21,9 +21,9 @@ struct mode_net {
     void *zap_control; /* PAIR to the thread; NULL = not started */
 };
 
-#define MODE_ZAP_WORKER "mode-worker" /* ZAP domains: which port was asked, so which role is let in */
+#define MODE_ZAP_WORKER "mode-worker" /* ZAP domains: the port, and thereby the role that it accepts */
 #define MODE_ZAP_ADMIN  "mode-admin"
-#define MODE_ZAP_KEY    "Mode-Key" /* ZAP metadata: the client's public key, which every message of it then carries */
+#define MODE_ZAP_KEY    "Mode-Key" /* ZAP metadata: the client's public key, then attached to each of its messages */
 
 enum mode_status mode_zap_start(struct mode_net *net, struct mode_error *err);
 void mode_zap_stop(struct mode_net *net);

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* of a socket's path: sun_path less the longest name and what ZeroMQ may put behind it */
+/* sun_path minus the longest name and the suffix that ZeroMQ may append */
 #define MAX_FOLDER 80
 
 enum mode_status mode_place_exists(const char *workspace, struct mode_error *err)

@@ -47,7 +47,7 @@ enum mode_status mode_redis_url_parse(struct mode_redis_url *u, const char *url,
     }
     if (!st) return MODE_OK;
     mode_redis_url_clear(u);
-    const char *at = strrchr(url, '@'); /* a password may be before it */
+    const char *at = strrchr(url, '@'); /* a password may precede it */
     return MODE_FAIL(err, MODE_E_CONFIG,
                      "the Redis URL is \"%s%.200s\", expected redis://[:password@]host[:port][/db] or "
                      "unix:///path/to/socket: %.200s",

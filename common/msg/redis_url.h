@@ -1,4 +1,4 @@
-/* redis_url.h - redis://[:password@]host[:port][/db] or unix:///path/to/socket, taken apart. */
+/* redis_url.h - redis://[:password@]host[:port][/db] or unix:///path/to/socket, parsed. */
 #ifndef MODE_MSG_REDIS_URL_H
 #define MODE_MSG_REDIS_URL_H
 
@@ -10,7 +10,7 @@ struct mode_redis_url {
     int port, db;
 };
 
-/* MODE_E_CONFIG: not such a URL; the sentence shows it without what may be a password. */
+/* MODE_E_CONFIG: malformed; the error shows the URL without the part that may be a password. */
 enum mode_status mode_redis_url_parse(struct mode_redis_url *u, const char *url, struct mode_error *err);
 void mode_redis_url_clear(struct mode_redis_url *u);
 

@@ -19,10 +19,10 @@ enum { SOCK_FD = 3, PAGE_FD = 4 };
 /* In the child between fork and exec: async-signal-safe calls only. */
 static void become(int sock, int page_fd, int err_fd, char *const argv[], pid_t agent)
 {
-    setpgid(0, 0); /* so that the whole family can be killed, and the terminal's Ctrl-C reaches the agent alone */
+    setpgid(0, 0); /* so that the whole group can be killed, and the terminal's Ctrl-C reaches only the agent */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != agent) _exit(0);
-    /* first out of the way of the numbers they are to have; those copies do not survive the exec */
+    /* first move them away from their target descriptors; these copies are closed by exec */
     sock = fcntl(sock, F_DUPFD_CLOEXEC, 10);
     page_fd = fcntl(page_fd, F_DUPFD_CLOEXEC, 10);
     err_fd = fcntl(err_fd, F_DUPFD_CLOEXEC, 10);
@@ -70,7 +70,7 @@ enum mode_status mode_slot_start(struct mode_slot *s, const struct mode_slot_pro
         munmap(page, sizeof *page);
         goto out;
     }
-    setpgid(pid, pid); /* both sides do it: whoever is first */
+    setpgid(pid, pid); /* done on both sides, to avoid a race */
     fcntl(pipe_fd[0], F_SETFL, O_NONBLOCK);
     s->pid = pid;
     s->sock = pair[0];
@@ -124,13 +124,13 @@ int mode_slot_read(struct mode_slot *s, struct mode_from_compute *word)
 void mode_slot_read_log(struct mode_slot *s)
 {
     char buf[4096];
-    for (int i = 0; i < 64; i++) { /* bounded: a compute process that writes for ever must not keep the agent here */
+    for (int i = 0; i < 64; i++) { /* bounded: a compute process that never stops writing must not block the agent */
         ssize_t n = read(s->err_fd, buf, sizeof buf);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return;
         for (ssize_t at = 0, w; at < n; at += w)
             if ((w = write(STDERR_FILENO, buf + at, (size_t)(n - at))) <= 0)
-                break; /* nowhere to say that stderr is gone */
+                break; /* a failed write to stderr cannot be reported */
         for (ssize_t k = 0; k < n; k++) {
             s->log[s->log_at] = buf[k];
             s->log_at = (s->log_at + 1) % MODE_LOG_RING;
@@ -157,7 +157,7 @@ uint64_t mode_slot_rss(const struct mode_slot *s)
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* waitpid for at most so many hundredths of a second */
+/* waitpid for at most `rounds` hundredths of a second */
 static bool collected(pid_t pid, int *status, int rounds)
 {
     for (int i = 0; i < rounds; i++) {
@@ -172,11 +172,11 @@ int mode_slot_reap(struct mode_slot *s, bool kill_first)
 {
     int status = 0;
     if (s->pid <= 0) return 0;
-    /* when its socket closed it is exiting: a moment to finish, for the true exit status */
+    /* its socket is closed, so it is exiting: wait a moment for its true exit status */
     if (kill_first || !collected(s->pid, &status, 100)) {
         kill(-s->pid, SIGKILL);
-        kill(s->pid, SIGKILL); /* the group exists only once one of us made it */
-        /* stuck in a device or a dead filesystem it is left behind: the agent has others to answer to */
+        kill(s->pid, SIGKILL); /* its process group may not exist yet */
+        /* stuck in a driver or a dead filesystem it is abandoned: the agent must go on */
         if (!collected(s->pid, &status, 200)) status = SIGKILL;
     }
     kill(-s->pid, SIGKILL); /* what it started and left behind */

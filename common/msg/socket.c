@@ -21,7 +21,7 @@
 
 enum {
     RECONNECT_IPC_MS = 2000,
-    RECONNECT_TCP_MS = 30000, /* a fleet that comes back needs a third of a second of the server for every hundred */
+    RECONNECT_TCP_MS = 30000, /* reconnecting workers cost the server a third of a second per hundred */
     HEARTBEAT_MS = 5000,
     HEARTBEAT_TIMEOUT_MS = 15000,
     HEARTBEAT_TTL_MS = 20000,
@@ -29,10 +29,10 @@ enum {
     BACKLOG = 4096,
     HWM_SERVER = 256,
     HWM_CLIENT = 64,
-    FAILED_HANDSHAKES = 3, /* at first contact, without a reason given: then it is no coincidence */
+    FAILED_HANDSHAKES = 3, /* on first contact, without a stated reason: then it is not a coincidence */
     SELF_TEST_MS = 5000,
-    CONNECT_MS = 10000, /* the system alone goes on with one attempt for two minutes, with ever longer pauses */
-    NOBODY_MS = 5000    /* a question waits no longer for somebody to listen; for the answer as long as was asked for */
+    CONNECT_MS = 10000, /* by default the kernel continues one attempt for two minutes, with growing pauses */
+    NOBODY_MS = 5000    /* a request waits at most this long for a listener, and for the answer up to its own timeout */
 };
 
 struct mode_socket {
@@ -40,9 +40,9 @@ struct mode_socket {
     struct mode_net *net;
     enum mode_wire wire;
     bool server, curve;
-    char *endpoint, *peer; /* peer: what is at the other end, of a client */
+    char *endpoint, *peer; /* peer: of a client: the other end, for people */
     char server_public[MODE_KEY_Z85];
-    int lock; /* of an ipc path, -1 = none */
+    int lock; /* lock of an ipc path, -1 = none */
     uint64_t dropped;
     int failed_handshakes;
     bool met; /* a handshake succeeded on this endpoint: keys and kind of server are right */
@@ -168,8 +168,7 @@ void mode_socket_close(struct mode_socket **ps)
 
 /* ---- server ---- */
 
-/* ZeroMQ unlinks an existing ipc path without asking: a lock beside it keeps a second server off the first
- * one's path. */
+/* ZeroMQ silently unlinks an existing ipc path: a lock beside it keeps a second server from taking over the path. */
 static enum mode_status claim_ipc(struct mode_socket *s, const char *path, struct mode_error *err)
 {
     char *dir = mode_xstrdup(path), *lock = mode_xasprintf("%s.lock", path);
@@ -205,7 +204,7 @@ enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net
     bool ipc = strncmp(e->endpoint, "ipc://", 6) == 0;
     s->zmq = zmq_socket(net->zmq, ZMQ_ROUTER);
     if (!s->zmq) {
-        st = MODE_FAIL(err, MODE_E_GENERIC, "%s: no socket: %s", e->endpoint, zmq_strerror(zmq_errno()));
+        st = MODE_FAIL(err, MODE_E_GENERIC, "%s: a socket cannot be made: %s", e->endpoint, zmq_strerror(zmq_errno()));
         goto out;
     }
     set_common(s->zmq, e->wire, HWM_SERVER);
@@ -215,7 +214,7 @@ enum mode_status mode_socket_bind(struct mode_socket **out, struct mode_net *net
     set_int(s->zmq, ZMQ_IPV6, strchr(e->endpoint, '[') != NULL);
     if (s->curve) {
         const char *domain = e->wire == MODE_WIRE_ADMIN ? MODE_ZAP_ADMIN : MODE_ZAP_WORKER;
-        MODE_ASSERT(net->has_allow); /* without the list everybody who knows the server's key would be let in */
+        MODE_ASSERT(net->has_allow); /* without the list every client that knows the server's key would be accepted */
         if ((st = mode_keys_read(&pair, e->key_dir, e->key_name ? e->key_name : "server", err))) goto out;
         memcpy(s->server_public, pair.public_key, MODE_KEY_Z85);
         set_int(s->zmq, ZMQ_CURVE_SERVER, 1);
@@ -262,21 +261,23 @@ static enum mode_status client_open(struct mode_socket *s, const char *endpoint,
     char monitor[64];
     bool ipc = strncmp(endpoint, "ipc://", 6) == 0;
     s->zmq = zmq_socket(s->net->zmq, ZMQ_DEALER);
-    if (!s->zmq) return MODE_FAIL(err, MODE_E_GENERIC, "%s: no socket: %s", endpoint, zmq_strerror(zmq_errno()));
+    if (!s->zmq)
+        return MODE_FAIL(err, MODE_E_GENERIC, "%s: a socket cannot be made: %s", endpoint, zmq_strerror(zmq_errno()));
     set_common(s->zmq, s->wire, HWM_CLIENT);
     set_int(s->zmq, ZMQ_IPV6, 1);
     set_int(s->zmq, ZMQ_IMMEDIATE, 1);
     set_int(s->zmq, ZMQ_LINGER, 1000);
-    set_int(s->zmq, ZMQ_RECONNECT_IVL, 100 + random_below(200)); /* a fleet must not come back in step */
+    set_int(s->zmq, ZMQ_RECONNECT_IVL, 100 + random_below(200)); /* jitter, so that many workers do not reconnect in
+                                                                    lockstep */
     set_int(s->zmq, ZMQ_RECONNECT_IVL_MAX, ipc ? RECONNECT_IPC_MS : RECONNECT_TCP_MS);
     set_int(s->zmq, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
     if (pair) {
         MODE_ASSERT(zmq_setsockopt(s->zmq, ZMQ_CURVE_SERVERKEY, s->server_public, MODE_KEY_Z85) == 0);
         MODE_ASSERT(zmq_setsockopt(s->zmq, ZMQ_CURVE_PUBLICKEY, pair->public_key, MODE_KEY_Z85) == 0);
         if (zmq_setsockopt(s->zmq, ZMQ_CURVE_SECRETKEY, pair->secret_key, MODE_KEY_Z85) != 0)
-            return MODE_FAIL(err, MODE_E_FORMAT, "the key pair of %s is not one", name);
+            return MODE_FAIL(err, MODE_E_FORMAT, "the two keys of the pair of %s do not belong together", name);
     }
-    /* never a name twice: ZeroMQ gives one back some time after its socket was closed */
+    /* unique names: ZeroMQ releases a name only some time after its socket was closed */
     snprintf(monitor, sizeof monitor, "inproc://mode-monitor-%u", atomic_fetch_add(&s->net->n_clients, 1));
     s->monitor = zmq_socket(s->net->zmq, ZMQ_PAIR);
     if (!s->monitor ||
@@ -329,7 +330,7 @@ static bool next_event(struct mode_socket *s, unsigned *event, unsigned *value)
     if (ok) memcpy(raw, zmq_msg_data(&msg), sizeof raw);
     zmq_msg_close(&msg);
     zmq_msg_init(&msg);
-    zmq_msg_recv(&msg, s->monitor, 0); /* the address: comes with the event */
+    zmq_msg_recv(&msg, s->monitor, 0); /* the address frame of the event */
     zmq_msg_close(&msg);
     if (!ok) return false;
     uint16_t e;
@@ -357,9 +358,10 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
             if (value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
                 MODE_FAIL(err, MODE_E_PERM, "%s: %s", s->endpoint,
-                          s->curve ? "this side uses keys and the other does not. HINT: start the coordinator with "
-                                     "--key-dir"
-                                   : "the coordinator wants a key and none is given. HINT: --key-dir (MODE_KEY_DIR)");
+                          s->curve
+                              ? "this side uses keys and the other does not. HINT: start the coordinator with "
+                                "--key-dir"
+                              : "the coordinator requires a key and none is given. HINT: --key-dir (MODE_KEY_DIR)");
             else
                 MODE_FAIL(err, MODE_E_PERM, "%s: the handshake failed (ZeroMQ protocol error 0x%x). HINT: %s",
                           s->endpoint, value,
@@ -367,15 +369,14 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
                                    : "is a MoDE coordinator listening there?");
             return MODE_LINK_REFUSED;
         case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            /* A server that let us in once and now does not answer stands still or is being started: its kernel takes
-             * the connection, nobody shakes hands. That is a link that is down, for as long as it takes. */
+            /* A server that accepted us before and now does not answer is stalled or starting: its kernel accepts the
+             * connection, but there is no handshake. Such a link counts as down, for as long as it takes. */
             if (s->met || ++s->failed_handshakes < FAILED_HANDSHAKES) break;
             MODE_FAIL(err, MODE_E_PERM, "%s: the other side hung up during %d handshakes in a row. HINT: %s",
                       s->endpoint, s->failed_handshakes,
-                      s->curve ? "the server key may be another coordinator's (compare server.pub on both "
-                                 "sides), or it is no MoDE "
-                                 "coordinator"
-                               : "it wants a key (--key-dir), or it is no MoDE coordinator");
+                      s->curve ? "the server key may be another coordinator's (compare server.pub on both sides), or "
+                                 "it is not a MoDE coordinator"
+                               : "it requires a key (--key-dir), or it is not a MoDE coordinator");
             return MODE_LINK_REFUSED;
         default: break;
         }
@@ -521,7 +522,7 @@ enum mode_status mode_socket_recv(struct mode_socket *s, struct mode_packet *p, 
             drain(s->zmq);
             good = false;
         }
-        if (!good || zmq_msg_size(msg) == 0) { /* not of our shape: whoever sends that gets no answer */
+        if (!good || zmq_msg_size(msg) == 0) { /* malformed: the sender gets no answer */
             s->dropped++;
             mode_packet_clear(p);
             continue;
@@ -573,7 +574,7 @@ enum mode_status mode_ask(struct mode_envelope **answer, struct mode_net *net, c
         if (left <= 0) {
             st = MODE_FAIL(err, MODE_E_PEER, "%s: no answer within %d ms%s", at->endpoint,
                            met || timeout_ms < NOBODY_MS ? timeout_ms : NOBODY_MS,
-                           up ? "" : "; nobody is listening there. HINT: is the coordinator running (`mode up`)?");
+                           up ? "" : "; nothing is listening there. HINT: is the coordinator running (`mode up`)?");
             break;
         }
         zmq_pollitem_t items[] = {{s->zmq, 0, ZMQ_POLLIN, 0}, {s->monitor, 0, ZMQ_POLLIN, 0}};
@@ -600,7 +601,7 @@ enum mode_status mode_ask(struct mode_envelope **answer, struct mode_net *net, c
                 *answer = in;
             else if (got == MODE_OK)
                 mode_envelope_free(&in);
-            else if (got == MODE_E_CONFIG) /* of another protocol, as will be all that it answers */
+            else if (got == MODE_E_CONFIG) /* another protocol, as all further answers will be */
                 st = MODE_FAIL(err, got, "%s", ignored.text);
             mode_packet_clear(&p);
         }

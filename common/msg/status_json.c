@@ -20,7 +20,7 @@ static void put(json_t *object, const char *key, json_t *value)
     MODE_ASSERT(value && json_object_set_new(object, key, value) == 0);
 }
 
-/* A text from a peer: bytes that are not UTF-8 must not lose the whole answer. */
+/* A text from a peer: invalid UTF-8 must not discard the whole reply. */
 static json_t *text(const char *s)
 {
     json_t *t = json_string(s ? s : "");
@@ -71,7 +71,7 @@ static json_t *stage_json(const Mode__Stage *s)
     return o;
 }
 
-/* Of the first step there are results before there is a loss. */
+/* Before the first step there are scores but no loss. */
 static json_t *train_json(const Mode__TrainStep *s, Mode__Score *const *scores, size_t n_scores)
 {
     json_t *o = json_object(), *list = n_scores ? json_array() : NULL;

@@ -1,4 +1,4 @@
-/* status_json.h - what the coordinator says about itself, as JSON: for /status and `mode status --json`. */
+/* status_json.h - the coordinator's status as JSON, for /status and `mode status --json`. */
 #ifndef MODE_MSG_STATUS_JSON_H
 #define MODE_MSG_STATUS_JSON_H
 

@@ -1,6 +1,6 @@
-/* A task's team, as its compute process sees it (msg/job.h): it starts the processes of its machine itself, and lets
- * the agent have those of other machines started. When one of them ends before its time, how it ended is what went
- * wrong. */
+/* A task's team, from the side of its compute process (msg/job.h): it starts the processes of its own machine, and asks
+ * the agent to have those of other machines started. When one of them ends early, its exit status is the failure that
+ * is reported. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parallel.h"
@@ -39,7 +39,7 @@ const struct mode_job_team *mode_job_team(const struct mode_job *job)
     return &job->team;
 }
 
-/* Of the i-th other machine: its processes are *first .. *first + what is returned - 1. */
+/* Ranks of the i-th other machine: *first up to *first + result - 1. */
 static int share_of(int *first, const struct mode_job *job, int i)
 {
     *first = gpus_here(job);
@@ -48,7 +48,7 @@ static int share_of(int *first, const struct mode_job *job, int i)
     return left < 0 ? 0 : left < job->others->gpus[i] ? left : job->others->gpus[i];
 }
 
-/* The other machine that has process `rank`; -1: it is of this one. */
+/* Index of the other machine that runs process `rank`; -1: this machine. */
 static int machine_of(const struct mode_job *job, int rank)
 {
     for (int i = 0, first; job->others && i < job->others->n; i++) {
@@ -58,7 +58,7 @@ static int machine_of(const struct mode_job *job, int rank)
     return -1;
 }
 
-/* Say to the agent what each of the other machines is to start. */
+/* Tells the agent what each of the other machines is to start. */
 static enum mode_status call_others(struct mode_job *job, const struct mode_beside *b, struct mode_error *err)
 {
     struct mode_from_compute word = {.kind = MODE_FROM_COMPUTE_CALL};
@@ -70,13 +70,13 @@ static enum mode_status call_others(struct mode_job *job, const struct mode_besi
         snprintf(c->inputs, sizeof c->inputs, "%s", b->inputs) >= (int)sizeof c->inputs ||
         snprintf(c->checkpoint, sizeof c->checkpoint, "%s", b->checkpoint ? b->checkpoint : "") >=
             (int)sizeof c->checkpoint)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: too long a path to be told to other machines", b->inputs);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: the path is too long to be sent to other machines", b->inputs);
     for (int i = 0; i < job->others->n; i++) {
         c->n[i] = share_of(&c->first[i], job, i);
         for (int k = 0; k < c->n[i]; k++) job->team.pid[c->first[i] + k] = ELSEWHERE;
     }
     if (send(job->agent, &word, sizeof word, MSG_NOSIGNAL) != (ssize_t)sizeof word)
-        return MODE_FAIL(err, MODE_E_GENERIC, "the agent cannot be told of a team: %s", strerror(errno));
+        return MODE_FAIL(err, MODE_E_GENERIC, "the agent cannot be told to start a team: %s", strerror(errno));
     return MODE_OK;
 }
 
@@ -105,7 +105,7 @@ enum mode_status mode_job_team_start(struct mode_job *job, int size, const char 
                                   .key = job->key,
                                   .fence = job->fence,
                                   .inputs = job->in_dir,
-                                  .checkpoint = mode_job_checkpoint_latest(job), /* looked for once, for all */
+                                  .checkpoint = mode_job_checkpoint_latest(job), /* looked up once, for all ranks */
                                   .size = size,
                                   .place = t->place,
                                   .secret = t->secret,
@@ -118,8 +118,8 @@ enum mode_status mode_job_team_start(struct mode_job *job, int size, const char 
     return st || size == here ? st : call_others(job, &b, err);
 }
 
-/* What the exit code of a process says. A GPU that failed there shares its code with memory that is too small, which
- * process 0 would have found, too. */
+/* The status for an exit code. A failed GPU shares its code with too little memory, but the latter would have occurred
+ * in process 0, too. */
 static enum mode_status status_of(int exit_code)
 {
     if (exit_code == mode_status_exit_code(MODE_E_DEVICE)) return MODE_E_DEVICE;
@@ -133,7 +133,7 @@ static bool is_exit(int status, int code)
     return WIFEXITED(status) && WEXITSTATUS(status) == code;
 }
 
-/* The first that did badly is kept, those first that did not end because of others. */
+/* Keeps the first failure, but prefers one that was not caused by other processes' failures. */
 static bool is_kept(const struct mode_job_team *t)
 {
     return t->fallen && (t->gone || !is_exit(t->how, mode_status_exit_code(MODE_E_PEER)));
@@ -147,7 +147,7 @@ static void has_ended(struct mode_job_team *t, int rank, int status)
     t->how = status;
 }
 
-/* A machine is gone, and its processes with it. */
+/* A machine was lost, and its processes with it. */
 static void is_gone(struct mode_job *job, int machine)
 {
     struct mode_job_team *t = &job->team;
@@ -165,9 +165,9 @@ static void is_gone(struct mode_job *job, int machine)
 static void hear(struct mode_job *job)
 {
     struct mode_to_compute word;
-    while (recv(job->agent, &word, sizeof word, MSG_DONTWAIT) > 0) { /* a message is whole */
+    while (recv(job->agent, &word, sizeof word, MSG_DONTWAIT) > 0) { /* messages arrive complete */
         const struct mode_compute_news *news = &word.news;
-        if (word.kind != MODE_TO_COMPUTE_NEWS || news->fence != job->fence) continue; /* of an earlier task */
+        if (word.kind != MODE_TO_COMPUTE_NEWS || news->fence != job->fence) continue; /* about an earlier task */
         const int machine = machine_of(job, news->rank);
         if (machine < 0) continue;
         if (news->gone)
@@ -177,7 +177,7 @@ static void hear(struct mode_job *job)
     }
 }
 
-/* Take note of those that have ended. */
+/* Records which processes have ended. */
 static void look(struct mode_job *job)
 {
     struct mode_job_team *t = &job->team;
@@ -195,7 +195,7 @@ bool mode_job_team_broken(void *job)
     return j->team.fallen || mode_job_stopping(j);
 }
 
-/* elsewhere: also for those of other machines. */
+/* elsewhere: also wait for processes of other machines. */
 static bool wait_for_all(struct mode_job *job, bool elsewhere, double seconds)
 {
     const struct mode_job_team *t = &job->team;
@@ -235,7 +235,7 @@ enum mode_status mode_job_team_end(struct mode_job *job, enum mode_status st, st
     if (t->rank > 0 || t->size == 1) return st;
     bool is_over = wait_for_all(job, true, !st || st == MODE_E_PEER || st == MODE_E_STOPPED ? PATIENCE_S : 0);
     if (t->fallen && (st == MODE_E_PEER || (st == MODE_E_STOPPED && !mode_job_stopping(job)))) st = why(job, err);
-    for (int i = 1; i < t->size; i++) /* those of other machines end when the agent hears of the task's end */
+    for (int i = 1; i < t->size; i++) /* those of other machines are ended by the agent at the end of the task */
         if (t->pid[i] > 0) kill(t->pid[i], SIGKILL);
     if (!is_over && !st) mode_log_warn("team_left", "a process of %d did not end by itself", t->size);
     (void)wait_for_all(job, false, PATIENCE_S);

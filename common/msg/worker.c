@@ -1,5 +1,4 @@
-/* Options of a worker, its sub-command healthcheck, and the fork in the road between agent and compute
- * process. */
+/* Options of a worker, its sub-commands, and the dispatch between agent and compute process. */
 #include "msg/worker.h"
 
 #include "base/backend_name.h"
@@ -37,19 +36,20 @@ struct options {
     bool stay;
 };
 
-enum { TRAIN_ONLY = 4 }; /* options at the head of the table, for tasks that several processes can do together */
+enum { TRAIN_ONLY = 4 }; /* options at the head of the table for tasks that use several processes */
 
 static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, gpus, "gpus", "1", "N",
-                 "GPUs that train one model together, each with a process of its own, where the batch can be\n"
-                 "shared so; --device N is the first of them"),
+                 "GPUs that train one model together, each with a process of its own, where the batch can be divided "
+                 "among them; --device N is the first of them"),
     MODE_OPT_INT(struct options, machines, "machines", "1", "N",
-                 "machines that train one model together: this one, which leads them, and N - 1 that\n"
-                 "`join` it; tasks are asked for while all are there"),
+                 "machines that train one model together: this one, which leads, and N - 1 that `join` it; tasks are "
+                 "requested only while all are connected"),
     MODE_OPT_STR(struct options, team, "team", NULL, "tcp://HOST:PORT",
-                 "where they find the one that leads them; PORT + 1 is used, too"),
-    MODE_OPT_STR(struct options, team_keys, "team-keys", NULL, "DIR",
-                 "keys of the team (`mode keys`): all of them where it is led, a worker's elsewhere"),
+                 "address of the machine that leads; PORT + 1 is used, too"),
+    MODE_OPT_STR(
+        struct options, team_keys, "team-keys", NULL, "DIR",
+        "keys of the team (`mode keys`): the whole folder on the machine that leads, a worker's keys elsewhere"),
     MODE_OPT_STR(struct options, coordinator, "coordinator", NULL, "ENDPOINT",
                  "ipc:///path or tcp://host:port of its worker port; default: the socket in the workspace"),
     MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
@@ -57,27 +57,28 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, key_dir, "key-dir", NULL, "DIR", "folder with this worker's key pair; needed for TCP"),
     MODE_OPT_STR(struct options, key_name, "key-name", "worker", "NAME", "which pair in it: NAME.key, NAME.pub"),
     MODE_OPT_STR(struct options, server_key, "server-key", NULL, "FILE",
-                 "the coordinator's public key; else server.pub in the key folder"),
-    MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
-                 "what people see; else service@node/pid, with the\n"
-                 "host name between where --node is another"),
+                 "the coordinator's public key; default: server.pub in the key folder"),
+    MODE_OPT_STR(
+        struct options, name, "name", NULL, "NAME",
+        "name of this worker; default: service@node/pid, with the host name in between where --node differs from it"),
     MODE_OPT_INT(struct options, incarnation, "incarnation", "0", "N",
-                 "of a worker that is started again under the same --name: one with a higher number takes the\n"
-                 "place of the dead one at once, which else keeps its tasks until the lease is over"),
-    MODE_OPT_STR(struct options, node, "node", NULL, "NAME", "machine; else the host name"),
-    MODE_OPT_INT(struct options, slots, "slots", "1", "N", "tasks at a time, each in a process of its own (1 to 64)"),
-    MODE_OPT_INT(struct options, threads, "threads", "0", "N", "threads of each; 0 = as many as processors"),
+                 "for a worker that is restarted under the same --name: a higher number replaces the dead one at once; "
+                 "otherwise the dead one keeps its tasks until their lease expires"),
+    MODE_OPT_STR(struct options, node, "node", NULL, "NAME", "name of this machine; default: the host name"),
+    MODE_OPT_INT(struct options, slots, "slots", "1", "N", "concurrent tasks, each in a process of its own (1 to 64)"),
+    MODE_OPT_INT(struct options, threads, "threads", "0", "N", "threads of each; 0 = one per processor"),
     MODE_OPT_BACKEND(struct options, backend, device),
-    MODE_OPT_STR(struct options, gpu_locks, "gpu-locks", NULL, "DIR",
-                 "folder of this machine in which the workers of a kind share out its GPUs; --device N goes before it"),
-    MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS", "what running tasks get to stop after SIGTERM"),
+    MODE_OPT_STR(
+        struct options, gpu_locks, "gpu-locks", NULL, "DIR",
+        "folder on this machine through which the workers of a kind share its GPUs; --device N takes precedence"),
+    MODE_OPT_REAL(struct options, grace, "grace", "20", "SECONDS", "time that running tasks get to stop after SIGTERM"),
     MODE_OPT_REAL(struct options, idle_exit, "idle-exit", "0", "SECONDS",
-                  "exit after so long without a task; 0 = stay"),
+                  "exit after this long without a task; 0 = stay"),
     MODE_OPT_FLAG(struct options, stay, "stay",
-                  "after `mode drain` do not exit but wait for SIGTERM, without work and without a connection: where\n"
-                  "whoever started the worker would start it again"),
+                  "after `mode drain` do not exit but wait for SIGTERM, without work and without a connection: for "
+                  "workers that would otherwise be restarted"),
     MODE_OPT_STR(struct options, health_file, "health-file", NULL, "FILE",
-                 "kept fresh for healthcheck; else /tmp/mode-SERVICE-UID.health"),
+                 "updated for healthcheck; default: /tmp/mode-SERVICE-UID.health"),
     MODE_OPT_END};
 
 static bool is_for_teams(const char *word)
@@ -94,20 +95,20 @@ static void help(const char *word)
 {
     char *usage = mode_xasprintf("mode-%s [healthcheck%s] [options]", word, is_for_teams(word) ? " | join" : "");
     char *prose = mode_xasprintf(
-        "A worker for \"%s\" tasks: asks the coordinator for work, does it, publishes the results in the workspace. "
-        "Start as many as you like, anywhere that sees the workspace. SIGTERM and SIGINT stop it: running tasks are "
-        "given back and lose nothing but the time since their last checkpoint. `healthcheck` exits 0 while the worker "
-        "of this machine that writes the same health file is alive.%s",
+        "A worker for \"%s\" tasks: requests work from the coordinator, does it, and publishes the results in the "
+        "workspace. Start as many as you like, anywhere that sees the workspace. SIGTERM and SIGINT stop it: running "
+        "tasks are given back and lose only the time since their last checkpoint. `healthcheck` exits 0 while the "
+        "worker of this machine that writes the same health file is alive.%s",
         word,
-        is_for_teams(word) ? " `join` asks for no work: it brings the GPUs of this machine "
-                             "to a worker with --machines on another one, at --team, and stays for its tasks."
+        is_for_teams(word) ? " `join` requests no work: it lends the GPUs of this machine to a worker with --machines "
+                             "on another machine, at --team, and stays for its tasks."
                            : "");
     mode_options_help(options_of(word), "MODE_", usage, prose);
     free(prose);
     free(usage);
 }
 
-/* Also where no GPU is seen: the next machine has one. */
+/* Also checked without a visible GPU: the option may be shared with machines that have one. */
 static enum mode_status check_gpu_locks(const char *dir, struct mode_error *err)
 {
     struct stat s;
@@ -141,7 +142,7 @@ static enum mode_status check_team(const struct options *o, bool joins, struct m
         return MODE_FAIL(err, MODE_E_USAGE, "--slots %lld: machines that train together do one task at a time",
                          (long long)o->slots);
     if (strcmp(o->backend, "auto") != 0 && strncmp(o->backend, "cuda", 4) != 0)
-        return MODE_FAIL(err, MODE_E_USAGE, "%s: --backend %s is no GPU's", what, o->backend);
+        return MODE_FAIL(err, MODE_E_USAGE, "%s: --backend %s does not run on a GPU", what, o->backend);
     if (mode_team_check(o->team, !joins, err)) return mode_option_wrong(err, "team");
     return MODE_OK;
 }
@@ -164,7 +165,8 @@ static enum mode_status check(const struct options *o, bool joins, struct mode_e
         return MODE_FAIL(err, MODE_E_USAGE, "--gpus: %lld is out of range, expected 1 to %d", (long long)o->gpus,
                          MODE_MOST_GPUS);
     if (o->gpus > 1 && (strcmp(o->backend, "auto") != 0 && strncmp(o->backend, "cuda", 4) != 0))
-        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: --backend %s is no GPU's", (long long)o->gpus, o->backend);
+        return MODE_FAIL(err, MODE_E_USAGE, "--gpus %lld: --backend %s does not run on a GPU", (long long)o->gpus,
+                         o->backend);
     if (o->incarnation < 0)
         return MODE_FAIL(err, MODE_E_USAGE, "--incarnation: %lld is out of range, expected 0 or more",
                          (long long)o->incarnation);
@@ -177,7 +179,7 @@ static enum mode_status check(const struct options *o, bool joins, struct mode_e
     return mode_check_backend_option(o->backend, err);
 }
 
-/* For this process and its compute processes. gpu [n]: which; gpu[0] is -1 where there is none. */
+/* Selects GPUs for this process and its compute processes. gpu [n]: indices; gpu[0] is -1 without a GPU. */
 static enum mode_status pick_gpus(int64_t *gpu, int n, const char *word, const struct options *o, const char *backend,
                                   struct mode_error *err)
 {
@@ -204,13 +206,13 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
     char *name = o->name ? mode_xstrdup(o->name)
                  : strcmp(node, host) == 0
                      ? mode_xasprintf("%s@%s/%ld", word, node, (long)getpid())
-                     : mode_xasprintf("%s@%s/%s/%ld", word, node, host, (long)getpid()); /* containers of one machine */
+                     : mode_xasprintf("%s@%s/%s/%ld", word, node, host, (long)getpid()); /* tells containers on one
+                                                                                            machine apart */
     name[strnlen(name, MODE_WORKER_NAME - 1)] = '\0';
-    signal(SIGCHLD, SIG_DFL); /* how a process of ours ended is what we ask for */
-    for (int i = 0; i < 4;
-         i++) /* batch systems send the user signals as a notice; a task's lease covers what follows */
+    signal(SIGCHLD, SIG_DFL);   /* child exit statuses are needed */
+    for (int i = 0; i < 4; i++) /* batch systems send user signals as a warning; the lease covers what follows */
         signal((int[]){SIGPIPE, SIGUSR1, SIGUSR2, SIGHUP}[i], SIG_IGN);
-    setenv("OPENBLAS_NUM_THREADS", "1", 0); /* parallelism is ours; for the compute process, which is executed anew */
+    setenv("OPENBLAS_NUM_THREADS", "1", 0); /* threads are managed here; inherited by the compute process */
     const int n_gpus = o->gpus > 1 ? (int)o->gpus : 1;
     int64_t gpu[MODE_MOST_GPUS];
     enum mode_status st = pick_gpus(gpu, n_gpus, word, o, backend, err);
@@ -218,9 +220,9 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    if (o->machines > 1 && !joins) { /* who leads reads the allow list again */
+    if (o->machines > 1 && !joins) { /* the leader rereads the allow list */
         sigaddset(&set, SIGHUP);
-        signal(SIGHUP, SIG_DFL); /* one that is ignored reaches no descriptor */
+        signal(SIGHUP, SIG_DFL); /* an ignored signal does not reach the signalfd */
     }
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread exists */
     int code, signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -230,7 +232,7 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
     if (!st && !joins && !(o->coordinator && *o->coordinator))
         st = mode_place_endpoint(&here, o->workspace, "worker.sock", err);
     if (!st) st = mode_net_open(&net, err);
-    if (!st && joins && none) st = MODE_FAIL(err, MODE_E_DEVICE, "join: this machine shows no GPU that it could bring");
+    if (!st && joins && none) st = MODE_FAIL(err, MODE_E_DEVICE, "join: no GPU is visible on this machine");
     const struct mode_machines_config team = {.endpoint = o->team,
                                               .key_dir = o->team_keys,
                                               .word = word,
@@ -282,7 +284,7 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
                                            .signal_fd = signal_fd};
         if ((o->gpu_locks || n_gpus > 1) && gpu[0] >= 0)
             mode_log_info("gpu", "CUDA_VISIBLE_DEVICES=%s gpus=%d", getenv("CUDA_VISIBLE_DEVICES"), n_gpus);
-        if (none) mode_log_warn("fewer_gpus", "--gpus %d: this machine shows no GPU", n_gpus);
+        if (none) mode_log_warn("fewer_gpus", "--gpus %d: no GPU is visible on this machine", n_gpus);
         code = mode_agent_run(&config, store, net);
     }
     mode_machines_close(&machines);
@@ -296,7 +298,7 @@ static int run(const char *word, const char *argv0, bool looks, bool joins, cons
 
 enum mode_status mode_worker_check_environment(const char *word, int64_t gpus, struct mode_error *err)
 {
-    struct options o = {.gpus = 1, .machines = 1}; /* where the options are not the word's */
+    struct options o = {.gpus = 1, .machines = 1}; /* defaults for services without these options */
     int n_args;
     enum mode_status st = mode_options_parse(&o, options_of(word), "MODE_", 0, NULL, &n_args, err);
     o.workspace = ".";
@@ -307,7 +309,7 @@ enum mode_status mode_worker_check_environment(const char *word, int64_t gpus, s
 
 int mode_worker_main(const char *word, mode_work_fn *work, mode_look_fn *look, int argc, char **argv)
 {
-    struct options o = {.gpus = 1, .machines = 1}; /* where the options are not the word's */
+    struct options o = {.gpus = 1, .machines = 1}; /* defaults for services without these options */
     struct mode_error err = {0};
     int n_args = 0;
     if (argc > 1 && strcmp(argv[1], MODE_COMPUTE_FLAG) == 0) return mode_compute_main(word, work, argc, argv);

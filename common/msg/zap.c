@@ -1,6 +1,6 @@
-/* The thread which ZeroMQ asks whether a CURVE client may come in (RFC 27, ZAP 1.0). It answers 200 or 400
- * and never a temporary 300, which leaves clients hanging. The user id it gives is the name in the allow
- * list, the metadata the key: names stay when keys are replaced. */
+/* The ZAP handler thread, which decides whether ZeroMQ accepts a CURVE client (RFC 27, ZAP 1.0). It answers 200 or 400,
+ * never a temporary 300, which would leave clients hanging. The user id is the name in the allow list and the metadata
+ * the key, because names stay when keys are replaced. */
 #include "msg/net.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@ enum { FRAMES = 7, FRAME_MAX = 256 };
 struct request {
     char frame[FRAMES][FRAME_MAX]; /* version, id, domain, address, routing id, mechanism, client key */
     size_t size[FRAMES];
-    int n; /* frames that came, also those beyond */
+    int n; /* number of frames received, including surplus ones */
     bool whole;
 };
 
@@ -69,7 +69,7 @@ static bool decide(struct mode_net *net, const struct request *r, char name[64],
     return yes;
 }
 
-/* One property of ZMTP metadata: length of its name in one byte, the name, length of its value in four, the value. */
+/* One ZMTP metadata property: 1-byte length of the name, the name, 4-byte length of the value, the value. */
 static size_t property(uint8_t *out, const char *name, const char *value)
 {
     size_t n = strlen(name), v = strlen(value);

@@ -70,8 +70,8 @@ enum mode_status mode_gpu_trial(double *product, double *kernel, struct mode_err
         *kernel = distance(&on_gpu, &a.z, &b.z);
         if (!(*product < MODE_LOOK_LIMIT && *kernel < MODE_LOOK_LIMIT))
             st = MODE_FAIL(err, MODE_E_VALUE,
-                           "a product and a kernel differ from the processor's by %.1e and %.1e, expected below %.0e; "
-                           "do not use this GPU before `make cuda-test` passes",
+                           "a GEMM and a kernel differ from the processor's by %.1e and %.1e, expected below %.0e; do "
+                           "not use this GPU before `make cuda-test` passes",
                            *product, *kernel, MODE_LOOK_LIMIT);
     }
     mode_mirror_clear(&on_gpu);

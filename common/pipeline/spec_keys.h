@@ -31,7 +31,7 @@
     X("cluster.fine", UINT, cluster.fine, MODE_DEFAULT_FINE, 1, 1e6, "m, fine centres") \
     X("cluster.coarse", UINT, cluster.coarse, MODE_DEFAULT_COARSE, 1, 1e4, "n, coarse groups = experts") \
     X("cluster.metric", WORD, cluster.metric, MODE_DEFAULT_METRIC, 0, 0, "euclidean|cosine: distance between vectors and centres") \
-    X("cluster.seed", UINT, cluster.seed, "=seed", 0, 1e15, "of the sample and the first centres") \
+    X("cluster.seed", UINT, cluster.seed, "=seed", 0, 1e15, "seed of the sample and of the initial centres") \
     X("cluster.sample_per_centre", UINT, cluster.sample_per_centre, MODE_DEFAULT_SAMPLE_PER_CENTRE, 0, 1e7, "captions sampled per fine centre; 0 = all") \
     X("cluster.added_fine", UINT, cluster.added_fine, "0", 0, 1e6, "fine centres of each added source; 0 = fine / coarse") \
     X("cluster.fine_iterations", UINT, cluster.fine_iterations, MODE_DEFAULT_FINE_ITERATIONS, 1, 1e5, "at most, fine step") \

@@ -15,7 +15,7 @@ static const char *const marks[] = {[MODE_REMOTE_BYTES] = "",
                                     [MODE_REMOTE_WEAK] = ",weak=",
                                     [MODE_REMOTE_TIME] = ",time="};
 
-/* Bytes of the scheme with its "://", 0: none of ours. */
+/* Length of the scheme with its "://", 0: not a supported one. */
 static size_t scheme(const char *path)
 {
     static const char *const known[] = {"http://", "https://", "s3://"};
@@ -50,7 +50,7 @@ static enum mode_status check_bucket(const char *bucket, size_t n, const char *t
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789.-_ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     if (n >= 3 && n <= 255 && bucket[0] != '.' && strspn(bucket, letters) >= n) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_CONFIG, "%s: \"%.*s\" is no bucket's name; expected s3://BUCKET/KEY", text,
+    return MODE_FAIL(err, MODE_E_CONFIG, "%s: \"%.*s\" is not the name of a bucket; expected s3://BUCKET/KEY", text,
                      (int)(n < 80 ? n : 80), bucket);
 }
 
@@ -66,19 +66,20 @@ static enum mode_status check(const char *text, const char *shown, size_t n, str
                          shown, s3 ? "s3://BUCKET/KEY" : "https://HOST/PATH");
     if (memchr(host, '@', (size_t)(rest - host)))
         return MODE_FAIL(err, MODE_E_CONFIG,
-                         "%s: is written with a user or a password, which would be kept and shown. HINT: a presigned "
+                         "%s: contains a user name or a password, which would be stored and printed. HINT: a presigned "
                          "address in a list (@FILE), or a server that needs none",
                          shown);
     if (memchr(rest, '*', whole) || memchr(rest, '[', whole))
         return MODE_FAIL(err, MODE_E_CONFIG,
-                         "%s: is a pattern, and servers are not asked what they have. HINT: a range such as "
+                         "%s: is a pattern, and files of servers are not listed. HINT: a range such as "
                          "{00000..00041}.tar, or a list (@FILE)",
                          shown);
     for (const char *c = host; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f || (!s3 && (*c == ' ' || *c == '#' || *c == '"' || *c == '\\')))
-            return MODE_FAIL(err, MODE_E_CONFIG,
-                             "%s: has a sign (byte 0x%02x) that is no part of an address; expected %%%02X in its place",
-                             shown, (unsigned char)*c, (unsigned char)*c);
+            return MODE_FAIL(
+                err, MODE_E_CONFIG,
+                "%s: has a character (byte 0x%02x) that is not allowed in an address; expected %%%02X in its place",
+                shown, (unsigned char)*c, (unsigned char)*c);
     return s3 ? check_bucket(host, (size_t)(rest - host), shown, err) : MODE_OK;
 }
 
@@ -102,8 +103,8 @@ enum mode_status mode_remote_word(const char *value, const char *name, struct mo
     for (const char *c = value; c && *c; c++)
         if (*c <= ' ' || *c > '~')
             return MODE_FAIL(err, MODE_E_CONFIG,
-                             "%s: character %td is none of a token or a key; expected letters, digits and signs, "
-                             "without spaces or line ends",
+                             "%s: character %td does not occur in a token or a key; expected letters, digits and "
+                             "punctuation, without spaces or line breaks",
                              name, c - value + 1);
     return MODE_OK;
 }
@@ -178,8 +179,7 @@ enum mode_status mode_remote_unpin(char **address, struct mode_remote_version *v
             }
     }
     if (!good)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: expected an address that says its version, ...#bytes=N,etag=X",
-                         pinned);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: expected an address with its version, ...#bytes=N,etag=X", pinned);
     *address = mode_xasprintf("%.*s", (int)n, pinned);
     return MODE_OK;
 }

@@ -8,7 +8,7 @@
 
 enum { MOST_VALUE = 258 };
 
-/* The value of a header of that name; one with a NUL, or that does not fit, is as if it were not there. */
+/* The value of a header of that name; one with a NUL, or that does not fit, is ignored. */
 static bool header_is(const char *line, size_t n, const char *name, char value[MOST_VALUE], size_t size)
 {
     const size_t len = strlen(name);
@@ -30,7 +30,7 @@ static int base64_digit(char c)
     return at ? (int)(at - digits) : -1;
 }
 
-/* The 16 bytes of Content-MD5 as hex; to is "" where they are none. */
+/* Decodes Content-MD5 to hex; to is "" if it is malformed. */
 static void take_md5(char to[33], const char *text)
 {
     unsigned char byte[18];
@@ -62,7 +62,7 @@ static long code_of(const char *line, size_t n)
     return code;
 }
 
-/* It is shown to people, who may type it. */
+/* It is shown to people, who may type it in: only safe characters. */
 static bool is_region(const char *text)
 {
     return text[strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-")] == '\0';
@@ -72,7 +72,8 @@ void mode__answer_header(struct mode__answer *a, const char *line, size_t n)
 {
     char value[MOST_VALUE];
     unsigned long long first, last, whole;
-    if (n > 5 && strncmp(line, "HTTP/", 5) == 0) { /* the next answer of a chain; the body's callback needs its code */
+    if (n > 5 && strncmp(line, "HTTP/", 5) == 0) { /* the next response of a redirect chain; the body callback needs
+                                                      its code */
         *a = MODE__NO_ANSWER;
         a->code = code_of(line, n);
     } else if (header_is(line, n, "etag", value, sizeof a->etag))

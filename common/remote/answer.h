@@ -1,4 +1,4 @@
-/* answer.h - what a server's answer says of a shard: its headers, and of a refusal the first bytes. Inside of
+/* answer.h - an HTTP response about a shard: its headers, and the first bytes of an error body. Internal to
  * common/remote.
  *
  * Threads: pure. */
@@ -12,28 +12,28 @@
 
 enum { MODE__MOST_SAID = 4096 };
 
-/* Of the last answer of a chain of redirects. Texts that do not fit are as if they were not there. */
+/* Of the last response in a chain of redirects. Values that do not fit are ignored. */
 struct mode__answer {
     long code;
     char etag[258], modified[64], region[64], md5[33];
-    uint64_t start, whole; /* of the object: first byte that comes, all bytes; UINT64_MAX: not said */
-    int64_t length;        /* Content-Length; -1: not said */
+    uint64_t start, whole; /* of the object: first byte of the body, total size; UINT64_MAX: unknown */
+    int64_t length;        /* Content-Length; -1: unknown */
     unsigned retry_after_s;
-    bool encrypted; /* by the store, with a key of its own: the ETag is no MD5 */
+    bool encrypted; /* server-side encryption: the ETag is not an MD5 */
     char said[MODE__MOST_SAID + 1];
     size_t n_said;
 };
 #define MODE__NO_ANSWER ((struct mode__answer){.whole = UINT64_MAX, .length = -1})
 
-/* A line of n bytes, as it came. The status line begins the answer anew. */
+/* Parses one header line of n bytes. A status line resets the struct. */
 void mode__answer_header(struct mode__answer *a, const char *line, size_t n);
-/* Bytes of the body of a refusal; those beyond the first are not kept. */
+/* Adds bytes of an error body; only the first MODE__MOST_SAID are kept. */
 void mode__answer_said(struct mode__answer *a, const char *data, size_t n);
-/* "; the store says AccessDenied", of an S3 store's refusal. */
+/* Appends "; the store says AccessDenied" for an error of an S3 store. */
 void mode__answer_add_said(struct mode_str *out, const struct mode__answer *a);
-/* Does the store say that the key's session has ended? */
+/* Whether the store reports that the key's session has expired. */
 bool mode__answer_is_over(const struct mode__answer *a);
-/* How it tells its version. */
+/* The version that the response states. */
 void mode__answer_version(struct mode_remote_version *v, const struct mode__answer *a);
 
 #endif

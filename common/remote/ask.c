@@ -87,7 +87,8 @@ static CURLcode ask_once(CURL *c, struct mode__reply *r, const struct mode__ques
     if (!rc)
         curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &r->code);
     else
-        snprintf(r->why, sizeof r->why, "%s", rc == CURLE_WRITE_ERROR ? "too long an answer" : curl_easy_strerror(rc));
+        snprintf(r->why, sizeof r->why, "%s",
+                 rc == CURLE_WRITE_ERROR ? "the answer is too long" : curl_easy_strerror(rc));
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, NULL);
     curl_slist_free_all(header);
     return rc;
@@ -96,7 +97,8 @@ static CURLcode ask_once(CURL *c, struct mode__reply *r, const struct mode__ques
 enum mode_status mode__pause(unsigned ms, const char *what, const struct mode_remote_watch *w, struct mode_error *err)
 {
     for (unsigned slept = 0; slept < ms; slept += SLICE_MS) {
-        if (!mode_remote_going(w, 0, 0)) return MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while it was asked", what);
+        if (!mode_remote_going(w, 0, 0))
+            return MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while waiting for its answer", what);
         nanosleep(&(struct timespec){.tv_nsec = SLICE_MS * 1000000L}, NULL);
     }
     return MODE_OK;
@@ -109,11 +111,11 @@ enum mode_status mode__ask(struct mode__reply *r, const struct mode__question *q
     *r = (struct mode__reply){0};
     mode__curl_begin();
     CURL *c = curl_easy_init();
-    if (!c) return MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
+    if (!c) return MODE_FAIL(err, MODE_E_MEMORY, "libcurl cannot be initialised");
     for (unsigned i = 0; !st; i++) {
         const CURLcode rc = ask_once(c, r, q, w);
         if (rc == CURLE_ABORTED_BY_CALLBACK)
-            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while it was asked", q->url);
+            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while waiting for its answer", q->url);
         else if (rc == CURLE_URL_MALFORMAT || i + 1 >= q->tries || !mode__reply_may_pass(r))
             break;
         else

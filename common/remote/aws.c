@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Each of them becomes part of an address or of a header. */
+/* Checks values that become part of a URL or a header. */
 static enum mode_status check(const struct mode_aws *a, const char *sts, struct mode_error *err)
 {
     const char *const address[][2] = {{a->endpoint, "AWS_ENDPOINT_URL"}, {sts, "AWS_ENDPOINT_URL_STS"}};
@@ -27,7 +27,7 @@ static enum mode_status check(const struct mode_aws *a, const char *sts, struct 
     return MODE_OK;
 }
 
-/* Without what may stand behind a host. */
+/* Without trailing slashes. */
 static char *address_of(const char *first, const char *second, const struct mode__aws_files *f)
 {
     const char *set = mode__aws_variable(first);
@@ -42,7 +42,7 @@ static char *region_of(const struct mode__aws_files *f)
     return set ? mode_xstrdup(set) : mode__aws_variable_or("AWS_DEFAULT_REGION", f, "region");
 }
 
-/* Whose key it is; of a machine that has none, that there is none. */
+/* Takes the key of a source; a machine without a role gives none. */
 static enum mode_status take_key(struct mode_aws *a, const struct mode__aws_source *s,
                                  const struct mode_remote_watch *w, struct mode_error *err)
 {
@@ -106,7 +106,8 @@ void mode_aws_clear(struct mode_aws *a)
     *a = (struct mode_aws){0};
 }
 
-/* Amazon's buckets are hosts, unless a dot in the name keeps the certificate from fitting; other stores' are folders. */
+/* Virtual-hosted style for Amazon, unless a dot in the bucket's name breaks the certificate; path style for other
+ * stores. */
 char *mode_aws_url(char **host, char **path, const struct mode_aws *a, const char *address)
 {
     const char *bucket = strstr(address, "://") + 3, *slash = strchr(bucket, '/'), *endpoint = a->endpoint;

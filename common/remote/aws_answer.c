@@ -68,7 +68,7 @@ bool mode__aws_time(int64_t *s, const char *text)
     return true;
 }
 
-/* They become parts of headers, so each is one word. */
+/* Keys become part of headers, so each must be a single word. */
 static enum mode_status check(struct mode__aws_keys *k, const char *end, const char *what, struct mode_error *err)
 {
     struct mode_error why;
@@ -81,7 +81,8 @@ static enum mode_status check(struct mode__aws_keys *k, const char *end, const c
              mode_remote_word(k->token, "the session's token", &why))
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %s", what, why.text);
     else if (end && !mode__aws_time(&k->end, end))
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: Expiration is no time; expected one like 2026-01-02T03:04:05Z", what);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: Expiration is not a time; expected one like 2026-01-02T03:04:05Z",
+                       what);
     if (k->token && !*k->token) {
         free(k->token);
         k->token = NULL;
@@ -113,9 +114,10 @@ enum mode_status mode__aws_keys_of_json(struct mode__aws_keys *k, const char *te
     *k = (struct mode__aws_keys){.end = MODE__AWS_NEVER};
     enum mode_status st;
     if (!json_is_object(o))
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the answer is no JSON object; expected AccessKeyId and others", what);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the answer is not a JSON object; expected AccessKeyId and others",
+                       what);
     else if (end && !json_is_string(end) && !json_is_null(end))
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: Expiration is no text", what);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: Expiration is not a string", what);
     else {
         k->id = string_of(o, "AccessKeyId");
         k->secret = string_of(o, "SecretAccessKey");
@@ -128,7 +130,8 @@ enum mode_status mode__aws_keys_of_json(struct mode__aws_keys *k, const char *te
 
 /* ---------------------------------------------------------------------------------------------- XML */
 
-/* Adds the sign that "&amp;" and the like stand for; false: it is none. at is behind the "&"; *next behind the ";". */
+/* Appends the character of an entity such as "&amp;"; false: not an entity. at is after the "&", *next after the
+ * ";". */
 static bool entity(struct mode_str *out, const char *at, const char *end, const char **next)
 {
     static const struct {
@@ -158,7 +161,7 @@ static bool entity(struct mode_str *out, const char *at, const char *end, const 
     return true;
 }
 
-/* What is between, when it is text alone. */
+/* The text in between, if it has no child elements. */
 static char *text_of(const char *from, const char *end)
 {
     struct mode_str out = {0};

@@ -14,7 +14,7 @@ static void add_header(struct mode__question *q, const char *name, const char *v
     q->header[q->n_header++].value = value;
 }
 
-/* One that answered: what it says of itself. */
+/* The error for a request that failed, with what the source says about it. */
 static enum mode_status refused(const struct mode__aws_source *s, const struct mode__reply *r, struct mode_error *err)
 {
     char *code = mode__aws_member(r->text.data, r->text.len, "Code"),
@@ -35,7 +35,7 @@ static enum mode_status refused(const struct mode__aws_source *s, const struct m
 
 /* ---------------------------------------------------------------------------------------------- containers */
 
-/* The agent writes another one into the file from time to time. */
+/* The token file is rewritten from time to time. */
 static enum mode_status read_token(char **token, const struct mode__aws_source *s, struct mode_error *err)
 {
     struct mode_error why;
@@ -49,7 +49,7 @@ static enum mode_status read_token(char **token, const struct mode__aws_source *
     for (n = *token ? strlen(*token) : 0; n && strchr("\r\n", (*token)[n - 1]);) (*token)[--n] = '\0';
     for (const char *c = *token; c && *c; c++)
         if ((unsigned char)*c < ' ')
-            return MODE_FAIL(err, MODE_E_CONFIG, "%s: expected a token of one line",
+            return MODE_FAIL(err, MODE_E_CONFIG, "%s: expected a token on a single line",
                              s->file ? "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" : "AWS_CONTAINER_AUTHORIZATION_TOKEN");
     return MODE_OK;
 }
@@ -98,7 +98,7 @@ static enum mode_status ask_machine(struct talk *t, const char *method, const ch
     return st;
 }
 
-/* A word of the answer, what a path or a header may have; NULL: it is none. The caller frees. */
+/* The response as a single word that is valid in a path or header; NULL: it is not one. The caller frees. */
 static char *word_of(const struct mode__reply *r)
 {
     const size_t n = strcspn(r->text.data, "\r\n");
@@ -108,7 +108,7 @@ static char *word_of(const struct mode__reply *r)
     return NULL;
 }
 
-/* The key to the others: a request that no browser or proxy makes by mistake. */
+/* Gets the IMDSv2 token for the following requests: a PUT, which no browser or proxy sends by mistake. */
 static enum mode_status begin_talk(struct talk *t, struct mode_error *err)
 {
     enum mode_status st = ask_machine(t, "PUT", "api/token", err);
@@ -133,7 +133,7 @@ static enum mode_status role_of(char **role, struct talk *t, struct mode_error *
     return t->reply.code == 200 ? MODE_OK : refused(t->s, &t->reply, err);
 }
 
-/* Where it is; NULL where it does not say. */
+/* The machine's region; NULL if not stated. */
 static enum mode_status region_of(char **region, struct talk *t, struct mode_error *err)
 {
     enum mode_status st = ask_machine(t, "GET", "meta-data/placement/region", err);

@@ -1,4 +1,4 @@
-/* aws_fetch.h - asks a source (aws_source.h) for its keys. Inside of common/remote.
+/* aws_fetch.h - gets the keys of a source (aws_source.h). Internal to common/remote.
  *
  * Sources:  "Container credential provider" and "IMDS credential provider" of the AWS SDKs and Tools Reference Guide;
  *           AWS STS API Reference, "AssumeRole" and "AssumeRoleWithWebIdentity"; "Process credential provider".
@@ -10,13 +10,13 @@
 #include "remote/aws_source.h"
 #include "remote/link.h"
 
-/* Each gives keys, or says why not: MODE_E_NOINPUT the machine has none to give (it may be none of Amazon's); MODE_E_PERM
- * it was refused; MODE_E_PEER nobody answers; MODE_E_CONFIG, MODE_E_FORMAT; MODE_E_STOPPED. k is empty after a failure. */
+/* Errors: MODE_E_NOINPUT the machine has no keys (it may not be one of Amazon's); MODE_E_PERM denied; MODE_E_PEER no
+ * response; MODE_E_CONFIG, MODE_E_FORMAT; MODE_E_STOPPED. k is empty after a failure. */
 enum mode_status mode__aws_of_container(struct mode__aws_keys *k, const struct mode__aws_source *s,
                                         const struct mode_remote_watch *w, struct mode_error *err);
 enum mode_status mode__aws_of_machine(struct mode__aws_keys *k, const struct mode__aws_source *s,
                                       const struct mode_remote_watch *w, struct mode_error *err);
-/* by: the keys of whoever takes the role; NULL: a web identity. */
+/* by: the keys that assume the role; NULL: a web identity. */
 enum mode_status mode__aws_of_sts(struct mode__aws_keys *k, const struct mode__aws_source *s,
                                   const struct mode__aws_keys *by, const struct mode_remote_watch *w,
                                   struct mode_error *err);

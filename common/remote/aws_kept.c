@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { EARLY_S = 900, LATE_S = 600 }; /* before their end: one thread asks; all wait for it */
+enum { EARLY_S = 900, LATE_S = 600 }; /* seconds before expiry: one thread refreshes; all wait for it */
 enum { PAUSE_S = 30, NONE_S = 300, SLICE_MS = 100 };
 
 struct kept {
@@ -15,9 +15,9 @@ struct kept {
     struct mode__aws_keys keys;
     bool has, had;
     int64_t early, late; /* seconds since 1970 */
-    bool is_asked;       /* by a thread, without the lock */
+    bool is_asked;       /* a thread is fetching, without the lock */
     unsigned long n_answers;
-    struct mode_error error; /* of the last answer, where it was none */
+    struct mode_error error; /* of the last attempt, if it failed */
     enum mode_status status;
     struct kept *next;
 };
@@ -51,7 +51,7 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Others may be taken in the place of those there are. */
+/* Replaces the keys, and computes when to refresh them. */
 static void keep(struct kept *e, struct mode__aws_keys *k)
 {
     const int64_t now = seconds(), left = k->end > now ? k->end - now : 0;
@@ -63,7 +63,7 @@ static void keep(struct kept *e, struct mode__aws_keys *k)
     if (e->keys.end == MODE__AWS_NEVER) return;
     e->early = now + left - least(EARLY_S, left / 4);
     e->late = now + left - least(LATE_S, left / 6);
-    if (!left) e->early = e->late = now + PAUSE_S; /* one of both clocks is wrong: the store will say so */
+    if (!left) e->early = e->late = now + PAUSE_S; /* one of the two clocks is wrong: the store will report that */
 }
 
 static enum mode_status fetch(struct mode__aws_keys *k, const struct mode__aws_source *s,
@@ -81,7 +81,8 @@ static enum mode_status fetch(struct mode__aws_keys *k, const struct mode__aws_s
         st = s->by->kind == MODE__AWS_KEYS ? fetch(&by, s->by, w, err) : mode__aws_keys_get(&by, &again, s->by, w, err);
         if (!st) st = mode__aws_of_sts(k, s, &by, w, err);
         mode__aws_keys_clear(&by);
-        return st == MODE_E_NOINPUT ? MODE_E_PEER : st; /* who should take it has no keys: not that there is no role */
+        return st == MODE_E_NOINPUT ? MODE_E_PEER : st; /* the source of the role has no keys: not the same as no
+                                                           role */
     case MODE__AWS_KEYS:
         *k = (struct mode__aws_keys){.id = mode_xstrdup(s->id),
                                      .secret = mode_xstrdup(s->secret),
@@ -93,7 +94,7 @@ static enum mode_status fetch(struct mode__aws_keys *k, const struct mode__aws_s
     return MODE_FAIL(err, MODE_E_NOINPUT, "%s", s->shown);
 }
 
-/* A source that fails is asked again soon, and before the keys there are end; one that has none, much later. */
+/* A failing source is retried soon, and before the present keys expire; one without keys much later. */
 static void put_off(struct kept *e)
 {
     const int64_t now = seconds(), left = e->has && e->keys.end > now ? e->keys.end - now : 0;
@@ -101,7 +102,7 @@ static void put_off(struct kept *e)
     if (e->late < e->early) e->late = e->early;
 }
 
-/* By the one thread that asks; the lock is given back meanwhile. */
+/* Called by the one fetching thread; releases the lock meanwhile. */
 static void ask(struct kept *e, const struct mode__aws_source *s, const struct mode_remote_watch *w)
 {
     struct mode__aws_keys k = {0};
@@ -111,7 +112,7 @@ static void ask(struct kept *e, const struct mode__aws_source *s, const struct m
     enum mode_status st = fetch(&k, s, w, &err);
     pthread_mutex_lock(&lock);
     e->is_asked = false;
-    if (st != MODE_E_STOPPED) { /* of this thread alone; the others ask themselves */
+    if (st != MODE_E_STOPPED) { /* stopped: concerns only this thread; the others fetch themselves */
         e->n_answers++;
         e->status = st == MODE_E_NOINPUT && e->had ? MODE_E_PEER : st;
         e->error = err;
@@ -146,11 +147,11 @@ enum mode_status mode__aws_keys_get(struct mode__aws_keys *k, int64_t *again, co
         const bool good = e->has && now < e->keys.end, none = !e->has && e->status == MODE_E_NOINPUT && now < e->early;
         if (e->has && now < e->early)
             done = true;
-        else if (none || e->n_answers != before) { /* this thread asked, or the one that it waited for */
+        else if (none || e->n_answers != before) { /* fetched by this thread, or by the one it waited for */
             if (e->status && !good) st = MODE_FAIL(err, e->status, "%s", e->error.text);
             done = true;
         } else if (!mode_remote_going(w, 0, 0)) {
-            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while it was asked", s->shown);
+            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while waiting for its answer", s->shown);
             done = true;
         } else if (!e->is_asked)
             ask(e, s, w);

@@ -1,8 +1,8 @@
-/* aws_kept.h - the keys that sources gave, until they end. Inside of common/remote.
+/* aws_kept.h - caches keys until they expire. Internal to common/remote.
  *
- * Keys that end are fetched anew before: in their last quarter of an hour (the last quarter of a shorter life) by one
- * thread, while the others go on with those there are; in the last ten minutes (sixth) the others wait for it. While the
- * source fails they are used to their end.
+ * Expiring keys are refreshed early: in their last 15 minutes (the last quarter of a shorter lifetime) by one thread,
+ * while the others use the old ones; in the last ten minutes (sixth) the others wait for it. While the source fails
+ * they are used until they expire.
  *
  * Threads: any. */
 #ifndef MODE_REMOTE_AWS_KEPT_H
@@ -10,11 +10,11 @@
 
 #include "remote/aws_fetch.h"
 
-/* k: the caller's to clear, empty after a failure; *again: when to ask again, seconds since 1970. Errors: those of
- * aws_fetch.h; MODE_E_NOINPUT: this machine has none to give, and had none. */
+/* k: the caller's to clear, empty after a failure; *again: when to call again, seconds since 1970. Errors: those of
+ * aws_fetch.h; MODE_E_NOINPUT: this machine has no keys, and never had any. */
 enum mode_status mode__aws_keys_get(struct mode__aws_keys *k, int64_t *again, const struct mode__aws_source *s,
                                     const struct mode_remote_watch *w, struct mode_error *err);
-/* The store says that these are over: whoever asks next fetches others. */
+/* Call when the store reports that these have expired: the next call fetches new ones. */
 void mode__aws_keys_over(const char *id);
 
 #endif

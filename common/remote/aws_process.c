@@ -18,8 +18,8 @@ extern char **environ;
 
 enum { MOST_SECONDS = 60, MOST_SAID = 1 << 18, SLICE_MS = 50, END_MS = 2 };
 
-/* Words as a shell cuts them: blanks, quotes, backslashes, and nothing else of a shell. NULL: a quote has no end. What
- * the words point into is *text; the caller frees both. */
+/* Splits a command into words like a shell: spaces, quotes, backslashes, nothing else. NULL: unterminated quote. The
+ * words point into *text; the caller frees both. */
 static char **cut(char **text, const char *command)
 {
     char *to = *text = mode_xmalloc(strlen(command) + 1), **word = mode_xcalloc(strlen(command) / 2 + 2, sizeof *word);
@@ -50,7 +50,7 @@ static char **cut(char **text, const char *command)
 
 struct child {
     pid_t pid;
-    int out[2], said[2]; /* pipes of its output and of its complaints: read, write */
+    int out[2], said[2]; /* pipes of its stdout and stderr: read end, write end */
 };
 
 static void close_fd(int *fd)
@@ -59,7 +59,7 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-/* errno of what fails, or 0. Its own group, so that what it starts ends with it. */
+/* Returns errno of a failure, or 0. A process group of its own, so that its children are killed with it. */
 static int start(struct child *c, char **word)
 {
     posix_spawn_file_actions_t files;
@@ -89,7 +89,7 @@ static int start(struct child *c, char **word)
     return failed;
 }
 
-/* False: it said more than anybody wants. The end of it closes fd. */
+/* False: too much output. Closes fd at the end of file. */
 static bool take(int *fd, struct mode_str *to)
 {
     char piece[4096];
@@ -110,7 +110,7 @@ static bool has_ended(const struct child *c, int *status)
     return pid == c->pid || (pid < 0 && errno != EINTR);
 }
 
-/* Until both outputs are at their end, and then it: one that closes them may stay. */
+/* Reads until both outputs end, then waits for the process, which may outlive them. */
 static enum mode_status listen_to(struct child *c, struct mode_str *out, struct mode_str *said, int *status,
                                   const char *shown, const struct mode_remote_watch *w, struct mode_error *err)
 {
@@ -121,7 +121,7 @@ static enum mode_status listen_to(struct child *c, struct mode_str *out, struct 
         if (!mode_remote_going(w, 0, 0))
             st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while it ran", shown);
         else if (mode_clock_s() > until)
-            st = MODE_FAIL(err, MODE_E_PEER, "%s: has not ended in %d s", shown, MOST_SECONDS);
+            st = MODE_FAIL(err, MODE_E_PEER, "%s: did not end within %d s", shown, MOST_SECONDS);
         else {
             poll(p, 2, open ? SLICE_MS : END_MS);
             if ((p[0].revents && !take(&c->out[0], out)) || (p[1].revents && !take(&c->said[0], said)))
@@ -135,7 +135,7 @@ static enum mode_status listen_to(struct child *c, struct mode_str *out, struct 
     return MODE_OK;
 }
 
-/* The last line of its complaints is the one that says why. */
+/* The last line of its stderr gives the reason. */
 static enum mode_status failed(const char *shown, int status, const struct mode_str *said, struct mode_error *err)
 {
     size_t n = said->len, from;
@@ -171,7 +171,7 @@ enum mode_status mode__aws_of_process(struct mode__aws_keys *k, const struct mod
     *k = (struct mode__aws_keys){.end = MODE__AWS_NEVER};
     enum mode_status st = MODE_OK;
     if (!word) {
-        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: is no command, or a quote in it has no end", s->shown);
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: is not a command, or a quote in it is not closed", s->shown);
         goto out;
     }
     why = start(&c, word);

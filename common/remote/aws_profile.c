@@ -12,7 +12,7 @@ enum { MOST_INI = 1 << 20 };
 
 static const char blanks[] = " \t\r";
 
-/* [at, *end) without the blanks around it. */
+/* Trims white space from [at, *end). */
 static const char *trim(const char *at, const char **end)
 {
     while (at < *end && strchr(blanks, *at)) at++;
@@ -27,7 +27,7 @@ static bool is(const char *at, const char *end, const char *word)
 
 char *mode__aws_ini(const char *text, const char *section, const char *key)
 {
-    static const char mark[] = "\xef\xbb\xbf"; /* that editors put before UTF-8 */
+    static const char mark[] = "\xef\xbb\xbf"; /* byte order mark */
     char *value = NULL;
     bool inside = false;
     if (strncmp(text, mark, strlen(mark)) == 0) text += strlen(mark);
@@ -53,7 +53,7 @@ char *mode__aws_ini(const char *text, const char *section, const char *key)
     return value;
 }
 
-/* One of the two files, "" where it is not there. */
+/* One of the two files, "" if missing. */
 static enum mode_status read_file(char **text, const char *named, const char *usual, struct mode_error *err)
 {
     const char *home = getenv("HOME");
@@ -99,7 +99,7 @@ char *mode__aws_of_credentials(const struct mode__aws_files *f, const char *prof
     return unless_empty(mode__aws_ini(f->credentials, profile, key));
 }
 
-/* There "default" may stand alone; every other one is "profile NAME". */
+/* In the config file sections are "default" or "profile NAME". */
 static char *in_config(const struct mode__aws_files *f, const char *profile, const char *key)
 {
     char *section = mode_xasprintf("profile %s", profile), *value = mode__aws_ini(f->config, section, key);

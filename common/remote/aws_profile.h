@@ -1,7 +1,7 @@
-/* aws_profile.h - AWS's two files of profiles. Inside of common/remote.
+/* aws_profile.h - AWS's two profile files. Internal to common/remote.
  *
  * Source:  the AWS SDKs and Tools Reference Guide, "shared config and credentials files".
- * Threads: pure, but for the environment. */
+ * Threads: pure, except that the environment is read. */
 #ifndef MODE_REMOTE_AWS_PROFILE_H
 #define MODE_REMOTE_AWS_PROFILE_H
 
@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 struct mode__aws_files {
-    char *credentials, *config; /* what stands in them; "" where there is none */
+    char *credentials, *config; /* contents; "" for a missing file */
     char *profile;              /* AWS_PROFILE, else "default" */
 };
 
@@ -19,22 +19,22 @@ enum mode_status mode__aws_files_read(struct mode__aws_files *f, struct mode_err
 void mode__aws_files_clear(struct mode__aws_files *f);
 bool mode__aws_has_profile(const struct mode__aws_files *f, const char *profile);
 
-/* Of a profile in one of the files, or in both, ~/.aws/credentials first; NULL where it is not there or empty. The
+/* A setting of a profile in one of the files, or in both, ~/.aws/credentials first; NULL if missing or empty. The
  * caller frees. */
 char *mode__aws_of_credentials(const struct mode__aws_files *f, const char *profile, const char *key);
 char *mode__aws_of_config(const struct mode__aws_files *f, const char *profile, const char *key);
 char *mode__aws_setting(const struct mode__aws_files *f, const char *profile, const char *key);
 
-/* The value of key below [section], without blanks around it; NULL: there is none. The last one counts; lines that
- * begin with a blank, "#" or ";" are passed over. key NULL: "" where the section is there. The caller frees. */
+/* The value of key in [section], trimmed; NULL: none. The last one counts; lines that begin with a space, "#" or ";"
+ * are skipped. key NULL: "" if the section exists. The caller frees. */
 char *mode__aws_ini(const char *text, const char *section, const char *key);
 
-/* Frees a text that may be a secret. NULL is none. */
+/* Overwrites and frees a text that may be a secret. NULL is fine. */
 void mode__wipe(char *text);
 
-/* NULL where it is not set, or empty. */
+/* NULL if unset or empty. */
 const char *mode__aws_variable(const char *name);
-/* The variable, else the setting of the profile of that other name; the caller frees. */
+/* The variable, else the setting `key` of the profile; the caller frees. */
 char *mode__aws_variable_or(const char *name, const struct mode__aws_files *f, const char *key);
 
 #endif

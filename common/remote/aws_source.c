@@ -10,9 +10,9 @@
 #include <string.h>
 #include <strings.h>
 
-enum { MOST_CHAIN = 8 }; /* roles that are taken by roles */
+enum { MOST_CHAIN = 8 }; /* length of a chain of roles */
 
-/* Where containers of Amazon's own services find their keys, by plain HTTP: nobody else's machine is there. */
+/* Link-local address of Amazon's container credentials, over plain HTTP: no other machine can answer there. */
 static const char container_host[] = "http://169.254.170.2";
 static const char *const container_hosts[] = {"169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost"};
 
@@ -84,7 +84,7 @@ static enum mode_status of_environment(struct mode__aws_source *s, struct mode_e
 
 typedef char *get_setting(const struct mode__aws_files *f, const char *profile, const char *key);
 
-/* A key is of one file, not half of each. */
+/* Both halves of a key must come from the same file. */
 static enum mode_status keys_of(struct mode__aws_source *s, const struct mode__aws_files *f, const char *profile,
                                 get_setting *get, struct mode_error *err)
 {
@@ -108,7 +108,8 @@ static bool is_loopback(const char *host)
     return inet_pton(AF_INET6, host, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
 }
 
-/* A token goes there: by https to whom the address names, by http to this machine and Amazon's own addresses alone. */
+/* A token is sent there: over https to any host, over http only to this machine and to Amazon's link-local
+ * addresses. */
 static enum mode_status check_container(const char *url, struct mode_error *err)
 {
     char *scheme = NULL, *host = NULL;
@@ -187,7 +188,7 @@ static enum mode_status of_machine(struct mode__aws_source *s, const struct mode
     }
     if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
         return MODE_FAIL(err, MODE_E_CONFIG,
-                         "AWS_EC2_METADATA_SERVICE_ENDPOINT is no address; expected http://HOST[:PORT]");
+                         "AWS_EC2_METADATA_SERVICE_ENDPOINT is not an address; expected http://HOST[:PORT]");
     if ((st = count_of(&s->seconds, "AWS_METADATA_SERVICE_TIMEOUT", f, "metadata_service_timeout", err)) ||
         (st = count_of(&s->tries, "AWS_METADATA_SERVICE_NUM_ATTEMPTS", f, "metadata_service_num_attempts", err)))
         return st;
@@ -200,11 +201,11 @@ static enum mode_status of_machine(struct mode__aws_source *s, const struct mode
 struct search {
     const struct mode__aws_files *files;
     const char *region, *sts;
-    const char *seen[MOST_CHAIN]; /* profiles, each of which is taken by the next */
+    const char *seen[MOST_CHAIN]; /* profiles of the chain */
     size_t n_seen;
 };
 
-/* Whoever asks S3 for weeks must be told apart from others in the logs of the account. */
+/* Sets the STS endpoint and a session name that identifies this client in the logs of the account. */
 static void at_sts(struct mode__aws_source *s, const struct search *x, char *session)
 {
     s->session = session ? session : mode_xstrdup("mode");
@@ -212,7 +213,7 @@ static void at_sts(struct mode__aws_source *s, const struct search *x, char *ses
     s->sts = x->sts ? mode_xstrdup(x->sts) : mode_xasprintf("https://sts.%s.amazonaws.com", s->region);
 }
 
-/* environment: its variables count, before what the profile says. */
+/* environment: variables take precedence over the profile. */
 static enum mode_status web_identity(struct mode__aws_source *s, const struct search *x, const char *profile,
                                      bool environment, struct mode_error *err)
 {
@@ -245,7 +246,7 @@ static enum mode_status web_identity(struct mode__aws_source *s, const struct se
 static enum mode_status of_profile(struct mode__aws_source *s, struct search *x, const char *profile, bool environment,
                                    struct mode_error *err);
 
-/* credential_source: who takes the role, by one of three words. */
+/* credential_source: the source that assumes the role, one of three words. */
 static enum mode_status by_word(struct mode__aws_source *s, const struct search *x, const char *word,
                                 const char *profile, struct mode_error *err)
 {
@@ -282,15 +283,15 @@ static enum mode_status taker(struct mode__aws_source *by, struct search *x, con
     if (!mode__aws_has_profile(x->files, source))
         return MODE_FAIL(err, MODE_E_CONFIG, "the profile \"%.100s\": its source_profile \"%.100s\" is in neither file",
                          profile, source);
-    if (strcmp(source, profile) == 0) { /* its own keys take its role */
+    if (strcmp(source, profile) == 0) { /* its own keys assume its role */
         if (!(st = keys_of(by, x->files, source, mode__aws_of_credentials, err)) && !by->kind)
             st = keys_of(by, x->files, source, mode__aws_of_config, err);
     } else {
         for (size_t i = 0; i < x->n_seen; i++)
             if (strcmp(x->seen[i], source) == 0 || x->n_seen == MOST_CHAIN)
                 return MODE_FAIL(err, MODE_E_CONFIG,
-                                 "the profile \"%.100s\": its role is taken by a chain of profiles that comes back to "
-                                 "\"%.100s\", or is longer than %d",
+                                 "the profile \"%.100s\": its role is taken through a chain of profiles that loops "
+                                 "back to \"%.100s\", or is longer than %d",
                                  profile, source, MOST_CHAIN);
         st = of_profile(by, x, source, false, err);
     }
@@ -316,7 +317,7 @@ static enum mode_status role(struct mode__aws_source *s, struct search *x, const
     at_sts(s, x, mode__aws_setting(x->files, profile, "role_session_name"));
     if (mfa)
         st = MODE_FAIL(err, MODE_E_CONFIG,
-                       "the profile \"%.100s\" has mfa_serial, and nobody is asked for a code here. HINT: a "
+                       "the profile \"%.100s\" has mfa_serial, and a code cannot be asked for here. HINT: a "
                        "credential_process, or the keys of a session that has begun",
                        profile);
     if (!st) st = taker(s->by, x, profile, source, word, err);
@@ -332,7 +333,7 @@ out:
 
 /* ---------------------------------------------------------------------------------------------- profiles */
 
-/* What people name in a profile, and what cannot be had without them. */
+/* Rejects profile settings that need a person (SSO, login, MFA). */
 static enum mode_status refuse_what_is_not_done(const struct mode__aws_files *f, const char *profile,
                                                 struct mode_error *err)
 {

@@ -22,7 +22,7 @@ static enum mode_status make_form(struct mode_str *form, const struct mode__aws_
     struct mode_error why;
     char *token = NULL;
     size_t n = 0;
-    /* what it holds is put anew from time to time */
+    /* the token file is rewritten from time to time */
     if (web && mode_file_read(s->file, MOST_TOKEN, &token, &n, &why))
         return MODE_FAIL(err, why.status == MODE_E_NOINPUT ? MODE_E_CONFIG : why.status,
                          "%s: AWS_WEB_IDENTITY_TOKEN_FILE: %s", s->shown, why.text);
@@ -71,7 +71,7 @@ static enum mode_status refused(const struct mode__aws_source *s, const struct m
         err, passes ? MODE_E_PEER : MODE_E_PERM, "%s: %s: HTTP %ld%s%s%s%s%s", s->shown, url, r->code,
         *shown_code ? "; it says " : "", shown_code, *shown ? ": " : "", shown,
         strcmp(shown_code, "ExpiredTokenException") == 0 || strcmp(shown_code, "ExpiredToken") == 0
-            ? ". HINT: is this machine's clock right, and does anybody renew the token in the file?"
+            ? ". HINT: is this machine's clock right, and is the token in the file renewed?"
         : strcmp(shown_code, "AccessDenied") == 0 ? ". HINT: the role's trust policy must name who takes it"
                                                   : "");
     free(shown_code);

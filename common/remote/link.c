@@ -15,7 +15,7 @@
 #include <strings.h>
 #include <time.h>
 
-/* six tries that bring nothing end well before a task is taken for one that hangs (five minutes) */
+/* six failing attempts end well before the stall timeout of a task (five minutes) */
 enum { CONNECT_SECONDS = 15, SLOW_SECONDS = 30, SLOW_BYTES = 1000, MAX_REDIRECTS = 5, TRIES = 6 };
 enum { FIRST_PAUSE_MS = 500, SLICE_MS = 100, MOST_RETRY_AFTER_S = 30 };
 
@@ -25,20 +25,20 @@ struct mode_remote_link {
     CURL *curl;
     struct mode_aws aws;
     bool knows_aws;
-    char *endpoint, *token; /* of Hugging Face; token: NULL = none */
+    char *endpoint, *token; /* of the Hugging Face hub; token: NULL = none */
 };
 
 struct transfer {
     const char *address;                      /* shown */
-    const struct mode_remote_version *wanted; /* NULL: whichever is there */
-    uint64_t at, to;                          /* [at, to) is still to come */
+    const struct mode_remote_version *wanted; /* NULL: any version */
+    uint64_t at, to;                          /* [at, to) is still missing */
     mode_remote_sink *sink;
     void *ctx;
     const struct mode_remote_watch *watch;
     struct mode__answer r;
-    uint64_t skip; /* of what comes, bytes before `at`: the server does not know ranges */
+    uint64_t skip; /* bytes to skip before `at`: the server ignores ranges */
     bool checked, changed, unkept, stopped, enough;
-    bool renewed; /* the key, once: the store said that it was over */
+    bool renewed; /* the expired key was renewed, at most once */
 };
 
 bool mode_remote_going(const struct mode_remote_watch *w, uint64_t done, uint64_t total)
@@ -64,7 +64,7 @@ enum mode_status mode_remote_link_open(struct mode_remote_link **link, struct mo
     mode__curl_begin();
     struct mode_remote_link *l = *link = mode_xcalloc(1, sizeof *l);
     enum mode_status st = read_token(l, err);
-    if (!st && !(l->curl = curl_easy_init())) st = MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
+    if (!st && !(l->curl = curl_easy_init())) st = MODE_FAIL(err, MODE_E_MEMORY, "libcurl cannot be initialised");
     if (st) mode_remote_link_close(link);
     return st;
 }
@@ -89,7 +89,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *ctx)
     return size * count;
 }
 
-/* Before the first byte of it is kept: is it the version that was planned? */
+/* Before the first byte is stored: checks that it is the planned version. */
 static bool check_answer(struct transfer *t)
 {
     struct mode__answer *r = &t->r;
@@ -134,7 +134,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
         return 0;
     }
     t->at += n;
-    return t->enough && r->code == 200 && r->whole != t->to ? 0 : all; /* the rest is nobody's business */
+    return t->enough && r->code == 200 && r->whole != t->to ? 0 : all; /* the rest is ignored */
 }
 
 static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
@@ -215,7 +215,7 @@ static enum mode_status aim(struct target *t, struct mode_remote_link *l, const 
     return MODE_OK;
 }
 
-/* One request. *rc is libcurl's; the answer is in t->r. */
+/* Performs one request. *rc is libcurl's code; the response is in t->r. */
 static enum mode_status ask(CURLcode *rc, struct mode_remote_link *l, struct transfer *t, const char *address,
                             const char *method, const char *range, const char *etag, struct mode_error *err)
 {
@@ -233,7 +233,7 @@ static enum mode_status ask(CURLcode *rc, struct mode_remote_link *l, struct tra
     curl_easy_setopt(c, CURLOPT_URL, to.url);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_NOBODY, strcmp(method, "HEAD") == 0 ? 1L : 0L);
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, s3 ? 0L : 1L); /* a signature is for one host */
+    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, s3 ? 0L : 1L); /* a signature is valid for one host */
     curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(c, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
@@ -252,7 +252,7 @@ static enum mode_status ask(CURLcode *rc, struct mode_remote_link *l, struct tra
     curl_easy_setopt(c, CURLOPT_XFERINFODATA, t);
     curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
     if (authorities && *authorities) curl_easy_setopt(c, CURLOPT_CAINFO, authorities);
-    if (to.bearer) { /* libcurl sends it to the first host alone: CURLOPT_UNRESTRICTED_AUTH stays off */
+    if (to.bearer) { /* libcurl sends it only to the first host: CURLOPT_UNRESTRICTED_AUTH stays off */
         curl_easy_setopt(c, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
         curl_easy_setopt(c, CURLOPT_XOAUTH2_BEARER, l->token);
     }
@@ -336,12 +336,12 @@ static enum mode_status changed(const struct transfer *t, struct mode_error *err
     return st;
 }
 
-/* MODE_E_STOPPED, or MODE_OK after a while: twice as long each time, and never at the same time as others. */
+/* Waits with exponential backoff and jitter. MODE_E_STOPPED, else MODE_OK. */
 static enum mode_status pause_before(int attempt, const struct transfer *t, struct mode_error *err)
 {
     static _Atomic unsigned n_pauses;
     unsigned ms = (unsigned)FIRST_PAUSE_MS << (attempt - 1);
-    ms += ms * (n_pauses++ * 2654435761u >> 24) / 512; /* at most half of it more */
+    ms += ms * (n_pauses++ * 2654435761u >> 24) / 512; /* up to 50 % jitter */
     if (t->r.retry_after_s * 1000 > ms)
         ms = (t->r.retry_after_s < MOST_RETRY_AFTER_S ? t->r.retry_after_s : MOST_RETRY_AFTER_S) * 1000;
     for (unsigned slept = 0; slept < ms; slept += SLICE_MS) {
@@ -359,9 +359,10 @@ static enum mode_status given_up(const struct transfer *t, CURLcode rc, int trie
         mode_str_printf(&why, "HTTP %ld", t->r.code);
         mode__answer_add_said(&why, &t->r);
     } else
-        mode_str_add_cstr(&why, rc ? curl_easy_strerror(rc) : "the connection ends too early");
+        mode_str_add_cstr(&why, rc ? curl_easy_strerror(rc) : "the connection was closed early");
     if (tries > 1) mode_str_printf(&why, ", %d times in a row", tries);
-    if (rc == CURLE_PEER_FAILED_VERIFICATION) mode_str_add_cstr(&why, ". HINT: SSL_CERT_FILE names whom to trust");
+    if (rc == CURLE_PEER_FAILED_VERIFICATION)
+        mode_str_add_cstr(&why, ". HINT: SSL_CERT_FILE names the certificates to trust");
     enum mode_status st = MODE_FAIL(err, MODE_E_PEER, "%s: %s", t->address, why.data);
     mode_str_clear(&why);
     return st;
@@ -369,8 +370,8 @@ static enum mode_status given_up(const struct transfer *t, CURLcode rc, int trie
 
 /* ---------------------------------------------------------------------------------------------- the two questions */
 
-/* A session that ends in the midst of a run: by the store's clock, or by whoever took it back. Once, so that a source
- * without another key is not asked for ever. */
+/* Renews the key when its session has expired or was revoked during a run. Only once, so that a source without a new
+ * key is not queried forever. */
 static bool renews(struct mode_remote_link *l, struct transfer *t)
 {
     const long code = t->r.code;
@@ -382,7 +383,7 @@ static bool renews(struct mode_remote_link *l, struct transfer *t)
     return t->renewed = true;
 }
 
-/* Once, and again while it may pass. Done when this returns MODE_OK: t->r is the answer, whatever its code. */
+/* Performs the request and retries transient failures. On MODE_OK t->r is the response, whatever its code. */
 static enum mode_status insist(struct mode_remote_link *l, struct transfer *t, const char *address, const char *method,
                                bool ranged, bool (*done)(const struct transfer *t, CURLcode rc), struct mode_error *err)
 {
@@ -397,7 +398,7 @@ static enum mode_status insist(struct mode_remote_link *l, struct transfer *t, c
         if (t->stopped)
             st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while it was fetched", t->address);
         else if (t->unkept)
-            st = MODE_E_IO; /* the sink's owner knows why */
+            st = MODE_E_IO; /* the caller's sink has failed */
         else if (t->changed || (t->wanted && (t->r.code == 412 || t->r.code == 416)))
             st = changed(t, err);
         else if (renews(l, t))
@@ -406,7 +407,7 @@ static enum mode_status insist(struct mode_remote_link *l, struct transfer *t, c
             break;
         else {
             tries = t->at > before ? 1 : tries + 1;
-            const bool cut = !rc && t->r.code / 100 == 2; /* it ended before its time, and was not said to */
+            const bool cut = !rc && t->r.code / 100 == 2; /* the body ended early without an error */
             if (!cut && !may_pass(rc, t->r.code))
                 st = rc && rc != CURLE_WRITE_ERROR && t->r.code / 100 != 4 ? given_up(t, rc, tries, err)
                                                                            : refused(l, t, err);
@@ -428,7 +429,7 @@ static bool has_all(const struct transfer *t, CURLcode rc)
 
 static bool has_answer(const struct transfer *t, CURLcode rc)
 {
-    const bool answered = !rc || t->enough; /* the first byte of a whole file was enough */
+    const bool answered = !rc || t->enough; /* stopped after the first byte of a full response */
     return answered && !may_pass(CURLE_OK, t->r.code) && t->r.code;
 }
 
@@ -440,7 +441,7 @@ enum mode_status mode_remote_look(struct mode_remote_version *v, struct mode_rem
     if (st) return st;
     if (t.r.code == 200 && t.r.length >= 0) {
         t.r.whole = (uint64_t)t.r.length;
-    } else { /* a presigned address is often for GET alone, and GET says more of what is wrong */
+    } else { /* a presigned URL is often valid for GET only, and GET returns a better error */
         t.at = 0;
         if ((st = insist(l, &t, address, "GET", true, has_answer, err))) return st;
         if (t.r.code == 200 && t.r.length >= 0) t.r.whole = (uint64_t)t.r.length;
@@ -454,7 +455,7 @@ enum mode_status mode_remote_look(struct mode_remote_version *v, struct mode_rem
     return MODE_OK;
 }
 
-/* Of S3 the ETag of an object that came in one piece is its MD5. */
+/* On S3 the ETag of an object that was not uploaded in parts is its MD5. */
 static void find_md5(char md5[33], const struct mode__answer *r, const char *address,
                      const struct mode_remote_version *v)
 {

@@ -35,7 +35,7 @@ enum mode_status mode_remote_query_put(const char *address, const char *query, s
     int fd = -1;
     if (!query) unlink(path);
     if (!query || (st = mode_dir_make(dir, err))) goto out;
-    (void)chmod(dir, 0700);              /* where it is another's, the files are private all the same */
+    (void)chmod(dir, 0700);              /* fails for another user's folder; the files are private anyway */
     fd = mkostemp(temporary, O_CLOEXEC); /* 0600 */
     if (fd < 0)
         st = mode_output_fail(err, errno, path, "be created");

@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 enum { POLL_MS = 100, TOUCH_S = 60, SPOILT_MOST = 2, BOOT = 8 };
-static _Atomic double patience_s = 120;               /* for room that others hold */
-static const uint64_t MOST_FLOOR = (uint64_t)1 << 30; /* as the coordinator's, of the workspace's disk */
+static _Atomic double patience_s = 120;               /* for room occupied by shards in use */
+static const uint64_t MOST_FLOOR = (uint64_t)1 << 30; /* as in the coordinator's check of the workspace's disk */
 enum { FLOOR_PART = 50 };
 
 char *mode_shard_folder(void)
@@ -32,7 +32,7 @@ char *mode_shard_folder(void)
     return dir;
 }
 
-/* 0: none is set. */
+/* *bytes = 0: not set. */
 static enum mode_status read_limit(uint64_t *bytes, struct mode_error *err)
 {
     const char *text = getenv("MODE_SHARD_CACHE_BYTES");
@@ -48,13 +48,13 @@ static enum mode_status read_limit(uint64_t *bytes, struct mode_error *err)
 
 struct entry {
     char *name;
-    uint64_t bytes; /* on disk, or promised to it */
+    uint64_t bytes; /* on disk or reserved */
     struct timespec used;
 };
 
 struct contents {
     struct entry *entry;
-    size_t n, n_busy; /* n_busy: of those that were tried, in use */
+    size_t n, n_busy; /* n_busy: entries found in use */
     uint64_t bytes, free, floor;
 };
 
@@ -78,14 +78,14 @@ static void forget(struct contents *c)
     *c = (struct contents){0};
 }
 
-/* What it takes, promised room included. */
+/* Allocated bytes, including reservations. */
 static uint64_t on_disk(const struct stat *s)
 {
     const uint64_t blocks = (uint64_t)s->st_blocks * 512, size = (uint64_t)s->st_size;
     return blocks > size ? blocks : size;
 }
 
-/* Oldest first; without `but`, which is counted nowhere. */
+/* Lists the cache, oldest first, without `but`, which is not counted. */
 static enum mode_status list(struct contents *c, const char *dir, const char *but, struct mode_error *err)
 {
     struct statvfs disk;
@@ -129,7 +129,8 @@ enum mode_status mode_shard_room(uint64_t *bytes, struct mode_error *err)
     return st;
 }
 
-/* The name still means the open file. Who has its lock alone may rely on it: nobody else renames or removes it. */
+/* Whether the name still refers to the open file. With an exclusive lock this stays so: nobody else may rename or
+ * remove it. */
 static bool is_named(int fd, const char *path)
 {
     struct stat mine, named;
@@ -137,11 +138,11 @@ static bool is_named(int fd, const char *path)
            mine.st_dev == named.st_dev;
 }
 
-/* Nobody has it, so nobody will miss it. */
+/* Removes an entry that is not in use. */
 static bool drop(const char *dir, const char *name)
 {
     char *path = mode_path_join(dir, name);
-    int fd = open(path, O_RDWR | O_CLOEXEC); /* NFS locks alone only what may be written */
+    int fd = open(path, O_RDWR | O_CLOEXEC); /* on NFS exclusive locks need write access */
     const bool gone = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && is_named(fd, path) && unlink(path) == 0;
     if (fd >= 0) close(fd);
     free(path);
@@ -155,8 +156,8 @@ static void wait_a_little(void)
     nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
 }
 
-/* flock, asked again and again so that a stop is heard. how: LOCK_EX or LOCK_SH. grows: a file whose size tells how far
- * its owner is. */
+/* Polls flock, so that it can be stopped. how: LOCK_EX or LOCK_SH. grows: a file whose size shows the progress of its
+ * owner. */
 static enum mode_status take_lock(int fd, int how, const char *path, uint64_t total, const struct mode_remote_watch *w,
                                   struct mode_error *err)
 {
@@ -175,7 +176,7 @@ static bool fits(const struct contents *c, uint64_t limit, uint64_t bytes, uint6
     return c->bytes + bytes <= limit && c->free >= to_write + c->floor;
 }
 
-/* Until it fits, or nothing is left that nobody has. Nothing goes for what would not fit without it all. */
+/* Evicts entries until the shard fits or no unused entry is left. Evicts nothing if it would not fit even so. */
 static bool make_room(struct contents *c, const char *dir, uint64_t limit, uint64_t bytes, uint64_t to_write)
 {
     if (bytes > limit || c->free + c->bytes < to_write + c->floor) return false;
@@ -191,12 +192,12 @@ static bool make_room(struct contents *c, const char *dir, uint64_t limit, uint6
 }
 
 struct fetch {
-    const char *pinned, *dir, *name; /* name: of the part that grows */
+    const char *pinned, *dir, *name; /* name: of the partial file */
     char *address;                   /* for people */
     struct mode_remote_version version;
     int fd;
     const struct mode_remote_watch *watch;
-    int errnum; /* of a write that failed */
+    int errnum; /* of a failed write */
 };
 
 static enum mode_status no_room(const struct fetch *f, const struct contents *c, uint64_t limit, struct mode_error *err)
@@ -204,13 +205,13 @@ static enum mode_status no_room(const struct fetch *f, const struct contents *c,
     const unsigned long long want = f->version.bytes;
     if (want > limit)
         return MODE_FAIL(err, MODE_E_CONFIG,
-                         "%s: %llu bytes, and the folder of shards %s may have %llu. HINT: MODE_SHARD_CACHE_BYTES, or "
-                         "a larger disk by MODE_SHARD_CACHE",
+                         "%s: %llu bytes, and the folder of shards %s is limited to %llu. HINT: "
+                         "MODE_SHARD_CACHE_BYTES, or a larger disk by MODE_SHARD_CACHE",
                          f->address, want, f->dir, (unsigned long long)limit);
     if (c->n_busy)
         return MODE_FAIL(err, MODE_E_TEMP,
-                         "%s: %llu bytes find no room in %s, which may have %llu, beside %zu that are in use. HINT: "
-                         "MODE_SHARD_CACHE_BYTES, fewer workers, or a larger disk by MODE_SHARD_CACHE",
+                         "%s: %llu bytes do not fit into %s, which is limited to %llu, beside %zu shards that are in "
+                         "use. HINT: MODE_SHARD_CACHE_BYTES, fewer workers, or a larger disk by MODE_SHARD_CACHE",
                          f->address, want, f->dir, (unsigned long long)limit, c->n_busy);
     return MODE_FAIL(err, MODE_E_IO,
                      "%s: %llu bytes cannot be kept in %s: %s (%llu bytes are free, %llu stay free). "
@@ -219,7 +220,7 @@ static enum mode_status no_room(const struct fetch *f, const struct contents *c,
                      (unsigned long long)c->floor);
 }
 
-/* One process at a time counts, and what it was promised is on disk when the next one counts. */
+/* Reserves room under a lock: one process at a time, whose reservation is on disk when the next one counts. */
 static enum mode_status reserve(const struct fetch *f, uint64_t have, struct mode_error *err)
 {
     char *path = mode_path_join(f->dir, "lock");
@@ -294,8 +295,8 @@ static bool md5_of(char hex[33], int fd)
     return good;
 }
 
-/* All of it into f->fd, which is ours alone. What was there already is kept once: when the whole is not what the server
- * said it would be, it is fetched from the first byte. */
+/* Fetches the shard into f->fd, which is locked exclusively. Existing bytes are reused once: if the checksum of the
+ * whole then fails, it is fetched again from the first byte. */
 static enum mode_status fetch_bytes(struct fetch *f, struct mode_error *err)
 {
     struct mode_remote_link *link = NULL;
@@ -318,8 +319,9 @@ static enum mode_status fetch_bytes(struct fetch *f, struct mode_error *err)
         }
         if (st || !md5[0] || !md5_of(is, f->fd) || strcmp(is, md5) == 0) break;
         if (spoilt + 1 == SPOILT_MOST)
-            st = MODE_FAIL(err, MODE_E_PEER, "%s: other bytes arrive than the server says: MD5 %s, expected %s",
-                           f->address, is, md5);
+            st = MODE_FAIL(err, MODE_E_PEER,
+                           "%s: the bytes received are not those the server names: MD5 %s, expected %s", f->address, is,
+                           md5);
     }
     mode_remote_link_close(&link);
     return st;
@@ -331,7 +333,7 @@ static enum mode_status finish(struct fetch *f, const char *part, const char *pa
     if (fsync(f->fd) != 0) return mode_output_fail(err, errno, path, "be written");
     if (rename(part, path) != 0) return mode_output_fail(err, errno, path, "be made");
     if ((dir = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0) {
-        (void)fsync(dir); /* lost, it is fetched again */
+        (void)fsync(dir); /* if lost, it is fetched again */
         close(dir);
     }
     return MODE_OK;
@@ -344,7 +346,7 @@ static void boot_name(char to[BOOT + 1])
     if (f) fclose(f);
 }
 
-/* One look: *fd is the finished file, held; -1: look again. */
+/* One attempt: *held is the locked complete file; -1: try again. */
 static enum mode_status fetch(int *held, const char *pinned, const char *dir, const char *path,
                               const struct mode_remote_watch *w, struct mode_error *err)
 {
@@ -360,7 +362,7 @@ static enum mode_status fetch(int *held, const char *pinned, const char *dir, co
         goto out;
     }
     if ((st = take_lock(f.fd, LOCK_EX, f.address, f.version.bytes, w, err))) goto out;
-    if (!is_named(f.fd, part)) goto out; /* whoever had it is done with it, or it was dropped */
+    if (!is_named(f.fd, part)) goto out; /* another process has finished or removed it */
     if (mode_file_exists(path)) {
         unlink(part);
         goto out;
@@ -379,19 +381,19 @@ out:
     return st;
 }
 
-/* It is used: the newest. Said once a minute, which is often enough to tell what is old. */
+/* Marks the file as recently used, at most once a minute, which is precise enough for eviction. */
 static void touch(int fd, const struct stat *s)
 {
     if (time(NULL) - s->st_mtim.tv_sec >= TOUCH_S) (void)futimens(fd, NULL);
 }
 
-/* It may have been dropped between its opening and its lock. */
+/* The file may have been evicted between opening and locking. */
 static bool is_whole(int fd, const char *path, uint64_t bytes)
 {
     struct stat s;
     if (flock(fd, LOCK_SH) != 0 || fstat(fd, &s) != 0 || s.st_nlink == 0) return false;
     if ((uint64_t)s.st_size != bytes) {
-        unlink(path); /* somebody else wrote to it */
+        unlink(path); /* its size is wrong: another program wrote to it */
         return false;
     }
     touch(fd, &s);

@@ -25,7 +25,7 @@ static int by_pair(const void *a, const void *b)
     return c ? c : strcmp(x->value, y->value);
 }
 
-/* Small letters for the name; no blanks around the value, one within it. */
+/* Lower-case name; value trimmed, with inner spaces collapsed. */
 static struct pair header_pair(const struct mode_sigv4_pair *p)
 {
     struct pair out = {mode_xstrdup(p->name), mode_xstrdup(p->value)};
@@ -120,7 +120,7 @@ char *mode_sigv4_authorization(const struct mode_sigv4_request *r, const struct 
     return out.data;
 }
 
-/* libcurl names no port that goes without saying, and what is signed must be what is sent. */
+/* libcurl omits default ports, and the signed host must match the one sent. */
 char *mode_sigv4_host(const char *url)
 {
     const char *at = strstr(url, "://") + 3;

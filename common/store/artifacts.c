@@ -1,6 +1,6 @@
 /* Opening, blobs and upkeep. DESIGN: every final name is made by mode_store_link_once from a file that was
- * fsynced under another name, and its folder is fsynced after; there is no other way to a final name in this
- * folder but the replacement of a damaged blob, which is a rename of an equally finished file. */
+ * fsynced under another name, and its folder is fsynced after; the only other way to a final name is the replacement of
+ * a damaged blob, by renaming an equally finished file. */
 #include "store/artifacts.h"
 
 #include "base/fresh.h"
@@ -70,7 +70,7 @@ enum mode_status mode_store_fail(struct mode_error *err, int e, const char *path
 static enum mode_status sync_folder_of(const char *path, struct mode_error *err)
 {
     char *dir = mode_xstrdup(path);
-    *strrchr(dir, '/') = '\0'; /* every path here is below the root */
+    *strrchr(dir, '/') = '\0'; /* all paths here are below the root */
     enum mode_status st = MODE_OK;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) != 0) st = mode_store_fail(err, errno, dir, "be flushed to disk");
@@ -108,8 +108,8 @@ enum mode_status mode_store_link_once(bool *created, const char *from, const cha
         *created = true;
     else {
         int e = errno;
-        /* on NFS the answer to a link that worked can get lost and its repetition says EEXIST, or an error is
-         * reported: whether both names are one file is the truth */
+        /* on NFS the reply to a successful link can get lost, so that its retry fails with EEXIST or an error is
+         * reported: what counts is whether both names are the same file */
         if (same_file(from, to))
             *created = true;
         else if (e != EEXIST)
@@ -142,7 +142,7 @@ static enum mode_status temp_open(struct mode_store *s, char **path, int *fd, st
     return st;
 }
 
-/* Finish a temporary: readable by all, writable by none, on disk. On failure it is removed. */
+/* Finishes a temporary file: read-only, fsynced. On failure it is removed. */
 static enum mode_status temp_finish(enum mode_status st, char **path, int fd, struct mode_error *err)
 {
     if (!st && fchmod(fd, 0444) != 0) st = mode_store_fail(err, errno, *path, "be made read-only");
@@ -192,9 +192,8 @@ static enum mode_status probe_create_once(struct mode_store *s, struct mode_erro
     if (!st) st = mode_store_link_once(&second, b, name, &why);
     if (st || !first || second)
         st = MODE_FAIL(err, MODE_E_CONFIG,
-                       "%s: this filesystem cannot create a file exactly once by a hard link, and the "
-                       "artifact store needs "
-                       "that: %s. HINT: use a local disk or NFS for the workspace",
+                       "%s: this filesystem cannot create a file atomically by a hard link, which the artifact store "
+                       "requires: %s. HINT: use a local disk or NFS for the workspace",
                        s->root,
                        st      ? why.text
                        : first ? "the second link did not fail"
@@ -239,8 +238,8 @@ out:
     return st;
 }
 
-/* A lock goes with the process that holds it, however that ends. Where there are none (a rare filesystem) everybody
- * gets in, and nothing is ever freed. */
+/* A lock is released when its process ends, in any way. On the rare filesystems without locks every process gets in,
+ * and nothing is ever freed. */
 static enum mode_status take_lock(struct mode_store *s, bool alone, struct mode_error *err)
 {
     char *path = mode_path_join(s->root, "lock");
@@ -289,7 +288,7 @@ static enum mode_status open_existing(struct mode_store **out, const char *root,
     char *id = mode_path_join(s->root, "store-id");
     enum mode_status st = MODE_OK;
     if (!mode_file_exists(id))
-        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s is no workspace (it has no file store-id)", root);
+        st = MODE_FAIL(err, MODE_E_NOINPUT, "%s is not a workspace (it has no file store-id)", root);
     if (!st) st = take_lock(s, alone, err);
     if (!st) st = read_id(s, err);
     if (st) mode_store_close(&s);
@@ -413,7 +412,7 @@ static void verified_add(struct mode_store *s, const struct verified *v)
     pthread_mutex_unlock(&s->mutex);
 }
 
-/* Read fd from its start; digest it, and copy it to fd `to` unless that is negative. */
+/* Reads fd from its start, digests it, and copies it to fd `to` unless that is negative. */
 static enum mode_status stream(struct mode_store *s, char digest[MODE_DIGEST_HEX], uint64_t *size, int fd,
                                const char *path, int to, const char *to_path, struct mode_error *err)
 {
@@ -456,7 +455,7 @@ static char *blob_name(const struct mode_store *s, const char *digest)
     return mode_xasprintf("%s/blobs/%.2s/%s", s->root, digest, digest);
 }
 
-/* MODE_OK when the blob at path is what its name says. */
+/* MODE_OK when the blob at path matches its name. */
 static enum mode_status check_blob(struct mode_store *s, const char *path, const char *digest, uint64_t size,
                                    struct mode_error *err)
 {
@@ -499,7 +498,7 @@ static enum mode_status publish(struct mode_store *s, const char *from, const ch
             verified_add(s, &v);
         }
     } else if (check_blob(s, to, digest, size, NULL) != MODE_OK) {
-        /* a damaged object of this name: put the good bytes there, or the damage would last for ever */
+        /* a damaged blob of this name: replace it by the good bytes, or the damage would be permanent */
         temp = mode_xasprintf("%s/heal-%s-%ld", s->tmp, digest, (long)getpid());
         unlink(temp);
         if (linkat(AT_FDCWD, from, AT_FDCWD, temp, AT_SYMLINK_FOLLOW) != 0 || rename(temp, to) != 0) {
@@ -520,7 +519,7 @@ enum mode_status mode_store_put_blob(struct mode_store *s, char digest[MODE_DIGE
     struct stat sb, home;
     char *temp = NULL;
     enum mode_status st;
-    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nonblocking: a FIFO must not hang us */
+    int fd = mode_fresh_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nonblocking: opening a FIFO must not hang */
     if (fd < 0) return mode_store_fail(err, errno, path, "be opened");
     if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode)) {
         st = MODE_FAIL(err, MODE_E_NOINPUT, "%s: is not a regular file", path);

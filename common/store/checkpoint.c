@@ -1,15 +1,15 @@
 /* Checkpoints of running tasks. DESIGN: the folder of an attempt is named by its fence, and fences never
- * repeat, so an attempt that was given up on long ago cannot touch the files of its successor. A checkpoint
- * is complete when its manifest exists, which is written last, once, and lists what must be there:
+ * repeat, so an attempt that was given up long ago cannot touch the files of its successor. A checkpoint is complete
+ * when its manifest exists, which is written last, once, and lists what must be there:
  *
  *     mode-checkpoint 1
  *     order 3
  *     file <digest> <bytes> <name>
  *     end
  *
- * An attempt that nobody hears any more still trains, and removes its older checkpoints as it makes new ones: also the
- * one that its successor is about to read. So a successor goes on from names of its own for the same files, in `from`
- * below its fence, which has no manifest and is removed when it has made a checkpoint itself. */
+ * An attempt that lost its connection may still train, and removes its older checkpoints as it makes new ones, possibly
+ * the one that its successor is about to read. So a successor resumes from its own hard links to the same files, in
+ * `from` below its fence, which has no manifest and is removed when it has made a checkpoint itself. */
 #include "store/artifacts.h"
 
 #include "base/fresh.h"
@@ -157,8 +157,8 @@ static void prune(struct mode_store *s, const char *key, uint64_t fence)
     for (size_t i = 2; i < l.n; i++) {
         char *dir = fence_dir(s, key, l.v[i].fence);
         char *manifest = mode_xasprintf("%s/%s" SUFFIX, dir, l.v[i].name), *folder = mode_path_join(dir, l.v[i].name);
-        /* the manifest first: half a removal leaves an incomplete checkpoint, not a wrong one. Failing to
-         * remove costs disk space and the next prune tries again. */
+        /* the manifest first: a partial removal leaves an incomplete checkpoint, not a wrong one. A failed removal
+         * costs disk space, and the next prune retries it. */
         if (unlink(manifest) == 0) mode_dir_remove(folder, NULL);
         free(folder);
         free(manifest);
@@ -167,7 +167,7 @@ static void prune(struct mode_store *s, const char *key, uint64_t fence)
     found_clear(&l);
 }
 
-/* A name is on disk when its folder is: all of ckpt/<key>/<fence>/<name> may be new. */
+/* A name is durable when its parent folder is synced: all of ckpt/<key>/<fence>/<name> may be new. */
 static enum mode_status sync_folders(const char *folder, struct mode_error *err)
 {
     enum { LEVELS = 4 };
@@ -228,7 +228,7 @@ struct listed { /* a file of a manifest */
     uint64_t size;
 };
 
-/* Each file that the manifest of this folder lists, until one is not as `each` wants it. False also without a whole
+/* Calls `each` for every file listed in the folder's manifest, until one fails. False also without a complete
  * manifest. */
 static bool every_file(const char *folder, bool (*each)(void *ctx, const struct listed *f), void *ctx)
 {
@@ -264,7 +264,7 @@ static bool file_intact(void *ctx, const struct listed *f)
     return ok;
 }
 
-/* Do the files match the manifest? */
+/* Whether the files match the manifest. */
 static bool intact(struct mode_store *s, const char *folder)
 {
     return every_file(folder, file_intact, &(struct folder){.store = s, .path = folder});
@@ -317,7 +317,8 @@ enum mode_status mode_store_checkpoint_hold(struct mode_store *s, char **path, c
         const bool all = !st && every_file(latest, link_file, &f);
         if (!st && f.errnum && f.errnum != ENOENT) st = mode_store_fail(err, f.errnum, from, "get its files");
         if (!st && !all && i + 1 == LOOKS)
-            st = MODE_FAIL(err, MODE_E_TEMP, "%s: checkpoints are removed as fast as they are found", latest);
+            st = MODE_FAIL(err, MODE_E_TEMP,
+                           "%s: every checkpoint that was found was removed before it could be opened", latest);
         if (all) *path = mode_xstrdup(from);
         free(latest);
     }
@@ -339,7 +340,7 @@ enum mode_status mode_store_checkpoints_drop(struct mode_store *s, const char *k
                                              struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
-    /* out of sight in one step, then at leisure: a killed sweep leaves no half checkpoint to stumble over */
+    /* renamed away in one step, then removed: a killed sweep leaves no partial checkpoint under this name */
     char *dir = mode_store_path(s, "ckpt", key), *aside = mode_xasprintf("%s/ckpt-%s-%ld", s->tmp, key, (long)getpid());
     if (rename(dir, aside) == 0) {
         if (removed) ++*removed;

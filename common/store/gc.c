@@ -71,13 +71,13 @@ static enum mode_status each(struct pass *p, const char *folder,
     return st;
 }
 
-/* Is it named by the key of a task that is needed? A record that was put aside has more behind its key. */
+/* Whether the name begins with the key of a needed task. A record that was put aside has a suffix after its key. */
 static bool is_needed(struct pass *p, const char *name)
 {
     char key[MODE_DIGEST_HEX];
     memcpy(key, name, strnlen(name, sizeof key - 1) + 1);
     key[sizeof key - 1] = '\0';
-    return !mode_key_valid(key) || p->gc->needs_task(p->gc->ctx, key); /* what is not ours stays */
+    return !mode_key_valid(key) || p->gc->needs_task(p->gc->ctx, key); /* foreign files stay */
 }
 
 static enum mode_status commit(struct pass *p, const char *path, const char *name)
@@ -130,7 +130,9 @@ enum mode_status mode_store_gc(struct mode_store *s, struct mode_gc *gc, struct 
     MODE_ASSERT(gc->dry || s->alone);
     char *records = mode_path_join(s->root, "commits");
     enum mode_status st = each(&p, "commits", commit);
-    if (!st && !gc->dry) st = mode_file_sync(records, err); /* a power cut must not bring one back without its files */
+    if (!st && !gc->dry)
+        st = mode_file_sync(records, err); /* a power loss must not bring a record back without its
+                                                               files */
     free(records);
     if (!st) st = each(&p, "tasks", task);
     if (!st) st = each(&p, "ckpt", checkpoints);

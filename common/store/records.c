@@ -87,7 +87,8 @@ out:
 /* ---- commits ---- */
 
 /* A record begins with mode.Commit.form and ends with mode.Commit.seal, the digest of all bytes before it. Records of
- * versions without seals begin with field 1, the key: no damage to one bit and no cut makes one look like the other. */
+ * versions without seals begin with field 1, the key: no single-bit damage or truncation makes one look like the
+ * other. */
 enum { FORM_TAG = 15 << 3, FORM = 1, HEAD = 2, SEAL_TAG = 14 << 3 | 2, SEAL_DIGITS = 64, SEAL = 2 + SEAL_DIGITS };
 enum { KEY_TAG = 1 << 3 | 2 };
 
@@ -185,7 +186,7 @@ enum mode_status mode_store_commit_create(struct mode_store *s, bool *created, M
     enum mode_status st = check_key(commit->key, err);
     if (st) return st;
     char *path = mode_store_path(s, "commits", commit->key);
-    for (size_t i = 0; i < commit->n_outputs; i++) { /* a record that names what is not there must not come to be */
+    for (size_t i = 0; i < commit->n_outputs; i++) { /* never create a record that names missing files */
         const Mode__Blob *b = commit->outputs[i];
         if (!mode_store_blob_exists(s, b->digest, b->size)) {
             st = MODE_FAIL(err, MODE_E_VALUE,

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* How many pairs each expert gets: the coordinator plans with it, and need not open every shard's file. */
+/* Notes the number of pairs of each expert, so that the coordinator can plan without opening every shard's file. */
 static enum mode_status note(struct mode_job *job, const struct mode_assign_result *result, const char *assign,
                              const char *centres, bool only, struct mode_error *err)
 {
@@ -31,7 +31,7 @@ static enum mode_status note(struct mode_job *job, const struct mode_assign_resu
     return st;
 }
 
-/* The input prefix/0000 and so on, as long as there are any; NULL: no more. */
+/* The inputs prefix/0000, prefix/0001, ...; NULL: no more. */
 static const char *numbered(const struct mode_job *job, const char *prefix, unsigned i)
 {
     char name[40];

@@ -26,8 +26,8 @@ static bool fetching(void *ctx, uint64_t done, uint64_t total)
     return !mode_job_stopping(r->job);
 }
 
-/* The first of each fate and every 1000th are worth a person's attention, the others a debugger's. Every picture is
- * that a decoder fails at: it may have been made to break it. */
+/* The first rejection of each fate and every 1000th are logged as warnings, the others at debug level. Every picture
+ * that makes a decoder fail is logged: it may be an attack. */
 static void reject(void *ctx, uint32_t sample, enum mode_fate fate, const char *why)
 {
     struct reporter *r = ctx;
@@ -68,7 +68,7 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
         goto out;
     mode_job_count_rows(job, c.n_samples, c.n_rows);
     if (c.cut_at)
-        mode_log_warn("shard_cut", "shard=%s byte=%llu samples=%u what came after is not there", q->shard_path,
+        mode_log_warn("shard_cut", "shard=%s byte=%llu samples=%u the rest is missing", q->shard_path,
                       (unsigned long long)c.cut_at, c.n_samples);
     for (int f = MODE_FATE_KEPT + 1; f < MODE_FATE_COUNT; f++)
         if (c.fate_count[f]) mode_job_count_reject(job, mode_fate_name((enum mode_fate)f), c.fate_count[f]);

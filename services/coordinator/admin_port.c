@@ -1,4 +1,4 @@
-/* admin_port.c - what people ask. */
+/* admin_port.c - requests of the mode command. */
 #include "server.h"
 
 #include "base/log.h"
@@ -37,8 +37,8 @@ static void reject(struct server *s, const struct mode_packet *p, const Mode__En
     free(r.text);
 }
 
-/* Kinds of workers that the run will need and that are not here: better said now than when a stage gets there, which
- * may be days later. */
+/* Warns about kinds of workers that the run will need and that are not connected: now, not when a stage needs them,
+ * which may be days later. */
 static void add_missing_workers(struct mode_spec_list *warnings, const struct server *s, const Mode__Run *run)
 {
     for (size_t i = 0; i < run->n_stages; i++) {
@@ -46,7 +46,7 @@ static void add_missing_workers(struct mode_spec_list *warnings, const struct se
         bool here = x->done == x->total;
         for (uint32_t w = 0; w < s->core.n_workers && !here; w++)
             here = s->core.worker[w].session[0] && strcmp(s->core.worker[w].service, x->service) == 0;
-        for (size_t j = 0; j < i && !here; j++) /* said of an earlier stage */
+        for (size_t j = 0; j < i && !here; j++) /* already listed for an earlier stage */
             here = strcmp(run->stages[j]->service, x->service) == 0 && run->stages[j]->done < run->stages[j]->total;
         if (here) continue;
         char *text = mode_xasprintf("no %s worker is connected yet: %s will wait for one", x->service, x->name);
@@ -88,7 +88,7 @@ static void answer_submit(struct server *s, const struct mode_packet *p, const M
     mode_spec_list_clear(&warnings);
 }
 
-/* "Ask again": the client does, with the same key, so that it knows that somebody is at it. */
+/* Tells the client to ask again, with the same idempotency key, and reports progress. */
 static void say_how_far(struct server *s, const struct mode_packet *p, const Mode__Envelope *m)
 {
     char text[200] = "the coordinator ";
@@ -151,7 +151,7 @@ void server_planned(struct server *s)
     for (size_t i = 0; i < s->runs.n; i++) {
         struct run *run = s->runs.run[i];
         if (run->registered) continue;
-        run->registered = true; /* or when Redis is back, as all are */
+        run->registered = true; /* or, like all runs, when Redis is back */
         mode_log_info("run_accepted", "run=%s tasks=%u", run->name, run->plan->n_nodes);
         if (redis_is_up(s->redis) && redis_register(s->redis, "runs", run->name, run->folder, &err))
             server_redis_away(s, &err);
@@ -241,7 +241,7 @@ void server_admin_message(struct server *s, const struct mode_packet *p)
     struct mode_error err = {0};
     if (mode_envelope_unpack(&in, p->data, p->size, MODE_WIRE_ADMIN, &err)) {
         server_bad_message(s, "admin", p->user, err.text);
-        if (err.status == MODE_E_CONFIG) { /* of another protocol: whoever asks sees by any answer whose it is */
+        if (err.status == MODE_E_CONFIG) { /* another protocol: any reply shows the sender which one this is */
             Mode__Envelope unread = MODE__ENVELOPE__INIT;
             reject(s, p, &unread, MODE__REJECT_CODE__REJECT_VERSION, err.status, err.text);
         }
@@ -258,9 +258,9 @@ void server_admin_message(struct server *s, const struct mode_packet *p)
     case MODE__ENVELOPE__BODY_STATUS: on_status(s, p, in->msg); break;
     case MODE__ENVELOPE__BODY_CONTROL: on_control(s, p, in->msg); break;
     default:
-        server_bad_message(s, "admin", p->user, "a question that is not known here");
+        server_bad_message(s, "admin", p->user, "an unknown request");
         reject(s, p, in->msg, MODE__REJECT_CODE__REJECT_BAD_MESSAGE, MODE_E_USAGE,
-               "this coordinator does not answer that question");
+               "this coordinator does not answer that request");
     }
     mode_envelope_free(&in);
 }

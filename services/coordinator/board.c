@@ -1,5 +1,6 @@
-/* board.c - the curves of a finished run: <workspace>/runs/<name>/tensorboard/<model>. Workers wrote them while they
- * trained; here what another run trained is added, the results of evaluations, and models of an earlier spec go. */
+/* board.c - the curves of a finished run: <workspace>/runs/<name>/tensorboard/<model>. Workers wrote them during
+ * training; this adds models trained by another run and the results of evaluations, and removes models of an earlier
+ * spec. */
 #include "run.h"
 
 #include "base/file.h"
@@ -48,7 +49,7 @@ static enum mode_status model(const struct plan *p, const struct mode_board_plac
     return st;
 }
 
-/* Models that the run has no more. */
+/* Removes models that the run no longer has. */
 static void remove_others(const struct plan *p, const char *dir)
 {
     DIR *d = mode_fresh_opendir(dir);

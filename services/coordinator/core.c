@@ -8,16 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAUSE_MS       10000 /* a gap between ticks longer than this was our own pause, not the workers' silence */
-#define BREAKER_MIN    50    /* outcomes before a stage's circuit breaker may open */
+#define PAUSE_MS                                                                                                       \
+    10000                 /* a longer gap between ticks means that this process was paused, not that workers were
+                                silent */
+#define BREAKER_MIN    50 /* outcomes before a stage's circuit breaker may open */
 #define BREAKER_MS     60000
 #define CORDON_MS      60000
-#define IDLE_MS        60000 /* a worker that asks for nothing and has nothing for so long has no compute process */
+#define IDLE_MS        60000 /* a worker without credit and tasks for this long has no compute process */
 #define MOST_DOUBLINGS 4     /* of a cordon, of a breaker */
 
-/* What each class of failure costs: how often it may happen to one task (0: as often as it will), and how long to wait
- * before the next attempt (doubled each time, up to max). `guilt`: it speaks against the task or the code, not the surroundings.
- * `machine`: it may be the machine's own fault, so another one is asked before a task is given up. `node`: it is. */
+/* Policy for each class of failure: how often it may happen to one task (0: without limit), and how long to wait before
+ * the next attempt (doubled each time, up to max). `guilt`: it indicates a fault of the task or the code, not of the
+ * environment. `machine`: it may be the machine's fault, so another one is tried before a task is given up. `node`: it
+ * is the machine's fault. */
 static const struct policy {
     const char *name;
     uint16_t budget;
@@ -212,7 +215,7 @@ static uint32_t guilt_of(const struct core_task *task, uint64_t node)
     return 0;
 }
 
-/* Returns on how many nodes it failed so. */
+/* Returns the number of nodes where it failed in this way. */
 static size_t add_guilt(struct core_task *task, uint64_t node, enum core_fail why)
 {
     size_t n = 0;
@@ -232,13 +235,13 @@ static bool is_of(const struct core_worker *w, const char *service)
     return w->session[0] && !w->draining && strcmp(w->service, service) == 0;
 }
 
-/* Does it take tasks, if perhaps not just now? */
+/* Whether it takes tasks in principle, though perhaps not now. */
 static bool takes_tasks(const struct core_worker *w, int64_t now)
 {
     return w->held || now - w->offered_ms < IDLE_MS;
 }
 
-/* Is a worker connected where this task has not failed in this way? */
+/* Whether a worker is connected on a node where this task has not failed in this way. */
 static bool has_other_node(const struct core *c, const struct core_task *task, enum core_fail why, int64_t now)
 {
     for (uint32_t w = 0; w < c->n_workers; w++) {
@@ -264,7 +267,7 @@ static void count_outcome(struct core *c, uint32_t t, bool failed, int64_t now)
     p->attempts++;
     p->failures += failed;
     if (now < p->broken_until_ms) return;
-    if (p->n_breaks) { /* the one that was tried after a pause says whether it goes on */
+    if (p->n_breaks) { /* the trial task after a pause decides */
         if (!failed)
             p->n_breaks = 0;
         else if (p->probe == t && p->probe_fence == c->task[t].fence)
@@ -279,20 +282,19 @@ static void count_outcome(struct core *c, uint32_t t, bool failed, int64_t now)
 
 static void cordon(struct core *c, struct core_worker *w, const char *why, const char *text, int64_t now)
 {
-    if (now < w->cordon_until_ms) return; /* what else it had in hand failed, too */
+    if (now < w->cordon_until_ms) return; /* its other running tasks failed, too */
     int64_t pause = (int64_t)CORDON_MS << w->n_cordons;
     w->cordon_until_ms = now + pause;
     if (w->n_cordons < MOST_DOUBLINGS) w->n_cordons++;
     free(w->cordon_why);
     w->cordon_why = mode_xstrdup(text);
-    core_note(
-        c, CORE_NONE,
-        "%.100s on %.60s gets no tasks for %lld s: %s. Then one is tried; when the worker is started again, it begins "
-        "anew. Last: %.160s",
-        w->name, w->node, (long long)pause / 1000, why, text);
+    core_note(c, CORE_NONE,
+              "%.100s on %.60s gets no tasks for %lld s: %s. Then one is tried; restarting the worker resets this. "
+              "Last: %.160s",
+              w->name, w->node, (long long)pause / 1000, why, text);
 }
 
-/* One task after another fails there: is it the worker? Not if nobody of its kind does better. */
+/* One task after another fails on this worker: cordons it, unless no other worker of its kind does better. */
 static void count_failing(struct core *c, uint32_t w, uint32_t t, int64_t now)
 {
     struct core_worker *x = &c->worker[w];
@@ -329,11 +331,11 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
             nodes = add_guilt(task, c->worker[w].node_hash, why);
             count_failing(c, w, t, now);
         }
-        if (p->node) /* or one that is broken for good takes every task first: it is always free */
+        if (p->node) /* or a permanently broken worker, which is always free, would take every task first */
             cordon(c, &c->worker[w], "it cannot do its tasks", task->last_text, now);
     }
     if (p->budget && task->failures[why] >= p->budget) {
-        /* twice the budget bounds a task that fails in one way here and in another there */
+        /* twice the budget bounds a task that fails in different ways on different nodes */
         if (p->machine && known && nodes < 2 && task->failures[why] < 2 * p->budget &&
             has_other_node(c, task, why, now)) {
             task->elsewhere = why;
@@ -381,12 +383,12 @@ static void remove_worker(struct core *c, uint32_t w)
 
 static uint32_t room_of(const struct core_worker *x, int64_t now)
 {
-    if (now < x->cordon_until_ms || (x->n_cordons && x->held)) return 0; /* after a cordon: one task, and see */
+    if (now < x->cordon_until_ms || (x->n_cordons && x->held)) return 0; /* after a cordon: one task as a trial */
     uint32_t room = x->held < x->slots ? x->slots - x->held : 0;
     return x->credit < room ? x->credit : room;
 }
 
-/* Whoever has most room, of those on whose node the task has not failed if there are such. */
+/* The worker with most credit, preferring nodes where the task has not failed. */
 static uint32_t pick_worker(const struct core *c, const struct core_task *task, int64_t now)
 {
     uint32_t best = CORE_NONE, best_room = 0;
@@ -437,7 +439,7 @@ static void dispatch_pool(struct core *c, struct core_pool *p, int64_t now)
             continue;
         }
         uint32_t w = pick_worker(c, &c->task[t], now);
-        if (w == CORE_NONE) { /* others need not wait until there is room where this one may go */
+        if (w == CORE_NONE) { /* other tasks need not wait for a worker that suits this one */
             if (!c->task[t].elsewhere || !anybody_has_room(c, p->service, now)) break;
             heap_push(c, &c->aside, heap_pop(c, &p->ready));
             continue;
@@ -464,42 +466,42 @@ static void on_tick(struct core *c, int64_t now)
 {
     int64_t gap = now - c->ticked_ms;
     c->ticked_ms = now;
-    if (gap > PAUSE_MS) { /* we slept: nobody's silence counts */
+    if (gap > PAUSE_MS) { /* this process was paused: silence does not count */
         for (uint32_t i = 0; i < c->n_active; i++) {
             c->task[c->active[i]].heard_ms += gap;
             c->task[c->active[i]].moved_ms += gap;
         }
         for (uint32_t w = 0; w < c->n_workers; w++) c->worker[w].heard_ms += gap;
-        c->returning_ms = now + c->opt.return_ms; /* and their connections broke meanwhile */
+        c->returning_ms = now + c->opt.return_ms; /* and connections may have been lost meanwhile */
     }
     bool expires = now >= c->returning_ms;
-    for (uint32_t i = c->n_active; i-- > 0;) { /* downwards: set_active moves the last into the gap */
+    for (uint32_t i = c->n_active; i-- > 0;) { /* downwards: set_active fills gaps with the last entry */
         uint32_t t = c->active[i];
         struct core_task *task = &c->task[t];
         if (task->state == CORE_RETRY_WAIT) {
             if (now >= task->not_before_ms && !task->withheld) make_ready(c, t, false);
         } else if (expires && now - task->heard_ms > c->opt.lease_ms && !task->checking) {
             if (c->opt.no_check_on_expiry) {
-                fail(c, t, CORE_FAIL_LEASE_LOST, "its worker fell silent", now);
+                fail(c, t, CORE_FAIL_LEASE_LOST, "its worker stopped reporting", now);
                 continue;
             }
             task->checking = true;
             act(c, CORE_ACT_CHECK, t);
         } else if (task->stall_ms && now - task->moved_ms > (int64_t)task->stall_ms + c->opt.lease_ms) {
-            /* the worker's own agent should have noticed; it did not, so the lease is taken from it */
+            /* the worker's agent should have detected the stall; it did not, so the lease is revoked */
             if (task->worker != CORE_NONE) {
                 struct core_action *a = act(c, CORE_ACT_CANCEL, t);
                 snprintf(a->session, sizeof a->session, "%s", c->worker[task->worker].session);
             }
-            fail(c, t, CORE_FAIL_STALL, "its progress stood still", now);
+            fail(c, t, CORE_FAIL_STALL, "it made no progress", now);
         }
     }
     for (uint32_t w = 0; expires && w < c->n_workers; w++)
         if (c->worker[w].session[0] && now - c->worker[w].heard_ms > c->opt.lease_ms) remove_worker(c, w);
 }
 
-/* Its process is dead, says whoever started the next one: what it held need not wait for the lease. It may have
- * committed before it died, so the store is asked first, as after any silence. */
+/* The restarted worker says that its predecessor is dead: leases need not expire first. The predecessor may have
+ * committed before it died, so the store is checked first, as after any lost lease. */
 static void replaced(struct core *c, uint32_t w)
 {
     for (uint32_t i = 0; i < c->n_active; i++) {
@@ -544,14 +546,14 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
                                             .offered_ms = now};
         snprintf(c->worker[w].session, sizeof c->worker[w].session, "%s", e->session);
     }
-    if (strcmp(c->worker[w].device, e->device ? e->device : "") != 0) { /* one of its machines came or went */
+    if (strcmp(c->worker[w].device, e->device ? e->device : "") != 0) { /* a machine of its team joined or left */
         free(c->worker[w].device);
         c->worker[w].device = mode_xstrdup(e->device ? e->device : "");
     }
     c->worker[w].heard_ms = now;
-    c->worker[w].credit = 0; /* it says anew */
+    c->worker[w].credit = 0; /* it will be announced again */
     c->worker[w].draining = false;
-    /* what we believe it holds and it does not was lost on the way to it */
+    /* leases that it does not report were lost on their way to it */
     for (uint32_t i = c->n_active; i-- > 0;) {
         uint32_t t = c->active[i];
         if (c->task[t].state != CORE_LEASED || c->task[t].worker != w) continue;
@@ -574,8 +576,8 @@ static void on_hello(struct core *c, const struct core_event *e, int64_t now)
             task->heard_ms = task->moved_ms = now;
             kept = true;
         } else if (task && (task->state == CORE_READY || task->state == CORE_RETRY_WAIT) && fence >= task->fence &&
-                   fence > task->over) { /* what is over it only has to say again: that must not count again */
-            lease(c, t, w, fence, now);  /* Redis forgot it, the worker did not */
+                   fence > task->over) { /* a repeated report about an ended hand-out must not count again */
+            lease(c, t, w, fence, now);  /* Redis has lost it, the worker has not */
             if (!task->attempt) task->attempt = 1;
             record(c, t);
             kept = true;
@@ -591,7 +593,7 @@ static void on_progress(struct core *c, const struct core_event *e, int64_t now)
     uint32_t t = core_find_task(c, e->key);
     struct core_task *task = t == CORE_NONE ? NULL : &c->task[t];
     if (!task || task->state != CORE_LEASED || (task->fence != e->fence && !c->opt.no_fence_check)) {
-        act_session(c, CORE_ACT_CANCEL, e->session, e->key, e->fence); /* it works for nothing */
+        act_session(c, CORE_ACT_CANCEL, e->session, e->key, e->fence); /* its work is useless */
         return;
     }
     task->heard_ms = now;
@@ -644,7 +646,7 @@ static void on_checked(struct core *c, const struct core_event *e, int64_t now)
     if (asked)
         fail(c, t, CORE_FAIL_STORE, "its worker reported a result, but the store here has no commit record", now);
     else if (task->checking)
-        fail(c, t, CORE_FAIL_LEASE_LOST, "its worker fell silent", now);
+        fail(c, t, CORE_FAIL_LEASE_LOST, "its worker stopped reporting", now);
 }
 
 static bool holds(struct core *c, const struct core_event *e, uint32_t *t)
@@ -803,7 +805,7 @@ void core_task_restore(struct core *c, uint32_t t, enum core_state state, uint32
     task->attempt = attempt;
     task->fence = fence;
     memcpy(task->failures, failures, sizeof task->failures);
-    for (int f = 0; f < CORE_FAIL_COUNT; f++) /* the text is forgotten; the kind that weighs most is not */
+    for (int f = 0; f < CORE_FAIL_COUNT; f++) /* the text is lost, the most severe class is not */
         if (failures[f] > failures[task->last_fail]) task->last_fail = (enum core_fail)f;
     if (c->opt.no_epoch && fence > c->counter) c->counter = (uint32_t)fence;
     if (state == CORE_LEASED) {

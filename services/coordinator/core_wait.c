@@ -1,4 +1,4 @@
-/* core_wait.c - why tasks wait that could be done: the other side of pick_worker in core.c. */
+/* core_wait.c - why ready tasks wait: the counterpart of pick_worker in core.c. */
 #include "core.h"
 
 #include <string.h>
@@ -13,7 +13,7 @@ struct core_wait core_wait(const struct core *c, const char *service, int64_t no
 {
     struct core_wait wait = {.first = CORE_NONE};
     uint32_t able = CORE_NONE, held_back = CORE_NONE;
-    bool any_works = false; /* has a task or would take one: what is left waits for its turn */
+    bool any_works = false; /* some worker has a task or would take one: the rest just waits its turn */
     if (!c->dispatch || c->no_room || now < c->settled_ms) return wait;
     for (uint32_t w = 0; w < c->n_workers; w++) {
         const struct core_worker *x = &c->worker[w];
@@ -25,7 +25,7 @@ struct core_wait core_wait(const struct core *c, const char *service, int64_t no
         } else if (now < x->cordon_until_ms) {
             if (!wait.cordoned++ || x->cordon_until_ms < wait.until_ms) {
                 wait.until_ms = x->cordon_until_ms;
-                held_back = w; /* the one that is free next tells why it is not yet */
+                held_back = w; /* the next one to become available explains why it is not yet */
             }
         } else {
             able = w;

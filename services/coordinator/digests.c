@@ -16,7 +16,7 @@
 #define SETTLED_MS 2000
 #define MAX_DEPTH  8
 #define MAX_ENTRY  16384
-#define FORM       1 /* raised when other bytes of an input are digested, or in another way */
+#define FORM       1 /* raised when inputs are digested differently */
 
 static const char first_line[] = "mode-digest 1\n";
 
@@ -49,7 +49,7 @@ struct listing {
     size_t n;
     uint64_t bytes;
     int64_t newest_ms;
-    bool whole; /* everything could be seen */
+    bool whole; /* all files could be examined */
 };
 
 static void add_file(struct listing *l, const char *name, const struct stat *s)
@@ -88,7 +88,7 @@ static void add_folder(struct listing *l, const char *dir, const char *prefix, i
     closedir(d);
 }
 
-/* A file alone may name others in its folder (an index of weights), but none below it. */
+/* A single file may refer to others in its folder (an index of weights), but not in subfolders. */
 static void add_beside(struct listing *l, const char *path)
 {
     char *dir = mode_path_folder(path);
@@ -145,7 +145,7 @@ static char *entry_path(const struct digests *d, const struct digests_look *look
     return mode_path_join(d->dir, name);
 }
 
-/* "mode-digest 1", the stamp, the value, what it is of (for people), and the digest of these lines. */
+/* Lines: "mode-digest 1", the stamp, the value, its input (for people), and the digest of these lines. */
 static bool read_entry(char value[DIGESTS_VALUE], const char *text, size_t size, const char *stamp)
 {
     const size_t head = sizeof first_line - 1, seal = MODE_DIGEST_HEX; /* 64 digits and a newline */
@@ -193,7 +193,7 @@ void digests_keep(struct digests *d, const struct digests_look *look, const char
     char *path = entry_path(d, look);
     enum mode_status st = mode_dir_make(d->dir, &err);
     if (!st) st = mode_file_write_atomic(path, text.data, text.len, &err);
-    if (st) mode_log_failure("digest_not_kept", &err); /* it is read again the next time */
+    if (st) mode_log_failure("digest_not_kept", &err); /* it will be digested again next time */
     free(path);
     mode_str_clear(&text);
 }

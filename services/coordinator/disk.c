@@ -1,4 +1,4 @@
-/* disk.c - nothing is handed out that would write to a full disk. */
+/* disk.c - stops handing out tasks when the disk is nearly full. */
 #include "server.h"
 
 #include "base/memory.h"
@@ -7,7 +7,7 @@
 
 #define LOOK_MS    1000
 #define MOST_FLOOR ((uint64_t)1 << 30)
-#define PART       50 /* 2 % of a small disk are room enough to end in order */
+#define PART       50 /* 2 % of a small disk is enough to finish running tasks */
 
 void server_watch_disk(struct server *s, int64_t now_ms)
 {
@@ -20,7 +20,7 @@ void server_watch_disk(struct server *s, int64_t now_ms)
     if (!size) return; /* not known */
     s->floor_bytes = size / PART < MOST_FLOOR ? size / PART : MOST_FLOOR;
     if (s->min_free_mib >= 0) s->floor_bytes = (uint64_t)s->min_free_mib << 20;
-    c->no_room = s->free_bytes < s->floor_bytes + (was ? s->floor_bytes / 4 : 0); /* not to and fro */
+    c->no_room = s->free_bytes < s->floor_bytes + (was ? s->floor_bytes / 4 : 0); /* hysteresis */
     if (c->no_room && !was) {
         char text[300];
         server_paused(s, text, sizeof text);
@@ -36,10 +36,9 @@ bool server_paused(const struct server *s, char *text, size_t size)
 {
     if (!s->core.no_room) return false;
     char room[MODE_SIZE_TEXT], least[MODE_SIZE_TEXT];
-    snprintf(
-        text, size,
-        "the workspace's disk has %s free, at least %s are wanted: no task is handed out until there is room, what "
-        "runs goes on. HINT: `mode gc` says what could be freed",
-        mode_size_text(room, s->free_bytes), mode_size_text(least, s->floor_bytes));
+    snprintf(text, size,
+             "the workspace's disk has %s free, at least %s are needed: no task is handed out until there is room, "
+             "running tasks continue. HINT: `mode gc` says what could be freed",
+             mode_size_text(room, s->free_bytes), mode_size_text(least, s->floor_bytes));
     return true;
 }

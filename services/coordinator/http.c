@@ -1,4 +1,4 @@
-/* http.c - what machines and browsers ask: health, metrics, status. Loopback unless told otherwise; reads only. */
+/* http.c - health, metrics and status over HTTP. Read-only; on the address given by --http. */
 #include "server.h"
 
 #include "base/file.h"
@@ -44,14 +44,14 @@ static const char *model_of(const struct core_task *t)
     return t->label + (strncmp(t->label, stage, sizeof stage - 1) == 0 ? sizeof stage - 1 : 0);
 }
 
-/* Names of runs and models need no escapes. */
+/* Names of runs and models need no escaping. */
 void http_train_metrics(struct mode_str *out, const struct core *c)
 {
     static const struct {
         enum train_value value;
         const char *name, *help;
-    } list[] = {{TRAIN_STEP, "train_step", "Steps done of a training that goes on, counted from where it began."},
-                {TRAIN_LOSS, "train_loss", "Loss of the newest step of a training that goes on."},
+    } list[] = {{TRAIN_STEP, "train_step", "Steps done of a running training, counted from where it began."},
+                {TRAIN_LOSS, "train_loss", "Loss of the latest step of a running training."},
                 {TRAIN_LR, "train_learning_rate", "Learning rate of that step."},
                 {TRAIN_SCALE, "train_logit_scale", "Logit scale (not its logarithm) after that step."},
                 {TRAIN_PACE, "train_samples_per_second", "Pairs per second in that step."}};
@@ -66,7 +66,7 @@ void http_train_metrics(struct mode_str *out, const struct core *c)
     }
 }
 
-/* The name of a task is that of a folder. */
+/* A task's name is a folder's name and needs escaping. */
 static void add_label(struct mode_str *out, const char *name, const char *value)
 {
     mode_str_printf(out, "%s=\"", name);
@@ -85,8 +85,8 @@ void http_score_metrics(struct mode_str *out, const struct core *c)
 {
     static const struct {
         const char *name, *help;
-    } list[] = {{"validation", "Newest result of a model that trains, on a task that it is evaluated on meanwhile."},
-                {"validation_step", "Steps of the whole schedule after which that result was."}};
+    } list[] = {{"validation", "Latest result of a model in training, on a task that it is evaluated on meanwhile."},
+                {"validation_step", "Step of the whole schedule at which that result was taken."}};
     for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
         metric(out, list[k].name, "gauge", list[k].help);
         for (uint32_t i = 0; i < c->n_active; i++) {
@@ -126,7 +126,7 @@ static void count_workers(struct mode_str *out, const struct core *c, const char
                     service, busy, service, idle);
 }
 
-/* The first of a kind that has never had a task. */
+/* Whether this is the first worker of a kind that has never had a task. */
 static bool is_new_kind(const struct core *c, uint32_t worker)
 {
     const char *service = c->worker[worker].service;
@@ -143,9 +143,9 @@ static void metrics(const struct server *s, struct page *page)
     static const char *const states[] = {"pending", "leased", "retry", "done", "dead", "cancelled"};
     struct mode_str *out = &page->body;
     page->type = "text/plain; version=0.0.4; charset=utf-8";
-    metric(out, "build_info", "gauge", "What this build is.");
+    metric(out, "build_info", "gauge", "Version of this build.");
     mode_str_printf(out, "mode_build_info{version=\"%s\"} 1\n", mode_version);
-    metric(out, "redis_up", "gauge", "Whether Redis answers.");
+    metric(out, "redis_up", "gauge", "1 if Redis answers, else 0.");
     mode_str_printf(out, "mode_redis_up %d\n", redis_is_up(s->redis));
     metric(out, "epoch", "gauge", "Epoch of this coordinator.");
     mode_str_printf(out, "mode_epoch %llu\n", (unsigned long long)s->epoch);
@@ -219,7 +219,7 @@ static void status_page(const struct server *s, struct page *page)
 static void route(const struct server *s, const char *url, struct page *page)
 {
     if (strcmp(url, "/livez") == 0 || strcmp(url, "/ping") == 0) {
-        health(page, true, ""); /* answering is the proof: the loop that does everything answers */
+        health(page, true, ""); /* answering proves liveness: the main loop itself answers */
     } else if (strcmp(url, "/readyz") == 0 || strcmp(url, "/health") == 0 || strcmp(url, "/healthz") == 0 ||
                strcmp(url, "/startupz") == 0) {
         char why[400] = "starting";
@@ -250,7 +250,7 @@ static enum MHD_Result answer(void *self, struct MHD_Connection *c, const char *
     (void)data;
     (void)state;
     struct page page = {.status = MHD_HTTP_OK, .type = "text/plain; charset=utf-8"};
-    if (*size) { /* nobody has anything to tell us here */
+    if (*size) { /* request bodies are not expected */
         *size = 0;
         return MHD_NO;
     }

@@ -1,9 +1,9 @@
-/* mode-coordinator - owns the runs of a workspace: hands their tasks to workers and tells how far they are.
+/* mode-coordinator - owns the runs of a workspace: hands their tasks to workers and reports their progress.
  *
  * In:    SUBMIT, STATUS, CONTROL from the mode command; HELLO, CREDIT, PROGRESS, RESULT ... from workers.
  * Out:   ASSIGN, CANCEL, RESULT_ACK ...; HTTP: /livez /readyz /metrics /info /status.
  * State: runs/, epochs/ in the workspace; an index in Redis that may be lost. A restart repeats no finished work,
- *        and running work goes on: workers report what they hold.
+ *        and running work continues: workers report the leases they hold.
  * Exit:  0 after SIGTERM or SIGINT; 75 when another coordinator took over; 78 for a wrong configuration.
  *        SIGHUP reads the allow list again. */
 #include "server.h"
@@ -31,24 +31,26 @@ static const struct mode_option table[] = {
                  "redis://host:port or unix:///path; default: REDIS_URL, else a socket in the workspace"),
     MODE_OPT_STR(struct server_options, key_dir, "key-dir", NULL, "DIR", "CURVE keys; needed for tcp endpoints"),
     MODE_OPT_STR(struct server_options, allow_list, "allow-list", NULL, "FILE",
-                 "public keys that are let in; default: allow in the key folder"),
-    MODE_OPT_STR(struct server_options, http, "http", NULL, "HOST:PORT", "health, metrics and status; none by default"),
+                 "public keys that are accepted; default: allow in the key folder"),
+    MODE_OPT_STR(struct server_options, http, "http", NULL, "HOST:PORT",
+                 "serve health, metrics and status there; off by default"),
     MODE_OPT_INT(struct server_options, heartbeat_ms, "heartbeat-ms", "3000", "MS", "how often workers report"),
     MODE_OPT_INT(struct server_options, lease_ms, "lease-ms", "30000", "MS",
-                 "silence after which a task is given to another"),
+                 "silence of a worker after which its tasks go to others"),
     MODE_OPT_INT(struct server_options, keep_checkpoints_s, "keep-checkpoints-s", "86400", "S",
-                 "how long checkpoints stay that no run wants any more (cancelled, replaced by another spec)"),
-    MODE_OPT_INT(struct server_options, min_free_mib, "min-free-mib", "-1", "MIB",
-                 "with less free space in the workspace no task is handed out; -1: 1 GiB, or 2 % of a small disk"),
+                 "how long to keep checkpoints that no run needs any more (cancelled, or replaced by another spec)"),
+    MODE_OPT_INT(
+        struct server_options, min_free_mib, "min-free-mib", "-1", "MIB",
+        "with less free space than this in the workspace no task is handed out; -1: 1 GiB, or 2 % of a small disk"),
     MODE_OPT_END};
 
-/* Where HTTP is on it needs no key, unlike the admin port between machines. */
+/* If HTTP is enabled it is used: unlike the admin port between machines it needs no key. */
 static enum mode_status ask_http(const char *address, struct mode_error *err)
 {
     char url[64];
     long code = 0;
     CURL *curl = curl_easy_init();
-    if (!curl) return MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
+    if (!curl) return MODE_FAIL(err, MODE_E_MEMORY, "libcurl cannot be initialised");
     snprintf(url, sizeof url, "http://127.0.0.1%.8s/readyz", strrchr(address, ':'));
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
@@ -132,7 +134,7 @@ int main(int argc, char **argv)
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode-coordinator [healthcheck] [options]",
-                          "Owns the runs of a workspace: hands their tasks to workers and tells how far they are. "
+                          "Owns the runs of a workspace: hands their tasks to workers and reports their progress. "
                           "`healthcheck` exits 0 when the coordinator of this workspace is ready, else 69.");
         return 0;
     }

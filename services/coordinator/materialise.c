@@ -1,4 +1,4 @@
-/* materialise.c - what people look for after a run: <workspace>/report and <workspace>/experts. */
+/* materialise.c - the results for people after a run: <workspace>/report and <workspace>/experts. */
 #include "run.h"
 
 #include "base/file.h"
@@ -15,20 +15,20 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Swap a finished folder in for the one of that name: readers see the old one or the new one, whole. */
+/* Replaces the folder of that name by a finished one: readers see the old or the new one, complete. */
 static enum mode_status swap_in(const char *fresh, const char *final, struct mode_error *err)
 {
     if (renameat2(AT_FDCWD, fresh, AT_FDCWD, final, RENAME_EXCHANGE) == 0) return mode_dir_remove(fresh, err);
-    if (errno != ENOENT) { /* a filesystem without exchange: a moment without the folder */
+    if (errno != ENOENT) { /* a filesystem without RENAME_EXCHANGE: the folder is missing for a moment */
         enum mode_status st = mode_dir_remove(final, err);
         if (st) return st;
     }
     if (rename(fresh, final) != 0)
-        return MODE_FAIL(err, MODE_E_CREATE, "%s cannot become %s: %s", fresh, final, strerror(errno));
+        return MODE_FAIL(err, MODE_E_CREATE, "%s cannot be renamed to %s: %s", fresh, final, strerror(errno));
     return MODE_OK;
 }
 
-/* The path of a node's output. One that is damaged is remembered: it can be made again. */
+/* The path of a node's output. A damaged one is recorded, so that it can be remade. */
 static enum mode_status output_path(char **path, struct plan *p, const struct plan_node *x, const char *name,
                                     struct mode_error *err)
 {
@@ -43,8 +43,8 @@ static enum mode_status output_path(char **path, struct plan *p, const struct pl
     return st;
 }
 
-/* The node's outputs of these names, as files of folder <parent>/<name>. With a cost they are copies, since people edit
- * reports, and the cost is put into them, and what models scored on the way (validation: a folder). */
+/* Places the node's outputs of these names in folder <parent>/<name>. With a cost they are copies, since people edit
+ * reports, into which the cost and the results during training (validation: a folder) are inserted. */
 static enum mode_status make_folder(struct plan *p, const struct plan_node *x, const char *parent, const char *name,
                                     const char *const *files, const struct mode_report_cost *cost,
                                     const char *validation, struct mode_error *err)
@@ -97,7 +97,7 @@ static enum mode_status write_index(struct plan *p, const char *dir, struct mode
     return st;
 }
 
-/* The centres of all experts, by which words are routed to them. */
+/* Copies the centres of all experts, used for routing words. */
 static enum mode_status copy_centres(struct plan *p, const char *dir, struct mode_error *err)
 {
     static const char name[] = "centres.safetensors";
@@ -110,8 +110,8 @@ static enum mode_status copy_centres(struct plan *p, const char *dir, struct mod
     return st;
 }
 
-/* Is a model that the index names now another one in this run, or none of it? Then who reads these folders one by one
- * must learn of it: they have no index until they are of one run again. An expert more disturbs nobody. */
+/* Whether a model named by the index is replaced or removed by this run. Readers of the folders must then notice: the
+ * index is removed until all folders are of one run again. An additional expert does not matter. */
 static bool replaces(struct plan *p, const char *dir)
 {
     char *path = mode_path_join(dir, "index.json");
@@ -156,8 +156,8 @@ static bool is_model_of(const struct plan *p, const char *name)
     return found;
 }
 
-/* Models that the index names and the run has no more, such as those of experts_for that went from the spec. As long as
- * they are not all removed there is the index. */
+/* Removes models that the index names and the run no longer has, such as those of experts_for removed from the spec.
+ * The index stays until all of them are removed. */
 static enum mode_status remove_former(const struct plan *p, const char *dir, struct mode_error *err)
 {
     char *path = mode_path_join(dir, "index.json");
@@ -177,8 +177,8 @@ static enum mode_status remove_former(const struct plan *p, const char *dir, str
     return st;
 }
 
-/* Experts of an earlier run with more of them: what they are made of stays in the store, and that run, submitted again,
- * makes their folders again. */
+/* Removes experts of an earlier run with more of them: their files stay in the store, and resubmitting that run
+ * recreates their folders. */
 static enum mode_status remove_others(const struct plan *p, const char *dir, struct mode_error *err)
 {
     DIR *d = mode_fresh_opendir(dir);
@@ -195,7 +195,7 @@ static enum mode_status remove_others(const struct plan *p, const char *dir, str
     return st;
 }
 
-/* Adds a name to a list like "cpu-avx2, cuda", where it is not there yet and has room. */
+/* Adds a name to a list like "cpu-avx2, cuda", unless it is there already or does not fit. */
 static void add_backend(char *list, size_t size, const char *name)
 {
     size_t len = strlen(list), n = strlen(name);
@@ -204,7 +204,7 @@ static void add_backend(char *list, size_t size, const char *name)
     if (len + n + 3 <= size) snprintf(list + len, size - len, "%s%s", len ? ", " : "", name);
 }
 
-/* Those that have tasks; how many there are. */
+/* Adds the stages that have tasks; returns their number. */
 static int add_stages(struct mode_report_stage stage[PLAN_STAGES], const struct plan *p)
 {
     int at = 0;
@@ -223,7 +223,7 @@ static int add_stages(struct mode_report_stage stage[PLAN_STAGES], const struct 
     return at;
 }
 
-/* What a model of this name scored while it was trained otherwise, under an earlier spec, is no result of this one. */
+/* Drops results during training of models of the same name that were trained under an earlier spec. */
 static void keep_validations(const struct plan *p, const char *dir)
 {
     char **model = mode_xcalloc(p->n_models, sizeof *model);
@@ -238,7 +238,7 @@ static void keep_validations(const struct plan *p, const char *dir)
     free(key);
 }
 
-/* A finished run that is submitted again gets its report again: what was measured while it ran stays in it. */
+/* Resubmitting a finished run rewrites its report: keeps what was measured while it ran. */
 static void add_earlier(struct peaks *peaks, const char *workspace, const char *key)
 {
     char *path = mode_path_join(workspace, "report/summary.json");

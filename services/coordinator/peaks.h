@@ -1,4 +1,4 @@
-/* peaks.h - most memory of every process that has no commit record to say it: the coordinator itself, Redis, the
+/* peaks.h - peak memory of the processes that have no commit record for it: the coordinator itself, Redis, the
  * supervisor that started us, and the agents of workers (which report it with their heartbeats).
  *
  * Threads: one caller. */
@@ -14,9 +14,9 @@ struct peaks {
     int n;
 };
 
-/* Remembers the highest value seen under a name; 0 = not known is left out. */
+/* Records the maximum under a name; 0 (not known) is ignored. */
 void peaks_note(struct peaks *p, const char *name, uint64_t bytes);
-/* Looks at ourselves, at the supervisor where there is one, and at Redis (NULL: leave it out) where it is up. */
+/* Measures this process, the supervisor if there is one, and Redis (NULL: skip it) if it is up. */
 void peaks_measure(struct peaks *p, struct redis *r);
 void peaks_clear(struct peaks *p);
 

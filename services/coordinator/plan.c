@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* stall: the longest nothing of a task's work may be seen done. On a processor every item of a step is; on a GPU a first
- * step of a large model is long, so training has ten minutes. */
+/* stall: the longest time without visible progress of a task. On a CPU every item of a step counts as progress; on a
+ * GPU the first step of a large model takes long, so training has ten minutes. */
 static const struct {
     const char *name, *service;
     uint64_t stall_ms;
@@ -117,10 +117,10 @@ static void set_state(struct plan *p, struct plan_node *x, enum plan_state state
     x->state = state;
 }
 
-/* It comes into the list that plan_next works off. */
+/* Enqueues a node for plan_next. */
 static void look_at(struct plan *p, uint32_t node)
 {
-    if (p->n_todo == p->cap_todo) { /* nodes are looked at once, unless something is done again */
+    if (p->n_todo == p->cap_todo) { /* nodes are enqueued once, unless something is redone */
         p->cap_todo += p->n_nodes;
         p->todo = mode_xrealloc(p->todo, p->cap_todo * sizeof *p->todo);
     }
@@ -162,7 +162,7 @@ static void add_stage(struct plan *p, enum plan_stage s)
             if (p->for_tasks[j].names.n)
                 add_node(p, s, p->n_tasks + j, 0, mode_xasprintf("names/%s", p->spec.experts_for[j].name));
         break;
-    case PLAN_SELECT: /* of data.train alone, as dense: what is added touches nothing that exists */
+    case PLAN_SELECT: /* of data.train only, like dense: added data does not change what exists */
         for (uint32_t j = 0; j < p->spec.n_experts_for; j++) {
             const struct plan_for *f = &p->for_tasks[j];
             uint32_t n = add_node(p, s, j, 0, mode_xasprintf("select/%s", p->spec.experts_for[j].name));
@@ -182,7 +182,7 @@ static void add_stage(struct plan *p, enum plan_stage s)
             add_needs(p, n, j ? n - 1 : first[PLAN_CLUSTER], 1);
         }
         break;
-    case PLAN_INIT: /* needs nothing: what is wrong with the model shows at once */
+    case PLAN_INIT: /* without inputs: problems with the model show at once */
         if (p->init_digest[0]) add_node(p, s, 0, 0, mode_xstrdup("train/init"));
         break;
     case PLAN_SEED:
@@ -220,7 +220,7 @@ static void add_stage(struct plan *p, enum plan_stage s)
                 add_needs(p, n, plan_model_node(p, m), 1);
             }
         break;
-    case PLAN_ENSEMBLE: { /* the report speaks of everything */
+    case PLAN_ENSEMBLE: { /* the report covers everything */
         uint32_t n = add_node(p, s, 0, 0, mode_xstrdup("ensemble"));
         add_needs(p, n, 0, n);
         break;
@@ -280,8 +280,8 @@ static char *window_warning(const struct plan *p, uint64_t room)
     return warning;
 }
 
-/* Training reads at random: where the folder of shards cannot hold all, or two windows, it asks for picture by picture.
- * Workers may have other folders than this machine; their sentence would come too late. */
+/* Training reads at random: if the shard cache cannot hold all shards, or two windows, it fetches pictures one by one.
+ * Workers may have other cache folders than this machine, but their warning would come too late. */
 static enum mode_status check_room(struct plan *p, struct mode_error *err)
 {
     const uint64_t bytes = mode_shards_remote_bytes(&p->shards);
@@ -292,14 +292,14 @@ static enum mode_status check_room(struct plan *p, struct mode_error *err)
         p->warning = window_warning(p, room);
     else if (!st && bytes > room)
         p->warning = mode_xasprintf(
-            "the shards of other machines have %s, and the folder of shards holds %s at most: training will ask for "
-            "every picture by itself, each time. HINT: train.order: windows, MODE_SHARD_CACHE_BYTES, a larger "
-            "disk by MODE_SHARD_CACHE, or a copy of the shards",
+            "the shards of other machines have %s, and the folder of shards holds %s at most: training will fetch "
+            "every picture on its own, every time. HINT: train.order: windows, MODE_SHARD_CACHE_BYTES, a larger disk "
+            "by MODE_SHARD_CACHE, or a copy of the shards",
             mode_size_text(have, bytes), mode_size_text(most, room));
     return st;
 }
 
-/* One list of all shards, so that a shard given twice is noticed across the sources, and where each source ends. */
+/* Makes one list of all shards, so that duplicates are detected across sources, and the end of each source in it. */
 static enum mode_status look_at_shards(struct plan *p, struct digests *d, struct mode_error *err)
 {
     const struct mode_spec_list *train = &p->spec.data_train, *added = &p->spec.data_added;
@@ -321,11 +321,11 @@ static enum mode_status look_at_shards(struct plan *p, struct digests *d, struct
     return st ? st : check_room(p, err);
 }
 
-/* A training names every shard and two files of each in its record. That it has room is better known now than when all
- * is embedded. */
+/* A training's record names every shard and two files for each. Checks that it fits now, not after everything is
+ * embedded. */
 static enum mode_status check_record(const struct plan *p, size_t most, struct mode_error *err)
 {
-    enum { INPUT = 64 + 40 }; /* bytes of one: digest, size, "captions/0007" and what is around them */
+    enum { INPUT = 64 + 40 }; /* bytes per input: digest, size, "captions/0007" and framing */
     size_t bytes = 1 << 20;
     for (size_t i = 0; i < p->shards.n; i++) bytes += strlen(p->shards.shard[i].path) + 4 + 2 * INPUT;
     if (bytes <= most) return MODE_OK;
@@ -335,7 +335,8 @@ static enum mode_status check_record(const struct plan *p, size_t most, struct m
                      p->shards.n, bytes >> 20, most >> 20);
 }
 
-/* A wrong merges file, or a model without rows for all of its ids, would be found only when training begins. */
+/* A wrong merges file, or a model with too small a vocabulary, would otherwise be detected only when training
+ * begins. */
 static enum mode_status look_at_tokenizer(struct plan *p, const struct plan_world *world, struct mode_error *err)
 {
     struct mode_clip_config model;
@@ -345,13 +346,13 @@ static enum mode_status look_at_tokenizer(struct plan *p, const struct plan_worl
     struct mode_error why;
     enum mode_status st = mode_digest_file(merges, p->tokenizer_digest, &size, &why);
     if (!st) st = world->tokenizer_ids(&n_ids, merges, &why);
-    if (st == MODE_E_FORMAT) st = MODE_E_CONFIG; /* there is a file, but the spec must name another */
+    if (st == MODE_E_FORMAT) st = MODE_E_CONFIG; /* the file exists, but the spec must name another */
     if (st) return MODE_FAIL(err, st, "tokenizer.merges: %s", why.text);
     if ((st = mode_clip_config_parse(&model, p->spec.model_config, "model", err))) return st;
     if (model.vocab_size < n_ids)
         return MODE_FAIL(err, MODE_E_CONFIG,
-                         "model: text_cfg.vocab_size is %lld, expected at least %lld: so many ids has the tokenizer of "
-                         "tokenizer.merges (%s)",
+                         "model: text_cfg.vocab_size is %lld, expected at least %lld: the tokenizer of "
+                         "tokenizer.merges (%s) has that many ids",
                          (long long)model.vocab_size, (long long)n_ids, merges);
     return MODE_OK;
 }
@@ -360,11 +361,11 @@ static enum mode_status read_algorithms(char **text, const char *path, struct mo
 {
     enum mode_status st = mode_file_read(path, MODE_TRAIN_ALGORITHMS_MOST, text, NULL, err);
     if (!st && strncmp(*text, MODE_ALGORITHMS_FIRST_LINE, strlen(MODE_ALGORITHMS_FIRST_LINE)) != 0)
-        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: is none that `mode train --algorithms` wrote", path);
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: was not written by `mode train --algorithms`", path);
     return st ? mode_error_prefix(err, st, "train.algorithms") : MODE_OK;
 }
 
-/* That it is beyond the fork point shows now, where the schedule is in steps. */
+/* If the schedule is in steps, a model beyond the fork point is detected now. */
 static enum mode_status look_at_init(struct plan *p, const struct plan_world *world, struct digests *d,
                                      struct mode_error *err)
 {
@@ -459,7 +460,7 @@ void plan_close(struct plan **pp)
 
 /* ---------------------------------------------------------------------------------------------- unfolding */
 
-/* Samples that were cut off a shard are nobody's fate: nothing else would tell of them. */
+/* Samples cut off a shard have no fate: nothing else would report them. */
 static void count_cut(struct plan *p, const struct plan_node *x)
 {
     json_t *o = x->commit->note ? json_loads(x->commit->note, 0, NULL) : NULL;
@@ -470,12 +471,12 @@ static void count_cut(struct plan *p, const struct plan_node *x)
         p->cut_at = (uint64_t)at;
     }
     if (!p->n_cut || p->n_done[PLAN_CAPTIONS] < p->shards.n) return;
-    char *before = p->warning; /* where all were found done nobody has taken it yet */
-    p->warning = mode_xasprintf(
-        "%s%s%u of %zu shards %s cut short (%s at byte %llu%s): samples up to there are taken, what came after is not "
-        "there. HINT: a whole copy of the shard, and `mode run` again",
-        before ? before : "", before ? "; " : "", p->n_cut, p->shards.n, p->n_cut == 1 ? "is" : "are",
-        p->shards.shard[p->cut].path, (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others");
+    char *before = p->warning; /* not yet reported if everything was cached */
+    p->warning = mode_xasprintf("%s%s%u of %zu shards %s cut short (%s at byte %llu%s): samples up to there are taken, "
+                                "the rest is missing. HINT: a whole copy of the shard, and `mode run` again",
+                                before ? before : "", before ? "; " : "", p->n_cut, p->shards.n,
+                                p->n_cut == 1 ? "is" : "are", p->shards.shard[p->cut].path,
+                                (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others");
     free(before);
 }
 
@@ -522,10 +523,10 @@ static enum mode_status open_node(struct plan *p, uint32_t node, bool *live, str
     plan_spec_clear(&spec);
     if (st) return st;
     uint32_t twin = mode_index_get(&p->by_key, x->key);
-    if (twin == node) twin = MODE_INDEX_NONE; /* a second look, after the store failed */
+    if (twin == node) twin = MODE_INDEX_NONE; /* a retry after a store failure */
     if (twin == MODE_INDEX_NONE) {
         mode_index_put(&p->by_key, x->key, node);
-    } else { /* the same work under two names: it is run once */
+    } else { /* the same task under two names: executed once */
         x->same = p->node[twin].same;
         p->node[twin].same = node;
     }
@@ -547,7 +548,7 @@ enum mode_status plan_next(struct plan *p, uint32_t *node, struct mode_error *er
     *node = PLAN_NONE;
     if (p->node[n].state == PLAN_WAITING) {
         enum mode_status st = open_node(p, n, &live, err);
-        if (st) return st; /* the node stays at the head */
+        if (st) return st; /* the node stays at the head of the queue */
     }
     p->todo_at++;
     if (live) *node = n;
@@ -578,7 +579,7 @@ void plan_revive(struct plan *p, uint32_t node)
     struct plan_node *x = &p->node[node];
     if (x->state != PLAN_LOST) return;
     for (uint32_t i = 0; i < x->n_needs; i++)
-        if (p->node[x->needs[i]].state == PLAN_LOST) return; /* still behind another lost one */
+        if (p->node[x->needs[i]].state == PLAN_LOST) return; /* still depends on another lost node */
     set_state(p, x, x->key[0] && !x->n_missing ? PLAN_LIVE : PLAN_WAITING);
     for (uint32_t i = 0; i < x->n_feeds; i++) plan_revive(p, x->feeds[i]);
     if (x->same != PLAN_NONE) plan_revive(p, x->same);
@@ -589,7 +590,7 @@ void plan_undo(struct plan *p, uint32_t node)
     for (uint32_t n = plan_find(p, p->node[node].key), next; n != PLAN_NONE; n = next) {
         struct plan_node *x = &p->node[n];
         next = x->same;
-        x->same = PLAN_NONE; /* they find each other again when they are looked at */
+        x->same = PLAN_NONE; /* twins are matched again when processed */
         if (x->state != PLAN_DONE) continue;
         set_state(p, x, PLAN_WAITING);
         p->n_done[x->stage]--;

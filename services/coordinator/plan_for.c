@@ -1,4 +1,4 @@
-/* plan_for.c - experts_for: which tasks an entry means, and the names of its file. */
+/* plan_for.c - experts_for: the tasks of an entry, and the names in its file. */
 #include "plan.h"
 
 #include "base/file.h"
@@ -16,7 +16,7 @@ static enum mode_status fail_unknown(const struct plan *p, const struct mode_spe
     for (uint32_t t = 1; t < p->n_tasks; t++)
         if (mode_str_distance(name, p->task[t].name) < mode_str_distance(name, near)) near = p->task[t].name;
     return MODE_FAIL(err, MODE_E_CONFIG,
-                     "experts_for, line %d: %s is for the task \"%s\", which is none of the %u of evaluate.tasks%s%s",
+                     "experts_for, line %d: %s is for the task \"%s\", which is not among the %u of evaluate.tasks%s%s",
                      x->line, x->name, name, p->n_tasks, near ? "; the nearest is " : "", near ? near : "");
 }
 
@@ -33,7 +33,7 @@ static bool is_named(const struct mode_spec_list *list, const char *name)
     return false;
 }
 
-/* In the order of all tasks: how they are listed makes no other selection. */
+/* In plan order: the order in the spec does not change the selection. */
 static enum mode_status find_tasks(struct plan *p, uint32_t j, struct mode_error *err)
 {
     const struct mode_spec_for *x = &p->spec.experts_for[j];
@@ -61,7 +61,7 @@ static enum mode_status read_names(struct plan *p, uint32_t j, struct mode_error
     enum mode_status st = mode_select_names_read(&name, &n, x->classes, &why);
     for (int i = 0; i < n; i++) mode_spec_list_add(&p->for_tasks[j].names, name[i]);
     free(name);
-    if (st == MODE_E_FORMAT) st = MODE_E_CONFIG; /* there is a file, but the spec must name another */
+    if (st == MODE_E_FORMAT) st = MODE_E_CONFIG; /* the file exists, but the spec must name another */
     return st ? MODE_FAIL(err, st, "experts_for, line %d: the classes of %s: %s", x->line, x->name, why.text) : MODE_OK;
 }
 

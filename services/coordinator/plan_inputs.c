@@ -1,8 +1,8 @@
-/* plan_inputs.c - what a run was planned from, kept in runs/<name>/inputs.json.
+/* plan_inputs.c - the inputs that a run was planned from, in runs/<name>/inputs.json.
  *
- * A run of weeks is planned again whenever its coordinator starts. Shards that were added to a folder by then, a task
- * that came or a model file that was written anew would make it another run in the middle: so a plan takes its inputs
- * from the run's own record, and what is on disk is only looked for. Workers check what they read (decision 3). */
+ * A run of weeks is planned again whenever its coordinator starts. Shards or tasks added to a folder meanwhile, or a
+ * rewritten model file, would turn it into another run: so a plan takes its inputs from the run's own record, and only
+ * checks that the files exist. Workers verify what they read (decision 3). */
 #include "plan.h"
 
 #include "base/file.h"
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FORM 1 /* raised when a file that was written before would make another plan */
+#define FORM 1 /* raised when an existing file would give another plan */
 
 /* ---------------------------------------------------------------------------------------------- writing */
 
@@ -58,8 +58,8 @@ static json_t *head_json(const struct plan *p)
     return NULL;
 }
 
-/* A line for each shard, since there may be two million: [path, where its name begins in it, bytes, mtime in ns]. The
- * name of a shard of another machine ends where its address says the version. */
+/* A line for each shard, since there may be two million: [path, offset of its name in the path, bytes, mtime in ns].
+ * The name of a remote shard ends before the version in its address. */
 static bool add_shard(struct mode_str *out, const struct mode_shard *s, const char *before)
 {
     json_t *line = json_pack("[s, I, I, I]", s->path, (json_int_t)(mode_remote_pin_at(s->path) - strlen(s->name)),

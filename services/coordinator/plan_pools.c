@@ -1,4 +1,4 @@
-/* plan_pools.c - how many pairs each expert gets, and that they are enough to train on. */
+/* plan_pools.c - the number of pairs of each expert, and the check that they suffice for training. */
 #include "plan.h"
 
 #include "base/str.h"
@@ -77,7 +77,7 @@ enum mode_status plan_selected_pairs(uint64_t *out, const struct plan *p, uint32
                             x->label);
 }
 
-/* Of the pairs that are not one's own, as many as an epoch takes. */
+/* Number of out-of-cluster pairs in an epoch. */
 static uint64_t others_of(const struct plan *p, uint64_t all, uint64_t own)
 {
     return all > own ? (uint64_t)(p->spec.train.out_ratio * (double)(all - own)) : 0;
@@ -94,9 +94,8 @@ enum mode_status plan_check_selected(struct plan *p, uint32_t j, struct mode_err
     if (own > 0 && own + others >= batch) return MODE_OK;
     return MODE_FAIL(
         err, MODE_E_VALUE,
-        "experts_for, line %d: the words of %s choose clusters with %llu of the %llu pairs, and %llu of the "
-        "others an epoch: too few for train.batch = %llu. HINT: a larger nearest, more names, or a smaller "
-        "train.batch",
+        "experts_for, line %d: the words of %s choose clusters with %llu of the %llu pairs, and %llu of the others per "
+        "epoch: too few for train.batch = %llu. HINT: a larger nearest, more names, or a smaller train.batch",
         x->line, x->name, (unsigned long long)own, (unsigned long long)all, (unsigned long long)others,
         (unsigned long long)batch);
 }
@@ -108,14 +107,14 @@ enum mode_status plan_check_pools(struct plan *p, uint32_t shard, struct mode_er
     const uint64_t batch = p->spec.train.batch;
     p->all_counted &= p->node[p->first[PLAN_ASSIGN] + shard].counted;
     if (++p->n_assigned[source] < p->shard_end[source] - (source ? p->shard_end[source - 1] : 0)) return MODE_OK;
-    if (!p->all_counted) return MODE_OK; /* opening the assignments is left to the trainings, which look as well */
+    if (!p->all_counted) return MODE_OK; /* opening the assignments is left to the trainings, which check, too */
     const uint64_t all = kept_pairs(p, plan_expert_shards(p, first));
     for (uint32_t k = first; k < end; k++) {
         const uint64_t own = p->pairs[k];
         const uint64_t others = others_of(p, all, own);
         if (own > 0 && own + others >= batch) continue;
         return MODE_FAIL(err, MODE_E_VALUE,
-                         "expert %u gets %llu of the %llu pairs, and %llu of the others an epoch: too few for "
+                         "expert %u gets %llu of the %llu pairs, and %llu of the others per epoch: too few for "
                          "train.batch = %llu. HINT: a smaller train.batch, or %s",
                          k, (unsigned long long)own, (unsigned long long)all, (unsigned long long)others,
                          (unsigned long long)batch,

@@ -1,4 +1,4 @@
-/* plan_task.c - the TaskSpec of every kind of node: what is in it decides the key, so nothing accidental may be. */
+/* plan_task.c - the TaskSpec of every kind of node: its contents determine the key, so they must be deterministic. */
 #include "plan.h"
 
 #include "base/str.h"
@@ -108,7 +108,7 @@ static enum mode_status captions_task(struct plan_spec *s, const struct plan *p,
     return MODE_OK;
 }
 
-/* NULL, which is not sent, for f32: the keys of such tasks stay as they were. */
+/* NULL (not sent) for f32: the keys of such tasks stay as before. */
 static char *precision_of(const struct mode_spec *spec)
 {
     return strcmp(spec->precision, "f32") == 0 ? NULL : spec->precision;
@@ -136,7 +136,7 @@ static enum mode_status embed_task(struct plan_spec *s, const struct plan *p, co
     return add_output(s, &p->node[x->needs[0]], "captions.bin", mode_xstrdup("captions"), err);
 }
 
-/* grow: its own fine centres, as one coarse group more of the centres so far. */
+/* grow: fine centres of added data, as one more coarse group of the previous centres. */
 static enum mode_status cluster_task(struct plan_spec *s, const struct plan *p, const struct plan_node *x,
                                      struct mode_error *err)
 {
@@ -196,7 +196,7 @@ static enum mode_status select_task(struct plan_spec *s, const struct plan *p, c
     return st ? st : add_shards(s, p, shards, PLAN_ASSIGN, "assign.safetensors", "assign", err);
 }
 
-/* What a training would be told is empty here: none of it may move the key. */
+/* Training parameters stay empty here: they must not affect the key. */
 static void init_task(struct plan_spec *s, const struct plan *p)
 {
     Mode__TrainRequest r = MODE__TRAIN_REQUEST__INIT;
@@ -217,7 +217,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     Mode__TrainRequest r = MODE__TRAIN_REQUEST__INIT;
     uint64_t kept = 0, seed_steps, total_steps, warmup;
     enum mode_status st;
-    /* of data.train alone: added data must not change the schedule of what exists */
+    /* of data.train only: added data must not change existing schedules */
     for (uint32_t i = 0; i < p->shard_end[0]; i++) kept += p->node[p->first[PLAN_CAPTIONS] + i].commit->rows_out;
     if ((st = mode_spec_steps(spec, kept, p->init_step, &seed_steps, &total_steps, err)) ||
         (st = mode_spec_warmup(spec, total_steps, &warmup, err)))
@@ -231,10 +231,9 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     }
     if (init && !weights) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no weights", init->label);
     if (seed && warmup > seed_steps && !p->warning)
-        p->warning = mode_xasprintf(
-            "train.warmup_steps %llu reaches past the fork at step %llu: the experts begin with "
-            "a learning rate that still rises",
-            (unsigned long long)warmup, (unsigned long long)seed_steps);
+        p->warning = mode_xasprintf("train.warmup_steps %llu reaches past the fork at step %llu: the experts begin "
+                                    "while the learning rate still rises",
+                                    (unsigned long long)warmup, (unsigned long long)seed_steps);
     char *name = plan_model_name(p, expert ? x->a + 2 : selected ? x->a + 2 + plan_experts(p) : seed);
     r.name = name;
     r.model_config = spec->model_config;
@@ -256,7 +255,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.checkpoint_steps = spec->train.checkpoint_steps;
     r.scale_min = spec->train.scale_min;
     r.scale_max = spec->train.scale_max;
-    /* only what is set is sent: the keys of tasks that do without stay as they were */
+    /* only set values are sent: the keys of tasks without them stay as before */
     r.has_grad_clip_norm = spec->train.grad_clip_norm > 0;
     r.grad_clip_norm = spec->train.grad_clip_norm;
     r.has_accumulate = spec->train.accumulate > 1;
@@ -361,7 +360,7 @@ static void add_selected(Mode__EnsembleRequest *r, const struct plan *p)
     Mode__EnsembleSelected *x = mode_xcalloc(n + 1, sizeof *x);
     r->selected = mode_xcalloc(n + 1, sizeof *r->selected);
     r->n_selected = n;
-    r->selected[0] = x; /* for clear_selected, also where there are none */
+    r->selected[0] = x; /* for clear_selected, even if there are none */
     for (size_t j = 0; j < n; j++) {
         const struct plan_for *f = &p->for_tasks[j];
         mode__ensemble_selected__init(&x[j]);

@@ -114,7 +114,7 @@ enum mode_status planner_open(struct planner **out, struct mode_store *store, co
         digests_close(&p->digests);
         close(p->fd);
         free(p);
-        return MODE_FAIL(err, MODE_E_IO, "a thread for planning cannot be made: %s", strerror(rc));
+        return MODE_FAIL(err, MODE_E_IO, "the planning thread cannot be started: %s", strerror(rc));
     }
     *out = p;
     return MODE_OK;

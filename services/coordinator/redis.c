@@ -90,7 +90,7 @@ static bool is_oom(const redisReply *reply)
     return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "OOM", 3) == 0;
 }
 
-/* One command, one reply: NULL and err when the connection is gone or the server says no. */
+/* One command, one reply: NULL and err when the connection is lost or the server returns an error. */
 static redisReply *command(struct redis *r, enum mode_status *st, const char *doing, struct mode_error *err, int argc,
                            const char **argv)
 {
@@ -128,7 +128,7 @@ static void info_field(char *out, size_t n, const char *info, const char *name)
     if (at) snprintf(out, n, "%.*s", (int)strcspn(at + strlen(name), "\r\n"), at + strlen(name));
 }
 
-/* A full Redis takes no functions; it may have ours, of before. */
+/* A full Redis rejects new functions, but may already have ours. */
 static enum mode_status load_functions(struct redis *r, struct mode_error *err)
 {
     const char *load[] = {"FUNCTION", "LOAD", "REPLACE", REDIS_FUNCTIONS},
@@ -136,7 +136,7 @@ static enum mode_status load_functions(struct redis *r, struct mode_error *err)
     struct mode_error ignored = {0};
     enum mode_status st = simple(r, "loading the functions", err, 4, load), listed;
     if (st != MODE_E_PEER || !r->c) return st;
-    redisReply *reply = command(r, &listed, "looking for the functions", &ignored, 5, list);
+    redisReply *reply = command(r, &listed, "listing the functions", &ignored, 5, list);
     const redisReply *library = reply && reply->elements == 1 ? reply->element[0] : NULL;
     for (size_t i = 0; library && i + 1 < library->elements; i += 2)
         if (library->element[i]->type == REDIS_REPLY_STRING && library->element[i + 1]->type == REDIS_REPLY_STRING &&
@@ -174,7 +174,7 @@ enum mode_status redis_connect(struct redis *r, bool *fresh, struct mode_error *
         if ((st = simple(r, "choosing the database", err, 2, select))) goto out;
     }
     const char *info[] = {"INFO", "server"};
-    redisReply *reply = command(r, &st, "asking who it is", err, 2, info);
+    redisReply *reply = command(r, &st, "asking for its version", err, 2, info);
     if (!reply) goto out;
     char version[32], run_id[64];
     info_field(version, sizeof version, reply->str ? reply->str : "", "redis_version:");
@@ -201,7 +201,7 @@ enum mode_status redis_remembers(struct redis *r, bool *yes, struct mode_error *
     enum mode_status st;
     snprintf(key, sizeof key, "%sepoch", r->prefix);
     const char *argv[] = {"EXISTS", key};
-    redisReply *reply = command(r, &st, "asking what it knows", err, 2, argv);
+    redisReply *reply = command(r, &st, "checking for its epoch", err, 2, argv);
     *yes = reply && reply->type == REDIS_REPLY_INTEGER && reply->integer > 0;
     if (reply) freeReplyObject(reply);
     return st;
@@ -307,7 +307,7 @@ enum mode_status redis_recall(struct redis *r, struct redis_memory *out, bool *f
     return MODE_OK;
 }
 
-/* As if it were cancelled now. */
+/* Removes a task as if it were cancelled. */
 static enum mode_status forget(struct redis *r, uint64_t epoch, const char *name, const char *key,
                                struct mode_error *err)
 {
@@ -335,7 +335,7 @@ enum mode_status redis_forget(struct redis *r, uint64_t epoch, bool (*known)(voi
     *n = 0;
     do {
         const char *argv[] = {"SCAN", cursor, "MATCH", match, "COUNT", "1000"};
-        redisReply *reply = command(r, &st, "looking what it remembers", err, 6, argv);
+        redisReply *reply = command(r, &st, "listing its tasks", err, 6, argv);
         if (!reply) return st;
         const bool good = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->str &&
                           reply->element[1]->type == REDIS_REPLY_ARRAY;
@@ -359,7 +359,7 @@ enum mode_status redis_register(struct redis *r, const char *registry, const cha
     const char *set[] = {"HSET", name, field, value}, *del[] = {"HDEL", name, field};
     struct mode_error why;
     enum mode_status st = simple(r, "writing a registry", &why, value ? 4 : 3, value ? set : del);
-    if (st == MODE_E_PEER && r->c) { /* full; it is for people only: left out */
+    if (st == MODE_E_PEER && r->c) { /* full: skipped, since it is for people only */
         r->n_left_out++;
         return MODE_OK;
     }
@@ -370,7 +370,7 @@ enum mode_status redis_register(struct redis *r, const char *registry, const cha
 enum mode_status redis_ping(struct redis *r, struct mode_error *err)
 {
     const char *argv[] = {"PING"};
-    return simple(r, "looking whether it is there", err, 1, argv);
+    return simple(r, "checking that it answers", err, 1, argv);
 }
 
 uint64_t redis_peak_memory(struct redis *r)

@@ -1,12 +1,12 @@
 /* redis_functions.h - the Redis Functions through which every transition goes (Redis 7, Lua).
  *
- * They check everything before they write anything, since writes before an error stay. The first check is the
- * epoch: a coordinator that was replaced changes nothing. The library's name stays when a function changes: Redis takes
- * the name of a function once only, and LOAD REPLACE puts these in the place of another build's.
+ * They check everything before they write anything, since writes before an error are not rolled back. The first check
+ * is the epoch: a coordinator that was replaced cannot change anything. The library's name stays the same when a
+ * function changes: Redis allows a function name only once, and LOAD REPLACE replaces another build's functions.
  *
- * When Redis is full (maxmemory) it refuses what has not the flag allow-oom. All have it but the admission of a task
- * that nobody ever had: that is what makes the memory grow, and nothing is forgotten by leaving it out. What is handed
- * out, ends or fails takes a known task's place or frees it. */
+ * When Redis is full (maxmemory) it rejects functions without the flag allow-oom. All have it except the admission of a
+ * task that was never handed out: only that makes memory grow, and skipping it loses nothing. Hand-outs, ends and
+ * failures overwrite or free the entry of a known task. */
 #ifndef MODE_COORDINATOR_REDIS_FUNCTIONS_H
 #define MODE_COORDINATOR_REDIS_FUNCTIONS_H
 
@@ -17,7 +17,7 @@
  *           KEYS epoch task ready inflight wait quarantined
  *           ARGV epoch key state fence attempt order until session failures sync service
  *                                               -> "OK", or error STALE_LEADER, BAD_STATE, STALE_FENCE
- *   sync "1": take the state over as it is (rebuilding), from whatever was there */
+ *   sync "1": set the state unconditionally (rebuilding) */
 #define REDIS_FUNCTIONS                                                                                                \
     "#!lua name=" REDIS_LIBRARY "\n"                                                                                   \
     "local allowed = {\n"                                                                                              \

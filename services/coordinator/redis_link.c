@@ -1,4 +1,4 @@
-/* redis_link.c - what happens when Redis comes, goes, and comes back empty. */
+/* redis_link.c - reacts when Redis connects, disconnects, and comes back empty. */
 #include "server.h"
 
 #include "base/clock.h"
@@ -24,7 +24,7 @@ void server_redis_away(struct server *s, const struct mode_error *err)
     s->redis_retry_ms = server_now_ms() + s->redis_pause_ms;
 }
 
-/* Write the state of every live task, as it is. */
+/* Writes the current state of every live task. */
 static enum mode_status write_all(struct server *s, struct mode_error *err)
 {
     bool stale;
@@ -80,7 +80,7 @@ enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode
     enum mode_status st = redis_is_up(s->redis) ? MODE_OK : redis_connect(s->redis, &fresh, &problem);
     if (!st && !redis_is_up(s->redis)) st = MODE_E_PEER;
     if (!st && s->redis_seen && s->redis_problem[0]) {
-        /* it may have lost its tail or everything: fences of a new epoch cannot repeat any it forgot */
+        /* it may have lost recent or all data: fences of a new epoch cannot repeat lost ones */
         if ((st = mode_store_epoch_take(s->store, &s->epoch, &problem)) == MODE_OK)
             core_set_epoch(&s->core, (uint32_t)s->epoch, now_ms);
     }
@@ -107,7 +107,7 @@ enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode
     return MODE_OK;
 }
 
-/* What Redis has of it already. */
+/* Removes pending record actions for a task that Redis already has. */
 static void drop_records(struct core *c, uint32_t task)
 {
     size_t n = 0;
@@ -116,7 +116,7 @@ static void drop_records(struct core *c, uint32_t task)
     c->n_actions = n;
 }
 
-/* A task of a run of an earlier coordinator, that is wanted for the first time: what does Redis remember of it? */
+/* Restores from Redis a task of an earlier coordinator's run when it is added. */
 void server_restore(void *server, uint32_t task)
 {
     struct server *s = server;

@@ -19,10 +19,10 @@
 
 #define STORE_RETRY_S  5.0
 #define INPUT_RETRY_S  10.0
-#define SUBMISSION_S   60.0 /* so long is its end known to who asks again */
-#define PLAN_SAVE_S    5.0  /* at most so often while it unfolds */
-#define MOST_REDONE    3    /* times: then it is the disk, and a person must look */
-#define PLAN_SAVE_PART 50.0 /* and at most such a part of the time: of large runs it is megabytes */
+#define SUBMISSION_S   60.0 /* how long an ended submission is kept for repeated requests */
+#define PLAN_SAVE_S    5.0  /* minimum interval while it unfolds */
+#define MOST_REDONE    3    /* redos of one task: beyond that the disk is bad and a person must act */
+#define PLAN_SAVE_PART 50.0 /* and at most 1/50 of the time: plans of large runs are megabytes */
 
 static void run_free(struct runs *r, struct run *run)
 {
@@ -49,7 +49,7 @@ static char *run_folder(const struct runs *r, const char *name)
     return mode_xasprintf("%s/runs/%s", mode_store_root(r->store), name);
 }
 
-/* What workers evaluate models on while they train: of this plan, or none of an earlier spec. */
+/* Writes or removes the file of tasks that workers evaluate during training. */
 static enum mode_status save_validation(const struct runs *r, const struct run *run, struct mode_error *err)
 {
     const struct plan *p = run->plan;
@@ -77,7 +77,7 @@ static enum mode_status save_validation(const struct runs *r, const struct run *
     return st;
 }
 
-/* An input whose path JSON cannot hold is looked at again when the coordinator starts. */
+/* Inputs whose paths JSON cannot hold are examined again when the coordinator starts. */
 static enum mode_status save_inputs(const struct runs *r, const struct run *run, struct mode_error *err)
 {
     char *dir = run_folder(r, run->name), *path = mode_path_join(dir, "inputs.json");
@@ -125,8 +125,7 @@ static bool add_string(struct mode_str *out, const char *s)
     return true;
 }
 
-/* runs/<name>/plan.json: which task key is what, as far as is known, for whoever reads the store without a coordinator.
- */
+/* runs/<name>/plan.json: the known task keys, for readers of the store without a coordinator. */
 static void save_plan(const struct runs *r, struct run *run)
 {
     struct mode_error problem = {0}, *err = &problem;
@@ -134,7 +133,7 @@ static void save_plan(const struct runs *r, struct run *run)
     const double began = mode_clock_s();
     struct mode_str text = {0};
     bool good = true;
-    /* a running coordinator may know of more tasks a moment later: whoever frees what no run needs must not go by it */
+    /* a running coordinator may add tasks at any time: garbage collection must not rely on it */
     bool settled = run->state != MODE__RUN_STATE__RUN_RUNNING || (r->stopping && !plan_more(p));
     mode_str_printf(&text, "{\n \"settled\": %s,\n \"experts\": %u,\n \"shards\": [", settled ? "true" : "false",
                     plan_experts(p));
@@ -176,7 +175,7 @@ static void close_run(struct runs *r, struct run *run, Mode__RunState state, con
     if (run_save(r, run, false, &err)) mode_log_failure("run_not_saved", &err);
 }
 
-/* No task of the run is wanted any more. */
+/* The run no longer needs any task. */
 static void let_go(struct runs *r, struct run *run, int64_t now_ms)
 {
     for (uint32_t n = 0; run->plan && !run->let_go && n < run->plan->n_nodes; n++)
@@ -235,7 +234,7 @@ static void end_submission(struct runs *r, struct run_submission *s)
     s->ended_s = mode_clock_s();
 }
 
-/* There is a run of that name already, which is the answer: it is the same one, or in the way. */
+/* Answers a submission if a run of that name exists: the same one, or a conflict. */
 static bool is_there(struct runs *r, struct run_submission *s, const char *name)
 {
     struct run *old = s->dry ? NULL : runs_find(r, name);
@@ -271,7 +270,7 @@ static enum mode_status add_new_run(struct runs *r, struct run_submission *s)
         return st;
     }
     save_plan(r, run);
-    if (old) remove_run(r, old); /* it has ended: none of its tasks is wanted any more */
+    if (old) remove_run(r, old); /* it has ended: its tasks are no longer needed */
     add_run(r, run);
     s->run = mode_xstrdup(run->name);
     s->created = true;
@@ -282,7 +281,8 @@ static void take_submission(struct runs *r, struct run_submission *s)
 {
     const struct planner_job *job = s->job;
     s->err = job->err;
-    if ((s->st = job->st) == MODE_OK && !is_there(r, s, job->plan->spec.name)) { /* it may have come meanwhile */
+    if ((s->st = job->st) == MODE_OK && !is_there(r, s, job->plan->spec.name)) { /* it may have been submitted
+                                                                                    meanwhile */
         s->tasks = job->plan->n_nodes;
         mode_spec_list_copy(&s->warnings, &job->plan->skipped);
         if (!s->dry) s->st = add_new_run(r, s);
@@ -341,7 +341,7 @@ static void ask_plan(struct runs *r, struct run *run)
     free(dir);
 }
 
-/* Of a run that was planned before: after a start of the machine its data may be mounted, or reached, a little later. */
+/* Transient planning failures of an earlier run: after a reboot its data may be mounted or reachable a little later. */
 static bool may_pass(enum mode_status st)
 {
     return st == MODE_E_PEER || st == MODE_E_NOINPUT || st == MODE_E_IO || st == MODE_E_PERM || st == MODE_E_TEMP;
@@ -488,7 +488,7 @@ bool runs_clear(struct runs *r)
     return all;
 }
 
-/* What went wrong with the first quarantined task: why the run cannot finish. */
+/* The failure of the first quarantined task: why the run cannot finish. */
 static char *first_loss(const struct runs *r, const struct run *run)
 {
     uint32_t n_lost = 0;
@@ -511,8 +511,8 @@ static void end_failed(struct runs *r, struct run *run, const char *why, int64_t
     let_go(r, run, now_ms);
 }
 
-/* Tasks were given up. Models that are all trained are handed over all the same: evaluation is what can be done again
- * from them. The report stays that of the run before. */
+/* Tasks were given up. If all models are trained, the experts are still materialised, since evaluation can be redone
+ * from them. The report stays that of the previous run. */
 static void fail_run(struct runs *r, struct run *run, int64_t now_ms)
 {
     char *why = first_loss(r, run);
@@ -536,8 +536,8 @@ static void problem(struct runs *r, struct run *run, enum mode_status st, const 
     end_failed(r, run, err->text, now_ms);
 }
 
-/* An output of a done node is damaged: its task is done again, to the same bytes. The record that says that it is done
- * is put aside first: a blob that no record names may be missing. */
+/* An output of a done node is damaged: its task is redone, to the same bytes. Its commit record is put aside first:
+ * blobs without a record may be missing. */
 static bool redo(struct runs *r, struct run *run, uint32_t n, const char *digest, int64_t now_ms)
 {
     const struct plan_node *x = &run->plan->node[n];
@@ -561,7 +561,7 @@ static bool redo(struct runs *r, struct run *run, uint32_t n, const char *digest
     return true;
 }
 
-/* The results of a run are written, or cannot be. */
+/* Handles the outcome of writing a run's results. */
 static void take_results(struct runs *r, struct run *run, int64_t now_ms)
 {
     const struct planner_job *job = run->job;
@@ -574,7 +574,7 @@ static void take_results(struct runs *r, struct run *run, int64_t now_ms)
         end_failed(r, run, more, now_ms);
         free(more);
     } else if (job->st) {
-        const Mode__Blob *bad = run->plan->bad; /* made again, and then the results once more */
+        const Mode__Blob *bad = run->plan->bad; /* remake it, then write the results again */
         if (!job->bad || !redo(r, run, run->plan->bad_node, bad->digest, now_ms))
             problem(r, run, job->st, &job->err, now_ms);
     } else {
@@ -583,12 +583,12 @@ static void take_results(struct runs *r, struct run *run, int64_t now_ms)
         plan_forget_nodes(run->plan);
         free(run->core_task);
         run->core_task = NULL;
-        malloc_trim(0); /* of a large run that is hundreds of MB, which the next one may be days away from */
+        malloc_trim(0); /* hundreds of MB after a large run; the next one may be days away */
     }
     planner_forget(r->writer, &run->job);
 }
 
-/* The plan learns how the core's task of this node ended, if it did. */
+/* Tells the plan how the core's task of this node ended, if it has. */
 static enum mode_status tell_plan(struct runs *r, struct run *run, uint32_t n, struct mode_error *err)
 {
     enum core_state state = r->core->task[run->core_task[n]].state;
@@ -597,7 +597,7 @@ static enum mode_status tell_plan(struct runs *r, struct run *run, uint32_t n, s
     return MODE_OK;
 }
 
-/* After the store failed: what ended meanwhile and could not be told to the plan. */
+/* After a store failure: passes on tasks that ended meanwhile. */
 static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -610,7 +610,7 @@ static enum mode_status catch_up(struct runs *r, struct run *run, struct mode_er
     return st;
 }
 
-/* Of a live task of that run, the node of an input that is this blob; PLAN_NONE: there is none. */
+/* The node that made the input with this blob of a live task; PLAN_NONE: none. */
 static uint32_t maker_of(uint32_t *node, uint64_t *size, const struct runs *r, const struct run *run, uint32_t task,
                          const char *digest)
 {
@@ -629,7 +629,7 @@ static uint32_t maker_of(uint32_t *node, uint64_t *size, const struct runs *r, c
     return PLAN_NONE;
 }
 
-/* The task's input is being made again. */
+/* Makes the task wait for its input, which is being remade. */
 static void wait_for_input(struct runs *r, struct run *run, uint32_t n, uint32_t task, int64_t now_ms)
 {
     run->core_task[n] = CORE_NONE;
@@ -646,7 +646,7 @@ static void look_at_blob(struct runs *r, uint32_t task, const char *digest, uint
         r->check = mode_xrealloc(r->check, ++r->n_checks * sizeof *r->check);
         r->check[i] = (struct run_check){.job = planner_ask_blob(r->checker, digest, size)};
         snprintf(r->check[i].digest, sizeof r->check[i].digest, "%s", digest);
-        mode_log_info("blob_check", "digest=%.16s bytes=%llu a worker says that it is damaged", digest,
+        mode_log_info("blob_check", "digest=%.16s bytes=%llu a worker reports it damaged", digest,
                       (unsigned long long)size);
     }
     struct run_check *c = &r->check[i];
@@ -740,7 +740,7 @@ static void advance(struct runs *r, size_t i, run_wanted_fn *wanted, void *ctx, 
         const struct plan_node *x = &run->plan->node[n];
         uint64_t order = (uint64_t)(i & 0xffff) << 40 | (uint64_t)n;
         const bool dispatch = r->core->dispatch;
-        r->core->dispatch = dispatch && !run->restore; /* what is remembered of it comes first */
+        r->core->dispatch = dispatch && !run->restore; /* its restored state comes first */
         uint32_t t = core_task_want(r->core, x->key, plan_stage_service(x->stage), x->label, run->name, order,
                                     plan_stage_stall_ms(x->stage), run->retry, now_ms);
         run->core_task[n] = t;

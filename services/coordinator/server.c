@@ -24,9 +24,9 @@
 #define SWEEP_MS           3600000
 #define BAD_TOLD_MS        10000
 #define LEFTOVER_S         (24 * 3600)
-#define START_WAIT_S       60 /* for plans of unfinished runs; then those that have theirs go on */
+#define START_WAIT_S       60 /* for plans of unfinished runs; then runs with a plan continue */
 #define START_LOOK_MS      200
-#define HANDOVER_S         0.05 /* of a turn at most: a large run must not keep everybody else waiting */
+#define HANDOVER_S         0.05 /* at most per turn: a large run must not block everything else */
 
 int64_t server_now_ms(void)
 {
@@ -62,8 +62,8 @@ static void queue_move(struct server *s, const struct core_action *a)
     s->n_recorded++;
 }
 
-/* One round: the actions that are there now. Checks are answered and transitions recorded first, then things are sent:
- * no task is handed out that was not recorded before. */
+/* One round over the pending actions. Checks are answered and transitions recorded before anything is sent: no task is
+ * handed out unrecorded. */
 static void settle_round(struct server *s)
 {
     struct core *c = &s->core;
@@ -80,7 +80,7 @@ static void settle_round(struct server *s)
     }
     size_t n = c->n_actions, n_moves = 0;
     struct core_action *action = c->action;
-    c->action = NULL; /* what follows may cause new ones: they are the next round's */
+    c->action = NULL; /* executing them may add new ones, for the next round */
     c->n_actions = c->cap_actions = 0;
     bool *ok = mode_xcalloc(n + 1, sizeof *ok);
     size_t n_refused = 0;
@@ -97,7 +97,7 @@ static void settle_round(struct server *s)
     }
     if (n_refused) {
         s->n_refused += n_refused;
-        if (!s->stale) { /* Redis and we disagree: write everything anew, at once */
+        if (!s->stale) { /* Redis and the core disagree: rewrite everything at once */
             snprintf(err.text, sizeof err.text, "Redis refused %zu transitions", n_refused);
             server_redis_away(s, &err);
             s->redis_retry_ms = 0;
@@ -192,7 +192,7 @@ static enum mode_status first_redis(struct server *s, const struct server_option
     return MODE_OK;
 }
 
-/* A TCP port without a list would let everybody in who knows our public key. */
+/* A TCP port without a list would accept everyone who knows our public key. */
 static enum mode_status first_allow_list(struct server *s, const struct server_options *o, struct mode_error *err)
 {
     if (o->allow_list && *o->allow_list)
@@ -209,7 +209,7 @@ static bool is_wanted(void *server, const char *key)
     return t != CORE_NONE && c->task[t].wanted > 0;
 }
 
-/* A training may work for days and touch its folder at the end only. */
+/* A training may run for days and write to its folder only at the end. */
 static bool is_in_work(void *server, const char *name)
 {
     const struct core *c = &((struct server *)server)->core;
@@ -221,19 +221,19 @@ static bool is_in_work(void *server, const char *name)
     return false;
 }
 
-/* Nobody writes to what this removes: a committed task's checkpoints are never read again, and for one that no run
- * wants no worker has a lease. What cannot be removed (another user's, one that NFS keeps) is said and stays. */
+/* Removes only what is not in use: checkpoints of committed tasks are never read again, and for tasks that no run needs
+ * no worker has a lease. What cannot be removed (another user's files, files kept by NFS) is logged and stays. */
 static void sweep(struct server *s, int64_t now_ms)
 {
     uint64_t n;
     struct mode_error err = {0};
-    if (now_ms >= s->sweep_ms && !runs_unplanned(&s->runs)) { /* such a run says not yet what it wants */
+    if (now_ms >= s->sweep_ms && !runs_unplanned(&s->runs)) { /* the needs of unplanned runs are not known yet */
         s->sweep_ms = now_ms + SWEEP_MS;
         if (mode_store_checkpoint_sweep(s->store, &n, is_wanted, s, (uint64_t)s->keep_checkpoints_s, &err))
             mode_log_failure("sweep", &err);
-        if (n) mode_log_info("swept", "checkpoints of %llu tasks that nobody wants any more", (unsigned long long)n);
+        if (n) mode_log_info("swept", "checkpoints of %llu tasks that no run needs any more", (unsigned long long)n);
     }
-    if (now_ms >= s->tmp_ms && now_ms >= s->core.returning_ms) { /* by then who is in work has said so */
+    if (now_ms >= s->tmp_ms && now_ms >= s->core.returning_ms) { /* by then all workers have reported their leases */
         s->tmp_ms = now_ms + SWEEP_MS;
         if (mode_store_sweep_tmp(s->store, LEFTOVER_S, &n, is_in_work, s, &err)) mode_log_failure("sweep", &err);
         if (n) mode_log_info("swept", "%llu leftovers of processes that are gone", (unsigned long long)n);
@@ -243,12 +243,12 @@ static void sweep(struct server *s, int64_t now_ms)
 void server_bad_message(struct server *s, const char *port, const char *key, const char *why)
 {
     s->n_bad_messages++;
-    if (server_now_ms() < s->bad_told_ms) return; /* who sends one may send a thousand */
+    if (server_now_ms() < s->bad_told_ms) return; /* rate limit */
     s->bad_told_ms = server_now_ms() + BAD_TOLD_MS;
     mode_log_warn("bad_message", "port=%s key=%s all=%llu %s", port, key, (unsigned long long)s->n_bad_messages, why);
 }
 
-/* What SIGHUP asks for. A list that cannot be read leaves the old one in force. */
+/* On SIGHUP. If the list cannot be read, the old one stays in force. */
 static void read_allow_list_again(struct server *s)
 {
     struct mode_error err = {0};
@@ -261,7 +261,7 @@ static void read_allow_list_again(struct server *s)
     server_note(s, "info", "allow_list", "%s was read again", s->allow_list);
 }
 
-/* Workers of the coordinator before this one are on the way, with what they hold. */
+/* Workers of the previous coordinator may reconnect with their leases. */
 static void let_workers_return(struct server *s)
 {
     struct mode_error ignored = {0};
@@ -270,7 +270,7 @@ static void let_workers_return(struct server *s)
     core_returning(&s->core, remembered, server_now_ms());
     if (!remembered)
         server_note(s, "info", "returning",
-                    "Redis does not say what workers hold: nothing is handed out for %u s, so that they can say it",
+                    "Redis does not know what workers hold: nothing is handed out for %u s, so that they can report it",
                     s->core.opt.return_ms / 1000);
 }
 
@@ -279,8 +279,8 @@ static bool is_task(void *server, const char *key)
     return core_find_task(&((struct server *)server)->core, key) != CORE_NONE;
 }
 
-/* What Redis remembers of tasks that no unfinished run has any more: another version plans others, a run's folder was
- * removed while nobody was here. */
+/* Removes tasks from Redis that no unfinished run has any more: another version plans other tasks, or a run's folder
+ * was removed meanwhile. */
 static void forget_others(struct server *s)
 {
     struct mode_error err = {0};
@@ -293,8 +293,8 @@ static void forget_others(struct server *s)
     if (n) mode_log_info("forgotten", "Redis remembered %llu tasks that no run has", (unsigned long long)n);
 }
 
-/* The unfinished runs have their plans: Redis gets the state as a whole, and workers are heard. One whose inputs take
- * longer goes on later, and what its workers held is then theirs no more. */
+/* The unfinished runs have plans: writes the whole state to Redis and begins to serve workers. Runs whose inputs take
+ * longer continue later, but leases of their workers are lost then. */
 static enum mode_status end_start(struct server *s, struct mode_error *err)
 {
     const bool all = !runs_planning(&s->runs) && !s->more;
@@ -317,8 +317,8 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     *s = (struct server){.http_fd = -1, .started_s = mode_clock_s(), .keep_checkpoints_s = o->keep_checkpoints_s};
     s->min_free_mib = o->min_free_mib;
     s->look_at_disk = o->look_at_disk;
-    signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error to be handled, not a death */
-    signal(SIGHUP, SIG_IGN);  /* until there is a list to read again */
+    signal(SIGPIPE, SIG_IGN); /* a lost peer is an error, not a reason to die */
+    signal(SIGHUP, SIG_IGN);  /* until there is a list to reread */
     s->most_files = mode_process_raise_files();
     options.heartbeat_ms = (uint32_t)o->heartbeat_ms;
     options.lease_ms = (uint32_t)o->lease_ms;
@@ -329,7 +329,7 @@ enum mode_status server_open(struct server *s, const struct server_options *o, s
     /* the worker port is also the lock: a second coordinator of this workspace fails here, before it takes an epoch */
     if ((st = bind_one(&s->workers, s, o, o->worker_endpoint, "worker.sock", MODE_WIRE_WORKER, err))) return st;
     if ((st = bind_one(&s->admins, s, o, o->admin_endpoint, "admin.sock", MODE_WIRE_ADMIN, err))) return st;
-    char nobody[64]; /* the sockets' tests of themselves were refused, as they must be */
+    char nobody[64]; /* discards the rejections caused by the sockets' self-tests */
     s->n_keys_refused = mode_net_refused(s->net, MODE_ROLE_WORKER, nobody);
     if ((st = mode_store_epoch_take(s->store, &s->epoch, err))) return st;
     options.return_ms = (uint32_t)mode_socket_return_ms(s->workers);
@@ -384,7 +384,7 @@ static enum mode_status receive(struct server *s, struct mode_socket *socket,
     return MODE_OK;
 }
 
-/* A handler, not a mask: libraries make threads that nobody told to block anything. */
+/* A handler, not a signal mask: threads made by libraries would not have the mask. */
 static volatile sig_atomic_t signal_fd = -1, stop_asked, reload_asked;
 
 static void on_signal(int sig)
@@ -395,11 +395,11 @@ static void on_signal(int sig)
         reload_asked = 1;
     else
         stop_asked = 1;
-    if (write(signal_fd, &one, sizeof one) < 0) errno = saved; /* full: it is readable already */
+    if (write(signal_fd, &one, sizeof one) < 0) errno = saved; /* full: already readable */
     errno = saved;
 }
 
-/* When the loop must look again though nothing arrives. */
+/* The next wake-up time of the loop without messages. */
 static int64_t next_turn_ms(const struct server *s, int64_t now)
 {
     int64_t next = s->starting ? now + START_LOOK_MS : core_next_tick_ms(&s->core, now);

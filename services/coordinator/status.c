@@ -1,4 +1,4 @@
-/* status.c - what STATUS and the HTTP pages say. */
+/* status.c - the contents of STATUS replies and HTTP pages. */
 #include "server.h"
 
 #include "base/clock.h"
@@ -22,7 +22,7 @@ static void *keep(struct status_memory *m, void *p)
     return m->part[m->n++] = p;
 }
 
-/* A text that may have been cut, or hold names of files; it is kept. */
+/* Keeps a text and replaces invalid UTF-8 (it may be truncated or contain file names). */
 static char *keep_text(struct status_memory *m, char *text)
 {
     mode_wire_text(text);
@@ -77,7 +77,7 @@ static void add_node(Mode__Stage *s, const struct server *sv, const struct run *
     }
 }
 
-/* What a worker must have for tasks of this stage, beside the service's name. */
+/* Capabilities that workers need for this stage, besides the service. */
 static const char *needs_of(struct status_memory *m, const struct run *run, enum plan_stage stage)
 {
     const char *service = plan_stage_service(stage), *precision = run->plan->spec.precision;
@@ -131,7 +131,7 @@ static Mode__Stage *build_stage(struct status_memory *m, const struct server *sv
     }
     s->done_units = (double)s->done + fractions;
     if (s->done) s->mean_task_s = sum->seconds / (double)s->done;
-    /* how long a task takes: from the running ones if they tell, else from those that are done */
+    /* time per task: from running ones if they report a rate, else from finished ones */
     double per_task = spread > 0 && s->leased ? spread / (double)s->leased : s->mean_task_s;
     if (per_task > 0 && s->leased) {
         s->has_eta_s = 1;
@@ -215,15 +215,14 @@ static Mode__Worker *build_worker(struct status_memory *m, const struct server *
     r->heard_s = (double)(now - x->heard_ms) / 1000;
     r->state = x->draining ? "draining" : now < x->cordon_until_ms ? "cordoned" : x->held ? "busy" : "idle";
     if (!x->draining && now < x->cordon_until_ms)
-        r->why = keep_text(
-            m, mode_xasprintf("no task for another %lld s, then one is tried; started again it begins anew. "
-                              "Last failure: %.400s",
-                              (long long)(x->cordon_until_ms - now + 999) / 1000, x->cordon_why));
+        r->why = keep_text(m, mode_xasprintf("no task for another %lld s, then one is tried; restarting the worker "
+                                             "resets this. Last failure: %.400s",
+                                             (long long)(x->cordon_until_ms - now + 999) / 1000, x->cordon_why));
     r->has_done = r->has_failed = r->has_up_s = 1;
     r->done = x->n_done;
     r->failed = x->n_failed;
     r->build = x->build;
-    if (x->device[0]) { /* no more than this is kept of what it said of itself */
+    if (x->device[0]) { /* only this much of its HELLO is kept */
         Mode__Label *device = keep(m, mode_xmalloc(sizeof *device));
         mode__label__init(device);
         device->name = "device";
@@ -254,7 +253,7 @@ static void build_workers(struct status_memory *m, Mode__StatusReply *r, const s
 
 void status_fit(Mode__StatusReply *r, size_t most)
 {
-    enum { LEAST = 2, COUNTS = 24 }; /* bytes that are around a message within another; of the two counts, at most */
+    enum { LEAST = 2, COUNTS = 24 }; /* framing bytes of a nested message; of the two counts, at most */
     size_t size = mode__status_reply__get_packed_size(r) + COUNTS;
     for (size_t i = r->n_workers; i-- > 0 && size > most;) {
         Mode__Worker *w = r->workers[i];

@@ -1,4 +1,4 @@
-/* waits.c - says what tasks wait for: in the answer to STATUS, and in the log once it has lasted. */
+/* waits.c - reports what tasks wait for: in STATUS, and in the log after a while. */
 #include "server.h"
 
 #include "base/log.h"
@@ -10,8 +10,8 @@
 #include <string.h>
 
 #define LOOK_MS   1000
-#define LASTS_MS  3000   /* shorter waits are everyday life */
-#define RECENT_MS 120000 /* what happened at the door so long ago may be why nobody is here */
+#define LASTS_MS  3000   /* shorter waits are normal */
+#define RECENT_MS 120000 /* rejections within this time may explain why no worker is connected */
 
 /* ---------------------------------------------------------------------------------------------- the door */
 
@@ -36,7 +36,7 @@ bool server_turned_lately(const struct server *s, const char *name)
     return false;
 }
 
-/* Who came last and was not let in; NULL: nobody lately. Of unknown service ("") it may have been one of ours. */
+/* The last rejected worker; NULL: none recently. One of unknown service ("") may be of this service. */
 static const struct server_turned *last_turned(const struct server *s, const char *service, int64_t now)
 {
     for (uint64_t i = 0; i < SERVER_TURNED && i < s->n_turned; i++) {
@@ -46,7 +46,7 @@ static const struct server_turned *last_turned(const struct server *s, const cha
     return NULL;
 }
 
-/* A key outside the list fails in the handshake, before any message: the net counts those. */
+/* Keys outside the list fail in the handshake, before any message: takes the counts from mode_net. */
 static void watch_door(struct server *s)
 {
     char address[64], why[300];
@@ -54,7 +54,7 @@ static void watch_door(struct server *s)
     if (n == s->n_keys_refused) return;
     s->n_keys_refused = n;
     snprintf(why, sizeof why, "its key is not in %.200s as worker (after a change: SIGHUP)", s->allow_list);
-    bool noted = last_turned(s, "", server_now_ms()) != NULL; /* it comes again and again: said once */
+    bool noted = last_turned(s, "", server_now_ms()) != NULL; /* it keeps retrying: logged once */
     server_turned_away(s, "", address, why);
     if (!noted) server_note(s, "warn", "refused", "a worker at %s was turned away: %s", address, why);
 }
@@ -134,12 +134,12 @@ void server_wait_text(struct mode_str *out, const struct server *s, const char *
     case CORE_WAIT_HELD_BACK: add_held_back(out, s, service, needs, w, now); break;
     case CORE_WAIT_NOT_READY:
         mode_str_printf(out,
-                        "; %u connected (%s [%s]), but no compute process of theirs is ready, or a machine is missing "
-                        "that belongs to it. HINT: the log of the worker tells why",
+                        "; %u connected (%s [%s]), but none of their compute processes is ready, or a machine of a "
+                        "team is missing. HINT: the log of the worker tells why",
                         w->workers, s->core.worker[w->first].name, s->core.worker[w->first].device);
         break;
     case CORE_WAIT_BREAKER:
-        mode_str_printf(out, "; too many of these tasks failed of late, the next is handed out in %lld s",
+        mode_str_printf(out, "; too many of these tasks failed recently, the next is handed out in %lld s",
                         (long long)(w->until_ms - now + 999) / 1000);
         break;
     case CORE_WAIT_NONE: break;
@@ -170,7 +170,7 @@ static void watch_pool(struct server *s, size_t i, uint64_t tasks, int64_t now)
         mode_log_warn("waiting", "%s", text.data);
         mode_str_clear(&text);
         x->said = w.cause;
-    } else if (x->since_ms) { /* a failing attempt now and then does not end it */
+    } else if (x->since_ms) { /* an attempt that fails now and then does not end the wait */
         if (!x->gone_ms) x->gone_ms = now;
         if (now - x->gone_ms < LASTS_MS) return;
         if (x->said) mode_log_info("goes_on", "nothing waits for a %s worker any more", service);

@@ -1,4 +1,4 @@
-/* worker_port.c - the wire on one side, the core's events and actions on the other. */
+/* worker_port.c - translates between worker messages and the core's events and actions. */
 #include "server.h"
 
 #include "base/file.h"
@@ -61,7 +61,7 @@ bool server_send_assign(struct server *s, const struct core_action *a)
     return send_route(s, route_of(s, a->session), &e);
 }
 
-/* KEPT and DROPPED come one by one; they go out in the WELCOME that follows them. */
+/* Collects KEPT and DROPPED actions for the WELCOME that follows them. */
 static void keep_lease(struct server *s, const struct core_action *a)
 {
     if (s->n_held == SERVER_MAX_HELD) return; /* the envelope's own limit is lower */
@@ -153,14 +153,14 @@ static void remember_route(struct server *s, uint32_t w)
     s->route[w] = s->current;
 }
 
-/* A worker that will not come in: who looks for the reason why its tasks wait finds it in `mode status`. */
+/* Rejects a worker; `mode status` then shows the reason why tasks wait. */
 static void turn_away(struct server *s, const Mode__Hello *h, Mode__RejectCode code, const char *why)
 {
     reject(s, code, why);
     server_turned_away(s, h->service, h->name, why);
 }
 
-/* Of another protocol: who it is is in a message that cannot be read. */
+/* Another protocol: its HELLO cannot be read. */
 static void turn_away_unread(struct server *s, const char *user, const char *why)
 {
     const char *name = user[0] ? user : "a worker";
@@ -168,7 +168,7 @@ static void turn_away_unread(struct server *s, const char *user, const char *why
     server_turned_away(s, "", name, why);
 }
 
-/* Every worker is an open file here. Without some to spare commit records could not be read, nor people answered. */
+/* Every worker takes a file descriptor. Some must stay free for reading commit records and serving people. */
 static bool have_room(const struct server *s, char *why, size_t size)
 {
     enum { SPARE = 64 };
@@ -181,7 +181,7 @@ static bool have_room(const struct server *s, char *why, size_t size)
     return false;
 }
 
-/* Whatever package it is of: a worker makes the outputs that the tasks here are named by, or it does not. */
+/* Independent of package versions: a worker must make the outputs that the task keys here stand for. */
 static bool is_of_its_code(const Mode__Hello *h, char *why, size_t size)
 {
     char wanted[128];
@@ -193,10 +193,10 @@ static bool is_of_its_code(const Mode__Hello *h, char *why, size_t size)
                  h->service, mode_version);
         return false;
     }
-    snprintf(why, size,
-             "you are version %.32s, which makes %.64s, the tasks here are for %.64s, of version %s. HINT: update the "
-             "older one",
-             h->build, h->code_version, wanted, mode_version);
+    snprintf(
+        why, size,
+        "your version %.32s makes outputs %.64s; the tasks here need %.64s, of version %s. HINT: update the older one",
+        h->build, h->code_version, wanted, mode_version);
     return false;
 }
 
@@ -227,7 +227,7 @@ static void on_hello(struct server *s, const Mode__Hello *h)
     if (!known && !have_room(s, text, sizeof text)) {
         turn_away(s, h, MODE__REJECT_CODE__REJECT_LIMIT, text);
         if (server_now_ms() >= s->files_said_ms) server_note(s, "warn", "refused", "%s: %s", h->name, text);
-        s->files_said_ms = server_now_ms() + 60000; /* they come again and again */
+        s->files_said_ms = server_now_ms() + 60000; /* rate limit: they keep retrying */
         return;
     }
     lease = mode_xcalloc(h->n_held + 1, sizeof *lease);
@@ -259,15 +259,14 @@ static void on_hello(struct server *s, const Mode__Hello *h)
     server_settle(s);
 }
 
-/* What a worker's log said when a task was given up for good lies beside the run's record, for whoever looks into it.
- */
+/* When a task is given up, keeps the tail of the worker's log beside the run's record, for people. */
 static void keep_last_words(struct server *s, const Mode__Fail *m)
 {
     enum { MOST_FILES = 100, LINE = 200 };
     uint32_t t = core_find_task(&s->core, m->key);
     if (!m->has_log_tail || !m->log_tail.len) return;
     const struct run *run = runs_find(&s->runs, s->core.task[t].run);
-    if (!run || s->n_last_words >= MOST_FILES) return; /* the first ones tell as much as the others */
+    if (!run || s->n_last_words >= MOST_FILES) return; /* the first ones are enough */
     struct mode_error err = {0};
     char *dir = mode_xasprintf("%s/runs/%s/failed", mode_store_root(s->store), run->name),
          *path = mode_xasprintf("%s/%.16s.log", dir, m->key), line[LINE + 1];
@@ -296,14 +295,15 @@ static bool is_given_up(const struct server *s, const char *key)
 
 static void on_fail(struct server *s, const char *session, const Mode__Fail *m)
 {
-    bool was = is_given_up(s, m->key); /* it says so again until it is answered */
+    bool was = is_given_up(s, m->key); /* it is resent until acknowledged */
     uint32_t t = core_find_task(&s->core, m->key);
     bool held = t != CORE_NONE && s->core.task[t].state == CORE_LEASED && s->core.task[t].fence == m->fence;
     server_event(s, &(struct core_event){.type = CORE_EV_FAIL,
                                          .session = session,
                                          .key = m->key,
                                          .fence = m->fence,
-                                         .fail = (enum core_fail)m->class_, /* the envelope lets no other number in */
+                                         .fail = (enum core_fail)m->class_, /* the envelope check allows no other
+                                                                               value */
                                          .text = m->text});
     if (!was && is_given_up(s, m->key)) keep_last_words(s, m);
     if (held && m->class_ == MODE__FAIL_CLASS__FAIL_INTEGRITY && m->digest) {
@@ -365,7 +365,7 @@ static void on_progress(struct server *s, const char *session, uint64_t id, cons
     Mode__Ping body = MODE__PING__INIT;
     mode_envelope_init(&ping, &s->message_id, MODE__ENVELOPE__BODY_PING);
     ping.ping = &body;
-    ping.has_reply_to = 1; /* the worker counts its lease from when it sent the heartbeat that this answers */
+    ping.has_reply_to = 1; /* the worker's lease runs from when it sent the heartbeat that this acknowledges */
     ping.reply_to = id;
     send_route(s, route_of(s, session), &ping);
 }
@@ -404,7 +404,7 @@ static void dispatch_message(struct server *s, const Mode__Envelope *m)
         e.fence = m->release->fence;
         break;
     case MODE__ENVELOPE__BODY_BYE: e.type = CORE_EV_BYE; break;
-    default: server_bad_message(s, "worker", "", "a message that no worker sends"); return;
+    default: server_bad_message(s, "worker", "", "not a message that workers send"); return;
     }
     server_event(s, &e);
 }

@@ -1,4 +1,4 @@
-/* world.c - what the plans ask about the encoder, the tokenizer and the evaluation tasks. */
+/* world.c - the plans' queries about encoder, tokenizer and evaluation tasks. */
 #include "server.h"
 
 #include "base/str.h"
@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The identity follows from pooling and tokens beside the files; these two are found without digesting anything. */
+/* The identity depends on pooling and max_tokens as well as the files; these two are resolved without digesting
+ * anything. */
 static enum mode_status encoder_id(char **id, struct digests *d, struct mode_spec *spec, struct mode_error *err)
 {
     char text[DIGESTS_VALUE], what[64];
@@ -30,7 +31,7 @@ static enum mode_status encoder_id(char **id, struct digests *d, struct mode_spe
         st = mode_text_encoder_id_of(dir, pooling, max_tokens, text, NULL, NULL, &why);
         if (!st) digests_keep(d, &look, text);
     }
-    if (st == MODE_E_VALUE && spec->encoder.max_tokens) /* the encoder is well, the key does not fit it */
+    if (st == MODE_E_VALUE && spec->encoder.max_tokens) /* the encoder is valid, the key does not fit it */
         return MODE_FAIL(err, MODE_E_CONFIG, "encoder.max_tokens: %s", why.text);
     if (st) return MODE_FAIL(err, st, "encoder: %s", why.text);
     *id = mode_xstrdup(text);
@@ -78,7 +79,7 @@ static enum mode_status init(char hex[DIGESTS_VALUE], uint64_t *step, struct dig
     enum mode_status st = mode_given_find(&g, spec->train.init, err);
     if (!st) st = mode_given_agree(&g, spec->model_config, spec->preprocess_config, err);
     if (!st && ((st = mode_clip_files_check(&g.files, err)) == MODE_E_SHAPE || st == MODE_E_FORMAT)) {
-        st = MODE_E_CONFIG; /* there is a model, but the spec must name another */
+        st = MODE_E_CONFIG; /* the model exists, but the spec must name another */
         err->status = st;
     }
     digests_begin(d, "the model to begin with");

@@ -23,7 +23,7 @@ static enum mode_status tick(void *ctx, size_t done, size_t total)
     return MODE_OK;
 }
 
-/* The encoder, kept from task to task: its identity and the precision say all that decides its vectors. */
+/* The encoder, kept from task to task: identity and precision determine its vectors. */
 struct loaded {
     struct mode_backend *be;
     struct mode_text_encoder *enc;
@@ -50,7 +50,7 @@ static enum mode_status encoder_of(struct mode_text_encoder **enc, struct mode_j
         mode_job_made_on(job, mode_backend_name(l->be));
         return MODE_OK;
     }
-    mode_job_keep(job, NULL, NULL); /* not two at a time */
+    mode_job_keep(job, NULL, NULL); /* frees the old one first */
     l = mode_xcalloc(1, sizeof *l);
     l->precision = mode_xstrdup(q->precision);
     if (!(st = mode_backend_choose(&l->be, why, mode_job_backend(job), q->precision, err)))

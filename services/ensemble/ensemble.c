@@ -165,7 +165,7 @@ enum mode_status ensemble_work(struct mode_job *job, struct mode_error *err)
                                         mode_job_output(job, "report.html"), mode_job_output(job, "weights.json")};
     if ((st = mode_ensemble_run(&run, &out, &sentence, err))) goto out;
     mode_job_count_rows(job, r->n_tasks, r->n_tasks);
-    struct mode_str note = {0}; /* the sentence holds neither quotes nor backslashes */
+    struct mode_str note = {0}; /* the text contains neither quotes nor backslashes */
     if (sentence) {
         mode_str_printf(&note, "{\"verdict\": \"%s\"}", sentence);
         mode_job_note(job, note.data);

@@ -93,7 +93,7 @@ enum mode_status ask_open(struct ask *a, struct mode_predict_spec *s, const char
     return MODE_OK;
 }
 
-/* The digest of that model's weights; NULL: there is none, or no index. */
+/* The digest of that model's weights; NULL: no such model, or no index. */
 static const char *digest_of(const json_t *index, const char *name)
 {
     const json_t *x;
@@ -121,7 +121,7 @@ enum mode_status ask_end(const struct ask *a, const char *experts, enum mode_sta
     }
     if (!same)
         st = MODE_FAIL(err, MODE_E_TEMP,
-                       "%s: its models were replaced by those of another run while they were asked. HINT: ask again",
+                       "%s: its models were replaced by those of another run meanwhile. HINT: run the command again",
                        experts);
     json_decref(now);
     free(path);

@@ -13,12 +13,12 @@ struct backend_options {
 /* type has a struct backend_options named backend */
 #define BACKEND_OPTIONS(type) MODE_OPT_BACKEND(type, backend.name, backend.device)
 
-/* Does such a backend exist? E_USAGE; whether it is here, opening it says. */
+/* Checks that such a backend exists: E_USAGE. Whether it can be used here shows when it is opened. */
 enum mode_status backend_check(const struct backend_options *o, struct mode_error *err);
 enum mode_status backend_open(struct mode_backend **be, const struct backend_options *o, struct mode_error *err);
 
-/* --memory of what trains: auto, or bytes; *bytes is 0 for auto and "0", no limit, as docker compose's MODE_MEMORY says
- * it. E_USAGE. */
+/* --memory of training verbs: auto, or bytes; *bytes is 0 for auto and for "0" (no limit, as in docker compose's
+ * MODE_MEMORY). E_USAGE. */
 enum mode_status memory_option(size_t *bytes, const char *text, struct mode_error *err);
 
 #endif

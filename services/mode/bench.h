@@ -1,7 +1,7 @@
 /* bench.h - what the subjects of `mode bench` share. Each subject lives in bench_<subject>.c, defines
  * `const struct mode_verb mode_bench_<subject>` and has one line in the list of verb_bench.c.
  *
- * A subject prepares its inputs, warms up, and times its work alone, as often as --rounds says; every round is one JSON
+ * A subject prepares its inputs, warms up, and times only its work, for --rounds rounds; every round prints one JSON
  * line on stdout, which bench/peers/bench_<subject>.py reads:
  *
  *     {"subject":"tokenize","items":20000,"unit":"texts","seconds":0.041,"cpu":0.041,"threads":1} */
@@ -15,11 +15,11 @@ struct bench_clock {
     double wall, cpu; /* seconds; cpu: of all threads of this process, and of its decoders */
 };
 
-/* What both clocks say now. */
+/* The current values of both clocks. */
 struct bench_clock bench_now(void);
-/* The line of a round that took n_items through from `since` until now. */
+/* Prints the line of a round that processed n_items from `since` until now. */
 void bench_print(const char *subject, const char *unit, int64_t n_items, struct bench_clock since);
-/* Is a round that began at `since` to do its work once more? So until it has taken --seconds. */
+/* Whether a round that began at `since` repeats its work: until it has taken --seconds. */
 bool bench_goes_on(struct bench_clock since, double seconds);
 
 #endif

@@ -1,4 +1,4 @@
-/* bench_inputs.h - what the subjects encode, embed, kmeans and train read, and how they take turns with a peer. */
+/* bench_inputs.h - inputs of the subjects encode, embed, kmeans and train, and alternation with a peer. */
 #ifndef MODE_SERVICES_MODE_BENCH_INPUTS_H
 #define MODE_SERVICES_MODE_BENCH_INPUTS_H
 
@@ -12,16 +12,17 @@
 
 /* type has a bool turns and a double seconds */
 #define BENCH_TURNS_OPTIONS(type)                                                                                      \
-    MODE_OPT_FLAG(type, turns, "turns", "wait for a line on stdin before every round: bench/peers/ alternates so"),    \
+    MODE_OPT_FLAG(type, turns, "turns",                                                                                \
+                  "wait for a line on stdin before every round: bench/peers/ alternates this way"),                    \
         MODE_OPT_REAL(type, seconds, "seconds", "0", "S",                                                              \
-                      "a round is the work again and again until so many are over")
+                      "repeat the work in a round until this many seconds have passed")
 #define BENCH_ROUNDS_OPTION(type, field)                                                                               \
-    MODE_OPT_INT(type, field, "rounds", "5", "N", "rounds, after one that is not counted")
+    MODE_OPT_INT(type, field, "rounds", "5", "N", "rounds, after a warm-up that is not counted")
 
 extern const struct option_range bench_ranges[];       /* of --rounds */
 extern const struct option_range bench_turns_ranges[]; /* of --rounds and --seconds */
 
-/* Before a round: wait for a line on stdin. False: stdin is at its end, no more rounds are wanted. */
+/* Before a round: waits for a line on stdin. False: end of stdin, no more rounds. */
 bool bench_turn(bool turns);
 
 struct bench_lines {
@@ -31,11 +32,11 @@ struct bench_lines {
 enum mode_status bench_lines_read(struct bench_lines *lines, const char *path, struct mode_error *err);
 void bench_lines_clear(struct bench_lines *lines);
 
-struct bench_texts { /* texts one after another, n_ids[i] tokens each */
+struct bench_texts { /* concatenated texts, n_ids[i] tokens each */
     int32_t *ids, *n_ids;
     int64_t n, tokens;
 };
-/* Every line of a file through CLIP's tokenizer. merges NULL: the fetched ones. */
+/* Every line of a file through CLIP's tokenizer. merges NULL: the downloaded file. */
 enum mode_status bench_texts_read(struct bench_texts *texts, const char *path, const char *merges, int64_t context,
                                   struct mode_error *err);
 void bench_texts_clear(struct bench_texts *texts);
@@ -44,13 +45,13 @@ struct bench_floats {
     float *data; /* [n, each] */
     int64_t n;
 };
-/* A file of float32 and nothing else, little endian, `each` of them to an item. */
+/* A file of raw little-endian float32, `each` of them per item. */
 enum mode_status bench_floats_read(struct bench_floats *f, const char *path, int64_t each, struct mode_error *err);
 void bench_floats_clear(struct bench_floats *f);
 
 struct mode_clip;
 struct mode_backend;
-/* Is one of the two given, and does a model have that name? E_USAGE. */
+/* Checks that exactly one of the two is given, and that the name is known. E_USAGE. */
 enum mode_status bench_model_check(const char *model, const char *config, struct mode_error *err);
 /* --model DIR, or --config NAME (one of open_clip's plain ViTs) with random weights. */
 enum mode_status bench_clip_open(struct mode_clip **clip, struct mode_backend *be, const char *model,

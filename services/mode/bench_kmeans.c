@@ -1,5 +1,5 @@
 /* mode bench kmeans - one iteration of plain k-means: every row to its nearest centre, every centre to the mean of its
- * rows. The product's own k-means is balanced (cluster/kmeans.h); this is what others' is compared with. */
+ * rows. MoDE's own k-means is balanced (cluster/kmeans.h); this one is for comparison with other implementations. */
 #include "backend_option.h"
 #include "base/str.h"
 #include "bench.h"
@@ -25,11 +25,11 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, data, "data", NULL, "FILE",
                  "float32 [N, D], raw: the rows; the first K are the start"),
-    MODE_OPT_INT(struct options, width, "width", "768", "D", "numbers in a row"),
+    MODE_OPT_INT(struct options, width, "width", "768", "D", "columns"),
     MODE_OPT_INT(struct options, centres, "centres", "1024", "K", "centres"),
     MODE_OPT_REAL(struct options, peak, "peak", "0", "TFLOP/s",
-                  "what the device can do at most: the share of it that 2 N K D operations are, is said at the end (0: "
-                  "on a GPU 788, what products of 16 bits reach on an H200; on a processor no share is said)"),
+                  "peak of the device, of which 2 N K D operations per iteration are printed as a share at the end (0: "
+                  "on a GPU 788, which 16-bit GEMMs reach on an H200; on a processor no share is printed)"),
     BENCH_ROUNDS_OPTION(struct options, rounds),
     BENCH_TURNS_OPTIONS(struct options),
     BACKEND_OPTIONS(struct options),
@@ -40,8 +40,8 @@ static const struct option_range ranges[] = {RANGE("width", 1, 1 << 20), RANGE("
 
 struct work {
     struct mode_backend *be;
-    struct mode_nearest *rows; /* x, made ready once */
-    float *x, *centres;        /* [n, d], [k, d]: in the backend's memory, as are the others: [n], [k + 1], [n] */
+    struct mode_nearest *rows; /* x, prepared once */
+    float *x, *centres;        /* [n, d], [k, d]: in the backend's memory, like the others: [n], [k + 1], [n] */
     int32_t *id, *first, *members;
     int64_t n;
     int k, d;

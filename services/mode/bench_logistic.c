@@ -1,4 +1,4 @@
-/* mode bench logistic - logistic regressions as `mode probe` makes them: from weights of 0 to the minimum. */
+/* mode bench logistic - logistic regressions of `mode probe`, from zero weights to the minimum. */
 #include "base/file.h"
 #include "base/str.h"
 #include "bench.h"
@@ -21,10 +21,10 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, data, "data", NULL, "FILE", "float32 [N, D], raw: the rows"),
     MODE_OPT_STR(struct options, labels, "labels", NULL, "FILE", "float32 [N], raw: their classes, 0, 1, 2 ..."),
-    MODE_OPT_INT(struct options, width, "width", "512", "D", "numbers in a row"),
+    MODE_OPT_INT(struct options, width, "width", "512", "D", "columns"),
     MODE_OPT_REAL(struct options, strength, "strength", "1", "C", "scikit-learn's C"),
     MODE_OPT_REAL(struct options, tolerance, "tolerance", "1e-5", "X",
-                  "the gradient's length at the end, as a share of that where weights are 0"),
+                  "norm of the gradient at the end, relative to that at zero weights"),
     MODE_OPT_STR(struct options, weights, "weights", NULL, "FILE", "write float64 [K, D], then [K]: weights, biases"),
     BENCH_ROUNDS_OPTION(struct options, rounds),
     BENCH_TURNS_OPTIONS(struct options),
@@ -109,7 +109,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     for (int64_t round = 0; !st && round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
         struct bench_clock since = bench_now();
         int64_t times = 0;
-        do { /* taking the mean off the rows is a part of it */
+        do { /* includes centring the rows */
             mode_logistic_close(&m);
             memcpy(some, rows.data, (size_t)(rows.n * o.width) * sizeof *some);
             mode_rows_mean(mean, some, rows.n, o.width);
@@ -123,7 +123,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st)
         fprintf(stderr, "objective %.9f, gradient %.1e of the first, %d steps, %d values, %s\n", f.objective,
                 f.gradient, f.iterations, f.evaluations, f.converged ? "converged" : "not converged");
-    for (int64_t k = 0; !st && k < c; k++) /* of the rows as they are in the file */
+    for (int64_t k = 0; !st && k < c; k++) /* for the rows as in the file */
         for (int64_t j = 0; j < o.width; j++) m.b[k] -= m.w[k * o.width + j] * mean[j];
     if (!st && o.weights) st = write_weights(&o, &m, err);
     mode_logistic_close(&m);

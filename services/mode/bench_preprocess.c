@@ -1,5 +1,5 @@
-/* mode bench preprocess - picture files to a model's input, as fast as it goes: by the processor, by a device that
- * resizes what the processor decodes, or the processor's half of that alone. */
+/* mode bench preprocess - throughput from picture files to a model's input: on the CPU, with a device that resizes what
+ * the CPU decodes, or the CPU's half of that alone. */
 #include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
@@ -33,7 +33,8 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, decode, "decode",
                   "stop where a GPU would take over: decoded and packed, not resized"),
     BACKEND_OPTIONS(struct options),
-    MODE_OPT_INT(struct options, rounds, "rounds", "5", "N", "times over all pictures, after one that is not counted"),
+    MODE_OPT_INT(struct options, rounds, "rounds", "5", "N",
+                 "passes over all pictures, after a warm-up that is not counted"),
     MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("size", 1, 4096), RANGE_END};
@@ -44,9 +45,9 @@ struct pictures {
     float *out; /* [threads, 3, S, S] */
     bool train;
     struct mode_backend *be;
-    struct mode_windows *slot[SLOTS], *windows; /* NULL: by the processor; the one in use */
-    struct mode_tensor cols;                    /* the device's, of a batch; without data: --decode */
-    int64_t first;                              /* picture of the batch */
+    struct mode_windows *slot[SLOTS], *windows; /* NULL: on the CPU; the one in use */
+    struct mode_tensor cols;                    /* on the device, of a batch; without data: --decode */
+    int64_t first;                              /* first picture of the batch */
     pthread_mutex_t lock;
     int64_t failed; /* lowest that failed, or INT64_MAX */
     struct mode_error error;
@@ -77,7 +78,7 @@ static void one_picture(void *ctx, int64_t item, int thread)
     pthread_mutex_unlock(&x->lock);
 }
 
-/* As the patch of a model that has one. */
+/* Resizes into the patch matrix of a model. */
 static void resize(struct pictures *x, int64_t n)
 {
     x->cols.dim[0] = n;
@@ -85,7 +86,7 @@ static void resize(struct pictures *x, int64_t n)
     mode_windows_done(x->windows);
 }
 
-/* All pictures once. A batch is decoded while the one before it is sent and resized. */
+/* One pass over all pictures. A batch is decoded while the previous one is copied and resized. */
 static void one_round(struct pictures *x, int64_t n)
 {
     x->first = 0;
@@ -159,7 +160,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         if (round > 0) bench_print("preprocess", "pictures", n_args, since);
     }
     if (x.slot[0])
-        fprintf(stderr, "%llu of them found no room and were resized by the processor\n",
+        fprintf(stderr, "%llu of them did not fit and were resized by the processor\n",
                 (unsigned long long)(mode_windows_resized(x.slot[0]) + mode_windows_resized(x.slot[1])));
 out:
     for (int i = 0; i < SLOTS; i++) mode_windows_close(&x.slot[i]);

@@ -1,4 +1,4 @@
-/* mode bench tokenize - texts to ids, as fast as it goes. */
+/* mode bench tokenize - throughput from texts to ids. */
 #include "base/file.h"
 #include "base/options.h"
 #include "base/parallel.h"
@@ -25,7 +25,8 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, clean, "clean", "openai", "openai|hf", "clip only: the cleaning"),
     MODE_OPT_INT(struct options, context, "context", "77", "N", "longest result"),
-    MODE_OPT_INT(struct options, rounds, "rounds", "5", "N", "times over all texts, after one that is not counted"),
+    MODE_OPT_INT(struct options, rounds, "rounds", "5", "N",
+                 "passes over all texts, after a warm-up that is not counted"),
     MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("context", 2, MAX_CONTEXT), RANGE_END};

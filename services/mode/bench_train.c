@@ -30,17 +30,17 @@ static const struct mode_option table[] = {
     BENCH_ROUNDS_OPTION(struct options, rounds),
     BENCH_TURNS_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, no_savings, "no-savings", "compute padding and whole last blocks, too"),
-    MODE_OPT_FLAG(struct options, measure_products, "measure-products",
-                  "on a GPU, algorithms of products by the clock, as trainings with --algorithms and runs with "
-                  "train.algorithms have them"),
-    MODE_OPT_FLAG(struct options, measure, "measure", "ways of attention, too: as of mode train"),
-    MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES", "as of mode train"),
-    MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations", "as of mode train"),
-    MODE_OPT_FLAG(struct options, profile, "profile", "print the time of every operation to stderr"),
+    MODE_OPT_FLAG(
+        struct options, measure_products, "measure-products",
+        "on a GPU, choose GEMM algorithms by timing, as trainings with --algorithms and runs with train.algorithms do"),
+    MODE_OPT_FLAG(struct options, measure, "measure", "attention algorithms, too: as in mode train"),
+    MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES", "as in mode train"),
+    MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations", "as in mode train"),
+    MODE_OPT_FLAG(struct options, profile, "profile", "print the time of every op to stderr"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_END};
 
-/* Policies for the batch, which is in memory already; and what that takes. */
+/* Plans the memory of the batch, which is loaded already, and prints it. */
 static enum mode_status plan(struct mode_clip *clip, struct mode_backend *be, const struct options *o, size_t memory,
                              int64_t batch, struct mode_error *err)
 {
@@ -68,7 +68,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         mode_options_help(
             table, "MODE_", "mode bench train (--model DIR | --config NAME) --pixels FILE --texts FILE",
             "Trains on one batch, all of the two files, --rounds times: forward, loss, backward, AdamW, with "
-            "MODE_THREADS threads. The loss, the plan of memory and what the process held at most go to stderr.");
+            "MODE_THREADS threads. The loss, the memory plan and the peak memory of the process go to stderr.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

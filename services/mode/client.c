@@ -83,7 +83,7 @@ enum mode_status client_told(bool told, uint32_t status)
     return told && status > MODE_OK && status <= MODE_E_GENERIC ? (enum mode_status)status : MODE_E_GENERIC;
 }
 
-/* A Reject is an answer here. */
+/* Sends a request; a Reject counts as an answer. */
 static enum mode_status ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
                             struct mode_error *err)
 {

@@ -1,4 +1,4 @@
-/* client.h - how the verbs talk to the coordinator of a workspace. */
+/* client.h - requests of the verbs to the coordinator of a workspace. */
 #ifndef MODE_SERVICES_MODE_CLIENT_H
 #define MODE_SERVICES_MODE_CLIENT_H
 
@@ -20,24 +20,23 @@ struct client_options {
 
 struct client;
 
-/* MODE_E_USAGE: --coordinator-admin is not an endpoint. client_open asks the same. */
+/* MODE_E_USAGE: --coordinator-admin is not an endpoint. client_open checks the same. */
 enum mode_status client_check(const struct client_options *o, struct mode_error *err);
 enum mode_status client_open(struct client **out, const struct client_options *o, struct mode_error *err);
 void client_close(struct client **c);
 /* The workspace as given. */
 const char *client_workspace(const struct client *c);
-/* What a command that is to ask the same coordinator needs behind its verb: " --workspace DIR" or so, "" in the folder
+/* The options with which another command reaches the same coordinator, such as " --workspace DIR", "" in the folder
  * itself; malloc'd. */
 char *client_where(const struct client_options *o);
-/* The status that the coordinator says something failed with; MODE_E_GENERIC where it says none, or one we do not know.
- */
+/* The status that the coordinator gives for a failure; MODE_E_GENERIC if it gives none or an unknown one. */
 enum mode_status client_told(bool told, uint32_t status);
-/* Ask; a Reject becomes an error with its sentence and status. MODE_E_PEER: nobody answers (with a hint). */
+/* Sends a request; a Reject becomes an error with its text and status. MODE_E_PEER: no answer (with a hint). */
 enum mode_status client_ask(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
                             struct mode_error *err);
-/* The same where the answer may take long: as long as the coordinator says that it is at it, says is told what it says
- * (a sentence without its stop), and it is asked again, with the same message. says returns false to end that: the
- * sentence is then the error. timeout_ms: without any answer. */
+/* The same for answers that may take long: while the coordinator reports progress, `says` is called with its text (a
+ * sentence without its full stop), and the same message is sent again. When says returns false, that text becomes the
+ * error. timeout_ms: without any answer. */
 typedef bool client_says_fn(void *ctx, const char *text);
 enum mode_status client_ask_on(struct mode_envelope **answer, struct client *c, Mode__Envelope *e, int timeout_ms,
                                client_says_fn *says, void *ctx, struct mode_error *err);

@@ -1,5 +1,5 @@
-/* What of NVIDIA is on this machine. Everything is looked up at run time, so this works in a program that was built
- * without CUDA, too; the few numbers below are those of cuda.h, whose meaning NVIDIA keeps. */
+/* NVIDIA driver, libraries and GPUs of this machine. Everything is looked up at run time, so this also works in a
+ * program built without CUDA; the constants below are from cuda.h, which NVIDIA keeps stable. */
 #include "base/memory.h"
 #include "base/str.h"
 #include "doctor.h"
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum { CC_MAJOR = 75, CC_MINOR = 76, MAX_DEVICES = 64 };
-enum { CUDNN_OLDEST = 91501 }; /* 9.15.1: before it attention read out of bounds for some lengths */
+enum { CUDNN_OLDEST = 91501 }; /* 9.15.1: older versions read out of bounds in attention for some lengths */
 
 struct driver {
     int (*init)(unsigned);
@@ -30,7 +30,7 @@ struct driver {
     int (*explain)(int, const char **);
 };
 
-/* *f: a function pointer; false when the library has no such function */
+/* *f: a function pointer; false when the library lacks the function */
 static bool find(void *lib, const char *name, void *f)
 {
     void *p = dlsym(lib, name);
@@ -109,7 +109,7 @@ static void look_at_cublas(int count[])
     if (find(lib, "cublasGetProperty", &property) && !property(0, &v[0]) && !property(1, &v[1]) && !property(2, &v[2]))
         doctor_say(count, DOCTOR_OK, "cublas", "%d.%d.%d", v[0], v[1], v[2]);
     else
-        doctor_say(count, DOCTOR_BAD, "cublas", "it does not say its version; is the installation whole?");
+        doctor_say(count, DOCTOR_BAD, "cublas", "it does not say its version; is the installation complete?");
     dlclose(lib);
 }
 
@@ -145,13 +145,14 @@ static void look_at_nccl(int count[])
     if (find(lib, "ncclGetVersion", &version) && version(&v) == 0)
         doctor_say(count, DOCTOR_OK, "nccl", "%d.%d.%d", v / 10000, v / 100 % 100, v % 100);
     else
-        doctor_say(count, DOCTOR_BAD, "nccl", "it does not say its version; is the installation whole?");
+        doctor_say(count, DOCTOR_BAD, "nccl", "it does not say its version; is the installation complete?");
     dlclose(lib);
 }
 
 /* ---- does it compute? ------------------------------------------------------------------------------------------ */
 
-/* In a process of its own: a broken device ends it. Writes one line "<verdict> <text>". The memory goes with it. */
+/* Runs in a process of its own, since a broken device may kill it. Writes one line "<verdict> <text>". Memory is freed
+ * by its exit. */
 static void compute(int out)
 {
     struct mode_error err = {0};
@@ -160,18 +161,18 @@ static void compute(int out)
     if (st)
         dprintf(out, "%d %s", st == MODE_E_DEVICE ? DOCTOR_WARN : DOCTOR_BAD, err.text);
     else
-        dprintf(out, "%d a product and a kernel differ from the processor's by %.1e and %.1e", DOCTOR_OK, product,
-                kernel);
+        dprintf(out, "%d a GEMM and a kernel differ from the processor's by %.1e and %.1e", DOCTOR_OK, product, kernel);
 }
 
-/* The line of `compute`, malloc'd. Before anything here has opened the driver: children cannot use it afterwards. */
+/* The line of `compute`, malloc'd. Must be called before this process opens the driver: forked children cannot use it
+ * afterwards. */
 static char *try_to_compute(void)
 {
     int pipe_fd[2], status = 0;
     struct mode_str s = {0};
     char part[512];
     ssize_t n;
-    if (pipe(pipe_fd) != 0) return mode_xasprintf("%d no pipe for a trial", DOCTOR_BAD);
+    if (pipe(pipe_fd) != 0) return mode_xasprintf("%d a pipe for a trial cannot be made", DOCTOR_BAD);
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
@@ -185,7 +186,7 @@ static char *try_to_compute(void)
     if (pid > 0) waitpid(pid, &status, 0);
     if (pid < 0 || status != 0 || !s.data) {
         mode_str_clear(&s);
-        return mode_xasprintf("%d the trial broke off (its last words are above); see the kernel's log for Xid lines",
+        return mode_xasprintf("%d the trial crashed (its last output is above); see the kernel's log for Xid lines",
                               DOCTOR_BAD);
     }
     return s.data;
@@ -211,7 +212,7 @@ void doctor_gpus(int count[DOCTOR_VERDICTS])
     }
     char *trial = NULL;
     if (!load_driver(&d, lib)) {
-        doctor_say(count, DOCTOR_BAD, "gpu", "libcuda.so.1 lacks functions: the driver is too old or not whole");
+        doctor_say(count, DOCTOR_BAD, "gpu", "libcuda.so.1 lacks functions: the driver is too old or incomplete");
         goto out;
     }
     trial = try_to_compute();

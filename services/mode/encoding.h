@@ -1,4 +1,4 @@
-/* encoding.h - how far texts are encoded, for a verb at a terminal. */
+/* encoding.h - progress of encoding texts, for a verb at a terminal. */
 #ifndef MODE_SERVICES_MODE_ENCODING_H
 #define MODE_SERVICES_MODE_ENCODING_H
 
@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-/* A mode_encode_tick_fn (models/bert.h); ctx is not looked at. */
+/* A mode_encode_tick_fn (models/bert.h); ctx is ignored. */
 enum mode_status encoding_show(void *ctx, size_t done, size_t total);
 
 #endif

@@ -13,7 +13,7 @@ void fates_add(struct mode_str *s, const uint64_t fate[MODE_FATE_COUNT])
 
 const char *fates_hint(const uint64_t fate[MODE_FATE_COUNT])
 {
-    /* pictures apart from their captions lack one of the two and come back under the same key */
+    /* pictures and captions in separate places of the tar give incomplete samples whose key reappears */
     if (fate[MODE_FATE_DUPLICATE_KEY])
         return " HINT: the members of a sample must follow one another in the tar, as `tar --sort=name` writes them";
     if (fate[MODE_FATE_NO_CAPTION] > fate[MODE_FATE_NO_IMAGE])

@@ -11,7 +11,7 @@
 bool fetching_show(const char *what, uint64_t done, uint64_t total)
 {
     char have[MODE_SIZE_TEXT], of[MODE_SIZE_TEXT];
-    if (isatty(STDERR_FILENO)) /* \033[K: no end of a longer line stays */
+    if (isatty(STDERR_FILENO)) /* \033[K clears the rest of a longer line */
         fprintf(stderr, "fetching %s: %s of %s\033[K%s", what, mode_size_text(have, done), mode_size_text(of, total),
                 done == total ? "\n" : "\r");
     return !interrupt_signal();
@@ -34,7 +34,7 @@ enum mode_status fetching_file(struct mode_shard_file *f, char *named, struct mo
     }
     enum mode_status st = mode_sources_expand(&shards, &named, 1, ".", err);
     if (!st) st = mode_shards_look(&shards, err);
-    if (!st && shards.n != 1) st = MODE_FAIL(err, MODE_E_USAGE, "%s: means %zu shards, expected one", named, shards.n);
+    if (!st && shards.n != 1) st = MODE_FAIL(err, MODE_E_USAGE, "%s: names %zu shards, expected one", named, shards.n);
     if (!st) st = mode_shard_hold(f, shards.shard[0].path, &watch, err);
     mode_shards_clear(&shards);
     return st;

@@ -36,7 +36,7 @@ static bool is_transient(CURLcode rc, long code)
             rc != CURLE_URL_MALFORMAT && rc != CURLE_UNSUPPORTED_PROTOCOL && rc != CURLE_TOO_MANY_REDIRECTS);
 }
 
-/* One attempt into a file; *code is the HTTP status, 0 where there was none. */
+/* One attempt to download to a file; *code is the HTTP status, 0 without a response. */
 static CURLcode attempt(const struct fetch *f, const char *url, FILE *to, long *code)
 {
     CURL *c = f->curl;
@@ -54,7 +54,7 @@ static CURLcode attempt(const struct fetch *f, const char *url, FILE *to, long *
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
     curl_easy_setopt(c, CURLOPT_MAXFILESIZE_LARGE, MAX_BYTES);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "mode");
-    if (f->token) { /* libcurl sends it to the first host alone: CURLOPT_UNRESTRICTED_AUTH stays off */
+    if (f->token) { /* libcurl sends it only to the first host: CURLOPT_UNRESTRICTED_AUTH stays off */
         curl_easy_setopt(c, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
         curl_easy_setopt(c, CURLOPT_XOAUTH2_BEARER, f->token);
     }
@@ -67,13 +67,12 @@ static CURLcode attempt(const struct fetch *f, const char *url, FILE *to, long *
 static enum mode_status said_no(const struct fetch *f, const char *url, long code, struct mode_error *err)
 {
     if (code != 401 && code != 403) return MODE_FAIL(err, MODE_E_PEER, "%s: HTTP %ld", url, code);
-    return MODE_FAIL(err, MODE_E_PERM, "%s: HTTP %ld: there is no such model, or not for everybody. HINT: %s", url,
-                     code,
+    return MODE_FAIL(err, MODE_E_PERM, "%s: HTTP %ld: there is no such model, or it is not public. HINT: %s", url, code,
                      f->token ? "HF_TOKEN is set, but that token may not read it, or is no longer valid"
                               : "HF_TOKEN, a token of an account that may read it");
 }
 
-/* A name of a branch may have slashes; in an address they would be folders. */
+/* The URL of a file. Branch names may contain slashes, which must be escaped. */
 static char *address(const struct fetch *f, const char *name)
 {
     struct mode_str url = {0};
@@ -126,7 +125,7 @@ out:
     return st;
 }
 
-/* A file of the snapshot, which is a link to where Hugging Face keeps it. */
+/* Takes a file of the snapshot, which is a link into Hugging Face's blob store. */
 static enum mode_status take(const struct fetch *f, const char *name, struct mode_error *err)
 {
     char *link = mode_path_join(f->snapshot.dir, name), *to = mode_path_join(f->dir, name),
@@ -139,7 +138,7 @@ static enum mode_status take(const struct fetch *f, const char *name, struct mod
     return st;
 }
 
-/* One file, from the snapshot or the hub; *file says whether there is one. */
+/* Gets one file, from the snapshot or the hub; *file says whether it exists. */
 static enum mode_status fetch(const struct fetch *f, const char *name, enum hub_file *file, struct mode_error *err)
 {
     *file = hub_snapshot_look(&f->snapshot, name);
@@ -149,7 +148,7 @@ static enum mode_status fetch(const struct fetch *f, const char *name, enum hub_
     return download(f, name, file, err);
 }
 
-/* The first of the names (ended by NULL) that there is. */
+/* Gets the first existing one of the names (NULL-terminated). */
 static enum mode_status fetch_one_of(const struct fetch *f, const char *const *names, const char **got,
                                      struct mode_error *err)
 {
@@ -171,19 +170,19 @@ static enum mode_status fetch_one_of(const struct fetch *f, const char *const *n
         strcmp(f->revision, "main") ? ", or not of the revision " : "", strcmp(f->revision, "main") ? f->revision : "");
 }
 
-/* What a model may do without, and the folder says other things without it. */
+/* Gets optional files; without them the folder means something else. */
 static enum mode_status fetch_if_there(const struct fetch *f, const char *name, struct mode_error *err)
 {
     enum hub_file file;
     enum mode_status st = fetch(f, name, &file, err);
     if (st || file != HUB_FILE_UNKNOWN) return st;
     return MODE_FAIL(err, MODE_E_NOINPUT,
-                     "%s: has no %s, and HF_HUB_OFFLINE forbids to ask whether the model has one. HINT: where this "
+                     "%s: has no %s, and HF_HUB_OFFLINE forbids asking whether the model has one. HINT: where this "
                      "folder is all of the model, name the folder itself in the place of %s",
                      f->snapshot.dir, name, f->id);
 }
 
-/* The first of these files, and where it is a list of others, those. */
+/* Gets the first existing one of these files, and, if it is an index, the files it names. */
 static enum mode_status fetch_weights(const struct fetch *f, const char *const *names, struct mode_error *err)
 {
     const char *got;
@@ -217,20 +216,20 @@ static enum mode_status fetch_encoder(const struct fetch *f, struct mode_error *
     if ((st = mode_dir_make(pooling, err)) || (st = fetch_one_of(f, config, &got, err)) ||
         (st = fetch_one_of(f, tokenizer, &got, err)))
         goto out;
-    const bool whole_tokenizer = got == tokenizer[0]; /* it says what these say, too */
+    const bool whole_tokenizer = got == tokenizer[0]; /* it contains the information of these, too */
     if ((st = fetch_weights(f, hf_weights, err))) goto out;
     if (whole_tokenizer)
         for (int i = 0; !st && i < 2; i++) st = fetch(f, of_tokenizer[i], &file, err);
     else
         st = fetch_if_there(f, of_tokenizer[1], err);
     for (size_t i = 0; !st && i < sizeof rest / sizeof *rest; i++) st = fetch_if_there(f, rest[i], err);
-    if (!st) rmdir(pooling); /* stays when something is in it */
+    if (!st) rmdir(pooling); /* fails if it is not empty */
 out:
     free(pooling);
     return st;
 }
 
-/* As open_clip writes it where it is there so, else as transformers does. */
+/* open_clip's layout if the model has it, else that of transformers. */
 static enum mode_status fetch_clip(const struct fetch *f, struct mode_error *err)
 {
     static const char *const config[] = {"open_clip_config.json", "config.json", NULL},
@@ -244,7 +243,7 @@ static enum mode_status fetch_clip(const struct fetch *f, struct mode_error *err
     return fetch_if_there(f, "preprocessor_config.json", err);
 }
 
-/* dir is made, complete or not at all. */
+/* Creates dir, completely or not at all. */
 static enum mode_status fetch_into(struct fetch *f, const char *dir, struct mode_error *err)
 {
     char *parent = mode_path_folder(dir), *temporary = mode_xasprintf("%s.new-XXXXXX", dir);
@@ -252,14 +251,14 @@ static enum mode_status fetch_into(struct fetch *f, const char *dir, struct mode
     f->dir = temporary;
     enum mode_status st = mode_dir_make(parent, err);
     if (!st && !(made = mkdtemp(temporary))) st = mode_output_fail(err, errno, dir, "be made");
-    if (!st && !(f->curl = curl_easy_init())) st = MODE_FAIL(err, MODE_E_MEMORY, "libcurl will not start");
+    if (!st && !(f->curl = curl_easy_init())) st = MODE_FAIL(err, MODE_E_MEMORY, "libcurl cannot be initialised");
     if (!st) {
         fprintf(stderr, "%s: fetching from %s, once, into %s\n", f->id, f->snapshot.dir ? f->snapshot.dir : f->endpoint,
                 dir);
         st = f->kind == MODE_HUB_CLIP ? fetch_clip(f, err) : fetch_encoder(f, err);
     }
     if (!st && chmod(temporary, 0755) == 0 && rename(temporary, dir) != 0) {
-        struct stat s; /* another process may have been faster: its folder is as good */
+        struct stat s; /* another process may have been faster: use its folder */
         if (stat(dir, &s) != 0)
             st = mode_output_fail(err, errno, dir, "be made");
         else
@@ -267,7 +266,7 @@ static enum mode_status fetch_into(struct fetch *f, const char *dir, struct mode
     }
     if (st) mode_error_rename(err, temporary, dir);
     if (st && made) mode_dir_remove(temporary, NULL);
-    if (st && rmdir(parent) == 0) { /* hub/ORG and hub/, where nothing else is in them */
+    if (st && rmdir(parent) == 0) { /* hub/ORG and hub/, if empty */
         *strrchr(parent, '/') = 0;
         rmdir(parent);
     }
@@ -277,7 +276,7 @@ static enum mode_status fetch_into(struct fetch *f, const char *dir, struct mode
     return st;
 }
 
-/* As huggingface_hub reads its switches; but what it would take for "off" because it knows no such word is refused. */
+/* Reads a switch like huggingface_hub, except that unknown words, which it takes as "off", are rejected. */
 static enum mode_status read_switch(bool *on, const char *name, struct mode_error *err)
 {
     static const char *const words[] = {"1", "on", "yes", "true", "0", "off", "no", "false", ""};
@@ -307,7 +306,7 @@ enum mode_status mode_hub_fetch(enum mode_hub_kind kind, const char *id, struct 
     if (stat(dir, &s) == 0 || (st = read_environment(&f, err))) goto out;
     mode_hub_id_parse(&f.name, id);
     hub_snapshot_find(&f.snapshot, &f.name);
-    /* what a snapshot lacks must be of its commit, not of what the name means today */
+    /* files missing from a snapshot must be of its commit, not of what the name refers to today */
     f.revision = f.snapshot.commit ? f.snapshot.commit : f.name.revision;
     endpoint = mode_xstrdup(f.endpoint);
     for (size_t n = strlen(endpoint); n && endpoint[n - 1] == '/'; n--) endpoint[n - 1] = 0;
@@ -355,7 +354,7 @@ enum mode_status mode_hub_clip(const char **model, char **place, struct mode_err
     char *dir = mode_cache_hub(MODE_HUB_CLIP, id);
     if (!dir)
         return MODE_FAIL(err, MODE_E_USAGE,
-                         "\"%.200s\" is no name on the hub; expected " MODE_HUB_PREFIX "ORG/NAME or " MODE_HUB_PREFIX
+                         "\"%.200s\" is not a name on the hub; expected " MODE_HUB_PREFIX "ORG/NAME or " MODE_HUB_PREFIX
                          "ORG/NAME@REVISION",
                          *model);
     *model = *place = dir;

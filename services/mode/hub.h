@@ -1,28 +1,28 @@
-/* hub.h - a text encoder or a CLIP model by its id on Hugging Face's hub, fetched once.
+/* hub.h - a text encoder or a CLIP model by its id on the Hugging Face hub, downloaded once.
  *
- *     ORG/NAME, ORG/NAME@REVISION (a branch, a tag, a commit), with hf-hub: before it where a path may stand
+ *     ORG/NAME, ORG/NAME@REVISION (a branch, a tag, a commit), prefixed by hf-hub: where a path is also possible
  *
- * It lies in MODE's own cache (pipeline/cache.h) afterwards, complete or not at all. What Hugging Face's programs have
- * in theirs is taken from there (hub_snapshot.h); the rest, of the same commit, comes from HF_ENDPOINT
- * (https://huggingface.co), with the token HF_TOKEN where there is one: it goes to that host alone, whatever redirects
- * say. HF_HUB_OFFLINE: nothing is asked. One line on stderr per file. */
+ * The model is stored in MODE's own cache (pipeline/cache.h), completely or not at all. Files in the cache of Hugging
+ * Face's programs are taken from there (hub_snapshot.h); the rest, of the same commit, is downloaded from HF_ENDPOINT
+ * (https://huggingface.co), with the token HF_TOKEN if set, which is sent to that host only, never to redirects.
+ * HF_HUB_OFFLINE: no requests. One line on stderr per file. */
 #ifndef MODE_HUB_H
 #define MODE_HUB_H
 
 #include "base/error.h"
 #include "pipeline/cache.h"
 
-/* Fetches a model to its place in MODE's cache when it is not there yet. id must be such a name. E_PEER: the hub cannot
- * be reached; E_PERM: it shows the model not to everybody; E_NOINPUT: it has no such model, or one without a file that
- * is needed, or nothing may be asked. */
+/* Downloads a model into MODE's cache if it is not there yet. id must be such a name. E_PEER: the hub cannot be
+ * reached; E_PERM: the model is not public; E_NOINPUT: no such model, a required file is missing, or requests are
+ * disabled. */
 enum mode_status mode_hub_fetch(enum mode_hub_kind kind, const char *id, struct mode_error *err);
 
-/* *dir: the encoder's folder: itself where such a path exists or it is no name, else its place in the cache, fetched as
- * above. The caller frees. */
+/* *dir: the encoder's folder: `encoder` itself if that path exists or it is not a hub name, else its place in the
+ * cache, downloaded as above. The caller frees. */
 enum mode_status mode_hub_encoder(char **dir, const char *encoder, struct mode_error *err);
 
-/* A CLIP model that is named as hf-hub:ORG/NAME is fetched, and *model is then its place in the cache, which is *place
- * for the caller to free; a path stays what it is. E_USAGE: a name that is none. */
+/* Downloads a CLIP model named hf-hub:ORG/NAME; *model becomes its place in the cache, also in *place for the caller to
+ * free; a path stays as it is. E_USAGE: malformed name. */
 enum mode_status mode_hub_clip(const char **model, char **place, struct mode_error *err);
 
 #endif

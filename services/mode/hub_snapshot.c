@@ -22,7 +22,7 @@ static bool is_commit(const char *text)
     return n >= 40 && n <= 64 && strspn(text, "0123456789abcdef") == n;
 }
 
-/* The revision itself, or what refs/ says of it; NULL: it is not known here. */
+/* The commit of a revision: itself, or from refs/; NULL: not known here. */
 static char *commit_of(const char *model, const char *revision)
 {
     char *path = mode_xasprintf("%s/refs/%s", model, revision), *text = NULL;
@@ -44,7 +44,7 @@ void hub_snapshot_find(struct hub_snapshot *s, const struct mode_hub_id *id)
     if ((s->commit = commit_of(model, id->revision))) {
         s->dir = mode_xasprintf("%s/snapshots/%s", model, s->commit);
         s->no_exist = mode_xasprintf("%s/.no_exist/%s", model, s->commit);
-        /* every model has one, and only who fetches all of it fetches that */
+        /* every model has this file, and only complete downloads fetch it */
         s->whole = hub_snapshot_look(s, ".gitattributes") == HUB_FILE_THERE;
     }
     free(model);

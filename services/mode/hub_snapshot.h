@@ -1,10 +1,10 @@
-/* hub_snapshot.h - what Hugging Face's own programs left of a model on this machine.
+/* hub_snapshot.h - a model in the cache of Hugging Face's own programs.
  *
  * Their cache is $HF_HUB_CACHE, else $HF_HOME/hub, else huggingface/hub in $XDG_CACHE_HOME (~/.cache):
  *
- *     models--ORG--NAME/refs/<revision>               the commit that the name meant when it was last asked
- *     models--ORG--NAME/snapshots/<commit>/<file>     what was fetched of it, seldom all
- *     models--ORG--NAME/.no_exist/<commit>/<file>     what the hub was asked for and does not have
+ *     models--ORG--NAME/refs/<revision>               the commit that the name referred to at the last request
+ *     models--ORG--NAME/snapshots/<commit>/<file>     downloaded files, rarely all
+ *     models--ORG--NAME/.no_exist/<commit>/<file>     files that the hub does not have
  */
 #ifndef MODE_HUB_SNAPSHOT_H
 #define MODE_HUB_SNAPSHOT_H
@@ -14,10 +14,10 @@
 #include <stdbool.h>
 
 struct hub_snapshot {
-    char *cache;          /* where such snapshots are looked for */
-    char *dir, *no_exist; /* NULL: there is none of this model's revision */
+    char *cache;          /* folder that is searched for snapshots */
+    char *dir, *no_exist; /* NULL: no snapshot of this revision */
     char *commit;
-    bool whole; /* what is not in it, the model does not have */
+    bool whole; /* complete: files that are not in it do not exist */
 };
 
 enum hub_file { HUB_FILE_THERE, HUB_FILE_NONE, HUB_FILE_UNKNOWN };

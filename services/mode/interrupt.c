@@ -28,7 +28,7 @@ int interrupt_exit(void)
 {
     if (caught == SIGINT) {
         signal(SIGINT, SIG_DFL);
-        raise(SIGINT); /* comes back where we are process 1 */
+        raise(SIGINT); /* returns if this is process 1 */
     }
     return 128 + caught;
 }

@@ -34,12 +34,12 @@ static void problem(struct ledger *l, const char *fmt, ...)
     l->n_problems++;
 }
 
-/* A task's commit and the path of one of its outputs; false after noting what is wrong. */
+/* Opens a task's commit and one of its outputs; false after recording a problem. */
 static bool open_output(struct reader *r, const char *label, Mode__Commit **commit, char **path, const char *output)
 {
     struct mode_error err = {0};
     enum mode_status st = run_record_output(&r->run, commit, path, label, output, &err);
-    /* read_all has looked at every commit and noted what is missing or damaged */
+    /* read_all has checked every commit and recorded missing or damaged ones */
     if (st && (st == MODE_E_VALUE || *commit)) problem(r->l, "%s", err.text);
     return !st;
 }
@@ -140,7 +140,7 @@ static void read_centres(struct reader *r)
     close_output(commit, path);
 }
 
-/* Kept pairs of the shards that expert k may see: those of data.train, and its own if it was added. */
+/* Kept pairs of the shards of expert k: those of data.train, plus its own if it was added. */
 static uint64_t kept_for(const struct reader *r, int k)
 {
     uint64_t sum = 0;
@@ -172,7 +172,7 @@ static void read_expert(struct reader *r, int k)
     close_output(commit, path);
 }
 
-/* A model of experts_for: its pairs are those of the clusters that are chosen, and are used a second time. */
+/* A model of experts_for: its pairs are those of the selected clusters, and also belong to other experts. */
 static void read_selected(struct reader *r, const char *name)
 {
     struct ledger *l = r->l;

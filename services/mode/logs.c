@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* All that is there, and what is written while it is copied. */
+/* Copies all data, including what is written meanwhile. */
 static bool copy(int from, int to)
 {
     char part[1 << 16];

@@ -1,4 +1,4 @@
-/* mode - what a person types. `mode --help` lists the verbs, `mode <verb> --help` explains one.
+/* mode - the command line. `mode --help` lists the verbs, `mode <verb> --help` explains one.
  *
  * Results go to stdout, logs and progress to stderr. Exit codes: docs/FORMATS.md. */
 #include "base/environment.h"
@@ -65,10 +65,10 @@ static void help(void)
     printf("usage: mode <verb> [options]\n\n"
            "CLIP data experts via clustering: shards in, experts, an ensemble and a report out.\n\nverbs:\n");
     for (size_t i = 0; verbs[i]; i++) printf("  %-12s %s\n", verbs[i]->name, verbs[i]->summary);
-    printf("\n`mode <verb> --help` explains a verb; `mode --version` says what this is.\n");
+    printf("\n`mode <verb> --help` explains a verb; `mode --version` prints the version.\n");
 }
 
-/* What was printed may still wait in a buffer, and find no room. */
+/* Flushes stdout: buffered output may fail, for instance on a full disk. */
 static int end(int code)
 {
     if (fflush(stdout) == 0 && !ferror(stdout)) return code;

@@ -33,7 +33,7 @@ static enum mode_status read_run(struct marks *m, const char *dir, const char *n
         st = read_json(&o, file, err);
         run->state = (Mode__RunState)json_integer_value(json_object_get(o, "state"));
         if (!st && mode_file_exists(plan)) st = read_json(&run->plan, plan, err);
-        json_t *settled = json_object_get(run->plan, "settled"); /* plans of earlier versions do not say it */
+        json_t *settled = json_object_get(run->plan, "settled"); /* missing in plans of earlier versions */
         run->settled = settled ? json_is_true(settled) : run->plan && run->state != MODE__RUN_STATE__RUN_RUNNING;
     }
     json_decref(o);
@@ -58,7 +58,7 @@ enum mode_status marks_runs(struct marks *m, const char *workspace, struct mode_
     return st;
 }
 
-/* Room for one more of those that are there: doubled at powers of two. */
+/* Grows a list for one more element: doubled at powers of two. */
 static void *grown(void *list, size_t n, size_t size)
 {
     return n & (n - 1) ? list : mode_xrealloc(list, (n ? 2 * n : 1) * size);
@@ -80,7 +80,8 @@ static void mark_task(struct marks *m, uint32_t run, const char *key, const char
                 strcmp(stage, "train-selected") == 0;
 }
 
-/* Blobs are found by their digest in the list, which grows: the index is made when it is whole. */
+/* Collects the outputs of a task. The index of blobs by digest borrows from the list, so it is built when the list is
+ * complete. */
 static void mark_outputs(struct marks *m, const struct marks_task *t, const Mode__Commit *c)
 {
     for (size_t i = 0; i < c->n_outputs; i++) {
@@ -98,7 +99,7 @@ static void index_blobs(struct marks *m)
     for (size_t i = 0; i < m->n_blobs; i++) {
         uint32_t at = mode_index_get(&m->blobs, m->blob[i].digest);
         if (at == MODE_INDEX_NONE) {
-            m->blob[n] = m->blob[i]; /* which is where it is found: places below n do not move any more */
+            m->blob[n] = m->blob[i]; /* compacted in place: entries below n no longer move */
             mode_index_put(&m->blobs, m->blob[n].digest, (uint32_t)n);
             n++;
             continue;
@@ -127,7 +128,7 @@ enum mode_status marks_take(struct marks *m, struct mode_store *store, struct mo
         Mode__Commit *c;
         enum mode_status st = mode_store_commit_get(store, &c, m->task[i].key, err);
         if (st == MODE_E_NOINPUT) continue;
-        if (st) return st; /* what a damaged record named cannot be told: a person must look first */
+        if (st) return st; /* the outputs named by a damaged record are unknown: a person must act first */
         mark_outputs(m, &m->task[i], c);
         mode__commit__free_unpacked(c, NULL);
     }

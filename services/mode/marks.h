@@ -1,7 +1,7 @@
 /* marks.h - which tasks and files of a workspace its runs need: what `mode gc` must not free.
  *
  * What a run needs is in its runs/<name>/plan.json: the keys of its tasks, as far as they are known, and the outputs
- * that their commit records name. Nothing else is asked: an input of a task is an output of another of the same run. */
+ * that their commit records name. That suffices: an input of a task is an output of another task of the same run. */
 #ifndef MODE_SERVICES_MODE_MARKS_H
 #define MODE_SERVICES_MODE_MARKS_H
 
@@ -15,26 +15,26 @@ struct marks_run {
     char *name;
     Mode__RunState state;
     json_t *plan;   /* NULL: never written */
-    bool settled;   /* its plan.json names all that is known of it */
-    bool dropped;   /* it is not to be kept */
-    uint64_t bytes; /* of blobs that no other run that is kept needs; see optimizer */
+    bool settled;   /* its plan.json is up to date */
+    bool dropped;   /* not to be kept */
+    uint64_t bytes; /* of blobs that no other kept run needs; see optimizer */
 };
 
 struct marks {
     struct marks_run *run;
     size_t n;
-    bool optimizer; /* moments of trained models that nothing is trained on from are not needed */
+    bool optimizer; /* optimizer moments of models that no training continues from are not needed */
     struct mode_index tasks, blobs;
     struct marks_task {
         const char *key; /* borrowed from a plan */
-        uint32_t run;    /* the only one that needs it, or MODE_INDEX_NONE: several do */
-        bool parent;     /* other models are trained on from it */
+        uint32_t run;    /* the only run that needs it; MODE_INDEX_NONE: several do */
+        bool parent;     /* other trainings continue from it */
         bool model;      /* a dense model or an expert */
     } * task;
     struct marks_blob {
         char digest[MODE_DIGEST_HEX];
         uint32_t run; /* as above */
-        bool needed;  /* else it is such moments alone */
+        bool needed;  /* false: needed only for such moments */
         uint64_t size;
     } * blob;
     size_t n_tasks, n_blobs;
@@ -43,7 +43,7 @@ struct marks {
 
 /* The runs of a workspace, in order of their names. */
 enum mode_status marks_runs(struct marks *m, const char *workspace, struct mode_error *err);
-/* Marks what the runs that are kept need. */
+/* Marks what the kept runs need. */
 enum mode_status marks_take(struct marks *m, struct mode_store *store, struct mode_error *err);
 void marks_clear(struct marks *m);
 /* Callbacks of mode_store_gc; ctx is a struct marks. */

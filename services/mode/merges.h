@@ -1,4 +1,4 @@
-/* merges.h - where CLIP's merges file is when nobody says. */
+/* merges.h - the default place of CLIP's merges file. */
 #ifndef MODE_SERVICES_MODE_MERGES_H
 #define MODE_SERVICES_MODE_MERGES_H
 

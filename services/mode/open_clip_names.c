@@ -6,49 +6,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of open_clip_train 3.3.0, those that have another name or meaning here; docs/FROM_OPEN_CLIP.md has the reasons. A
- * name with * stands for all that begin so. */
+/* Options of open_clip_train 3.3.0 with another name or meaning here; docs/FROM_OPEN_CLIP.md has the reasons. * matches
+ * any suffix. */
 static const struct {
     const char *theirs, *here;
 } names[] = {{"train-data", "--data"},
              {"train-num-samples", "left out: pairs are counted"},
-             {"train-data-upsampling-factors", "not there: a pair is seen once an epoch"},
-             {"dataset-resampled", "left out: an epoch is every pair once"},
+             {"train-data-upsampling-factors", "not supported: a pair is seen once per epoch"},
+             {"dataset-resampled", "left out: an epoch sees every pair once"},
              {"dataset-type", "left out; `mode pack --pairs` makes shards of a CSV"},
              {"csv-*", "an option of `mode pack --pairs`, which makes shards of a CSV"},
-             {"val-*", "not there; --tasks DIR, a retrieval task of pairs set aside (`mode pack --task`)"},
+             {"val-*", "not supported; --tasks DIR, a retrieval task of held-out pairs (`mode pack --task`)"},
              {"imagenet-*", "--tasks DIR (`mode pack --task` makes one of class folders)"},
              {"zeroshot-frequency", "--evaluate-steps N"},
              {"model", "--config"},
              {"pretrained", "--init MODEL: a folder, hf-hub:ORG/NAME, or a file with --config"},
              {"force-quick-gelu", "--config NAME-quickgelu"},
              {"image-*", "preprocess_cfg in the JSON file of --config"},
-             {"batch-size", "--batch, of all GPUs together"},
+             {"batch-size", "--batch, the global batch"},
              {"accum-freq", "--accumulate, pieces of the batch"},
              {"epochs", "--steps: epochs * pairs / batch"},
              {"wd", "--weight-decay"},
              {"precision", "--backend: cuda-bf16 for amp_bf16, cuda for fp32"},
              {"workers", "--threads"},
              {"aug-cfg", "--scale-min, --scale-max"},
-             {"grad-checkpointing", "--checkpoint-activations, seldom needed"},
+             {"grad-checkpointing", "--checkpoint-activations, rarely needed"},
              {"save-*", "--checkpoint-steps N"},
-             {"delete-previous-checkpoint", "left out: it is always so"},
+             {"delete-previous-checkpoint", "left out: always on"},
              {"report-to", "--tensorboard DIR"},
              {"logs", "--out"},
              {"name", "--out"},
              {"log-every-n-steps", "left out: every step is in steps.jsonl"},
              {"log-local", "left out"},
-             {"local-loss", "left out: it is always so"},
-             {"gather-with-grad", "left out: it is always so"},
+             {"local-loss", "left out: always on"},
+             {"gather-with-grad", "left out: always on"},
              {"dist-*", "left out: torchrun's variables, or --ranks, --rank, --rendezvous"},
              {"ddp-static-graph", "left out"},
              {"torchcompile", "left out: not needed"},
              {"torchscript", "left out: not needed"},
              {"trace", "left out: not needed"},
              {"cache-dir", "MODE_CACHE in the environment"},
-             {"lr-scheduler", "left out: cosine alone"},
-             {"opt", "left out: AdamW alone"},
-             {"momentum", "left out: AdamW alone"}};
+             {"lr-scheduler", "left out: always cosine"},
+             {"opt", "left out: always AdamW"},
+             {"momentum", "left out: always AdamW"}};
 
 static const char *here(const char *name, size_t n)
 {
@@ -62,7 +62,7 @@ static const char *here(const char *name, size_t n)
     return NULL;
 }
 
-/* The name of an argument that is an option of theirs and none of the table's, and its length; NULL. */
+/* The name, and its length, of an argument that is an open_clip option and not in the table; NULL otherwise. */
 static const char *of_theirs(size_t *n, const struct mode_option *table, const char *arg)
 {
     if (strncmp(arg, "--", 2) != 0) return NULL;
@@ -85,7 +85,7 @@ enum mode_status open_clip_names(enum mode_status st, const struct mode_option *
             const char *name = of_theirs(&n, table, argv[i]);
             if (name) fprintf(stderr, "--%-*.*s %s\n", 29, (int)n, name, here(name, n));
         }
-        MODE_FAIL(err, st, "--%s is open_clip's; what is above says what it is here (all: docs/FROM_OPEN_CLIP.md)",
+        MODE_FAIL(err, st, "--%s is open_clip's; the lines above say what it is here (all: docs/FROM_OPEN_CLIP.md)",
                   first);
     }
     free(first);

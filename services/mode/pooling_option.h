@@ -14,12 +14,12 @@ struct pooling_options {
     MODE_OPT_STR(type, pooling.name, "pooling", NULL, "pooler|cls|mean",                                               \
                  "default: what the folder says, else pooler"),                                                        \
         MODE_OPT_INT(type, pooling.max_tokens, "max-tokens", "0", "N",                                                 \
-                     "longer texts are cut; 0 = what the folder says")
+                     "longer texts are truncated; 0 = what the folder says")
 
-/* What no encoder could take. E_USAGE. */
+/* Checks values that no encoder accepts. E_USAGE. */
 enum mode_status pooling_check(const struct pooling_options *o, struct mode_error *err);
-/* What the encoder in dir does not take: texts longer than it has positions for. E_USAGE; other faults of the folder
- * are found where it is opened. */
+/* Checks against the encoder in dir: texts longer than its positions are E_USAGE; other faults of the folder are found
+ * when it is opened. */
 enum mode_status pooling_check_folder(const struct pooling_options *o, const char *dir, struct mode_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* progress.h - a run on the screen: bars that redraw on a terminal, single lines elsewhere. */
+/* progress.h - displays a run: progress bars on a terminal, plain lines elsewhere. */
 #ifndef MODE_SERVICES_MODE_PROGRESS_H
 #define MODE_SERVICES_MODE_PROGRESS_H
 
@@ -12,12 +12,12 @@
 struct progress {
     FILE *out;
     bool terminal, colour;
-    int lines; /* drawn, to be drawn over */
+    int lines; /* drawn so far, to be overwritten */
     bool begun[PROGRESS_STAGES], ended[PROGRESS_STAGES];
     double spoke_s; /* when the last regular line was written */
 };
 
-/* quiet: nothing; otherwise a terminal gets bars unless TERM=dumb or no_bars. */
+/* A terminal gets bars unless TERM=dumb or no_bars. */
 void progress_open(struct progress *p, FILE *out, bool no_bars);
 void progress_show(struct progress *p, const Mode__Run *run);
 /* A line of its own between the bars. */

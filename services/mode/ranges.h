@@ -1,11 +1,10 @@
-/* ranges.h - which numbers an option may be, said where the verb's options are and checked before it does anything; and
- * what a verb says of options and arguments that are missing or too many.
+/* ranges.h - the valid ranges of numeric options, declared beside a verb's options and checked before it does anything;
+ * and errors for missing or surplus options and arguments.
  *
  *     static const struct option_range ranges[] = {RANGE_FROM("batch", 1), RANGE("threads", 0, 1024), RANGE_END};
  *     if ((st = ranges_check(&o, table, ranges, err))) return st;
  *
- * The sentence names the option, what it may be and what was given: "--batch: 0 is out of range, expected 1 or more".
- */
+ * The error names the option, its range and the given value: "--batch: 0 is out of range, expected 1 or more". */
 #ifndef MODE_SERVICES_MODE_RANGES_H
 #define MODE_SERVICES_MODE_RANGES_H
 
@@ -16,9 +15,9 @@
 #include <stdbool.h>
 
 struct option_range {
-    const char *name; /* of an option of the table that is a number */
+    const char *name; /* of a numeric option of the table */
     double min, max;
-    bool above_min, below_max; /* the end itself is not in the range */
+    bool above_min, below_max; /* the bound itself is excluded */
 };
 
 #define RANGE(name, min, max)                                                                                          \
@@ -45,20 +44,20 @@ struct option_range {
     {                                                                                                                  \
         NULL, 0, 0, false, false                                                                                       \
     }
-/* What many verbs have. 0 threads: every processor. */
+/* Shared by many verbs. 0 threads: one per processor. */
 #define RANGE_THREADS RANGE("threads", 0, 1024)
 #define RANGE_SEED    RANGE_FROM("seed", 0)
 
-/* MODE_E_USAGE (mode_options_blame says whether the environment's). */
+/* MODE_E_USAGE (mode_options_blame decides whether the environment is to blame). */
 enum mode_status ranges_check(const void *options, const struct mode_option *table, const struct option_range *ranges,
                               struct mode_error *err);
-/* One of the verb's options or arguments that must be given: "--model DIR is needed". */
+/* Checks that a required option or argument is given: "--model DIR is needed". */
 enum mode_status option_needed(const char *value, const char *name, struct mode_error *err);
-/* The verb takes `most` arguments; argv[1..n_args] are there. hint: what one too many may have been meant as, or NULL.
- * MODE_E_USAGE names the first too many. */
+/* The verb takes at most `most` arguments; argv[1..n_args] are given. hint: what a surplus one may have been meant as,
+ * or NULL. MODE_E_USAGE names the first surplus one. */
 enum mode_status arguments_check(int n_args, int most, char **argv, const char *hint, struct mode_error *err);
 
-/* An option that must be given and is a count, kept as text so that 0 and nothing differ. MODE_E_USAGE. */
+/* A required count, kept as text so that 0 differs from a missing value. MODE_E_USAGE. */
 enum mode_status option_count(int64_t *value, const char *text, const char *name, int64_t min, int64_t max,
                               struct mode_error *err);
 

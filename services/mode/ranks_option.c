@@ -25,7 +25,8 @@ static enum mode_status number(int64_t *value, const char *name, int64_t low, in
     return st ? mode_error_prefix(err, MODE_E_CONFIG, "environment") : MODE_OK;
 }
 
-/* As torchrun and its kin start processes. torchrun's own store sits on MASTER_PORT: the next port is taken then. */
+/* Ranks from the environment of torchrun and similar launchers. torchrun's own store occupies MASTER_PORT: then the
+ * next port is used. */
 static enum mode_status from_environment(int64_t *n, int64_t *rank, char **place, struct mode_error *err)
 {
     const char *host = getenv("MASTER_ADDR"), *shared = getenv("TORCHELASTIC_USE_AGENT_STORE");
@@ -41,17 +42,17 @@ static enum mode_status from_environment(int64_t *n, int64_t *rank, char **place
     return MODE_OK;
 }
 
-/* Which of this machine's GPUs is meant. */
+/* Selects the GPU of this process. */
 static enum mode_status pick_device(int64_t *device, int64_t rank, struct mode_error *err)
 {
     const char *seen = getenv("CUDA_VISIBLE_DEVICES");
     if (*device > 0) return MODE_OK;
     if (getenv("LOCAL_RANK")) return number(device, "LOCAL_RANK", 0, MODE_RANKS_MAX, err);
-    *device = seen && !strchr(seen, ',') ? 0 : rank; /* a starter that shows each process one GPU has chosen */
+    *device = seen && !strchr(seen, ',') ? 0 : rank; /* a launcher that shows each process one GPU has chosen it */
     return MODE_OK;
 }
 
-/* The rest of what can be wrong with it, trying tells. */
+/* Checks the form of a rendezvous; other problems show when it is used. */
 static enum mode_status check_place(const char *place, struct mode_error *err)
 {
     const char *colon = strrchr(place, ':');
@@ -112,7 +113,7 @@ enum mode_status ranks_meet(struct mode_meeting **m, struct mode_backend **be, c
                                               .timeout_s = st && r->timeout_s > MOMENT_S ? MOMENT_S : r->timeout_s,
                                               .stopping = on_stopping};
     if (!st) return mode_meeting_open(m, &meet, err);
-    (void)mode_meeting_open(m, &meet, NULL); /* who meets this process learns that it has ended */
+    (void)mode_meeting_open(m, &meet, NULL); /* tells processes that arrive that this one has failed */
     mode_meeting_close(m);
     return st;
 }

@@ -11,7 +11,7 @@
 #define MAX_COLUMNS 64
 #define MAX_WIDTH   60
 
-/* Split one line of CSV at its commas; quotes around a field are taken off. Returns the number of fields. */
+/* Split one line of CSV at its commas; surrounding quotes are removed. Returns the number of fields. */
 static int split(char *line, char *field[MAX_COLUMNS])
 {
     int n = 0;
@@ -30,7 +30,7 @@ static int split(char *line, char *field[MAX_COLUMNS])
     return n;
 }
 
-/* Numbers with more digits than anyone reads are cut to four. */
+/* Shortens numbers to four decimals. */
 static void shorten(char *out, size_t n, const char *text)
 {
     char *end;
@@ -59,7 +59,7 @@ static void print_table(char *text)
         }
         n_rows++;
     }
-    for (size_t r = 0; n_rows > 1 && r < n_rows; r++) { /* columns alone are no result */
+    for (size_t r = 0; n_rows > 1 && r < n_rows; r++) { /* a header alone is not a result */
         for (int c = 0; c < row[r].n; c++) {
             shorten(cell, sizeof cell, row[r].field[c]);
             printf(c == 0 ? "%-*s" : "  %*s", width[c], cell);

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 
-/* result.csv as an aligned table on stdout, then where the report is. Nothing when there is no report here (the
+/* result.csv as an aligned table on stdout, then where the report is. Prints nothing without a report here (the
  * coordinator's workspace is on another machine). */
 enum mode_status results_print(const char *workspace, struct mode_error *err);
 

@@ -45,11 +45,10 @@ enum mode_status running_read(struct running *r, const char *workspace, struct m
         r->gpus = gpus ? atoi(gpus) : 0;
         free(gpus);
         if (!r->workers || !r->redis || !r->http || r->gpus == 0)
-            st = MODE_FAIL(
-                err, MODE_E_TEMP,
-                "a supervisor runs here, and %s does not say with what options (another version wrote it, or "
-                "it starts just now). HINT: try again, or `mode down --workspace %s` first",
-                path, workspace);
+            st = MODE_FAIL(err, MODE_E_TEMP,
+                           "a supervisor is running here, and %s does not say with what options (another version wrote "
+                           "it, or it is just starting). HINT: try again, or `mode down --workspace %s` first",
+                           path, workspace);
     }
     free(text);
     free(path);
@@ -78,7 +77,7 @@ enum mode_status running_is_asked(const struct running *r, const char *workspace
     struct mode_str differs = {0};
     if (workers && !same_workers(workers, r->workers))
         mode_str_printf(&differs, " with --workers %s, not %s", r->workers, workers);
-    if (redis && strcmp(redis, r->redis) != 0) /* not shown: they may hold passwords */
+    if (redis && strcmp(redis, r->redis) != 0) /* not shown: URLs may contain passwords */
         mode_str_printf(&differs, "%s with %s", differs.len ? " and" : "",
                         r->redis[0] ? "another --redis than this" : "a Redis of its own, not this --redis");
     if (http && strcmp(http, r->http) != 0)
@@ -89,8 +88,8 @@ enum mode_status running_is_asked(const struct running *r, const char *workspace
     enum mode_status st = MODE_OK;
     if (differs.len)
         st = MODE_FAIL(err, MODE_E_TEMP,
-                       "it runs already,%s; nothing was changed. HINT: `mode down --workspace %s` first (what is done "
-                       "stays done)",
+                       "it is already running,%s; nothing was changed. HINT: `mode down --workspace %s` first (what is "
+                       "done stays done)",
                        differs.data, workspace);
     mode_str_clear(&differs);
     return st;

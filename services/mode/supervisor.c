@@ -23,14 +23,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MAX_ARGS      32
-#define PAUSE_MIN_S   0.2
-#define PAUSE_MAX_S   10.0
-#define STEADY_S      30.0                 /* alive so long: the next death counts as the first */
-#define GRACE_S       20.0                 /* between SIGTERM and SIGKILL */
-#define LOGS_S        60.0                 /* how often the logs are looked at */
-#define LOG_BYTES     ((uint64_t)32 << 20) /* of one, and of what it was before; supervisor_last_line reads twice that */
-#define DAMAGED_AFTER 4                    /* quick deaths of Redis in a row before its data are put aside */
+#define MAX_ARGS    32
+#define PAUSE_MIN_S 0.2
+#define PAUSE_MAX_S 10.0
+#define STEADY_S    30.0 /* after this uptime the next death counts as the first */
+#define GRACE_S     20.0 /* between SIGTERM and SIGKILL */
+#define LOGS_S      60.0 /* how often log sizes are checked */
+#define LOG_BYTES                                                                                                      \
+    ((uint64_t)32 << 20) /* of a log, and of the previous one; supervisor_last_line reads twice
+                                              that */
+#define DAMAGED_AFTER 4  /* quick deaths of Redis in a row before its data is put aside */
 
 struct child {
     char *name, *log, *pid_file;
@@ -39,7 +41,7 @@ struct child {
     double started_s, start_at_s, pause_s;
     int deaths; /* quick ones in a row */
     unsigned starts;
-    int64_t incarnation; /* of the latest start: higher each time, also than those of an earlier supervisor */
+    int64_t incarnation; /* of the latest start: always increasing, also across supervisors */
 };
 
 struct supervisor {
@@ -48,7 +50,7 @@ struct supervisor {
     struct child *child;
     size_t n;
     bool stopping;
-    const struct child *hopeless; /* says of itself that starting it again is no use, and with what code */
+    const struct child *hopeless; /* a child whose exit code says that restarting it is pointless */
     enum mode_status why;
 };
 
@@ -96,11 +98,11 @@ static enum mode_status each_worker(const char *workers, void (*add)(struct supe
         while (kinds[k] && strcmp(kinds[k], part) != 0) k++;
         if (!st && !kinds[k])
             st = MODE_FAIL(err, MODE_E_USAGE,
-                           "--workers: \"%s\" is no kind of worker; there are captions, embed, cluster, assign, train, "
-                           "evaluate and ensemble",
+                           "--workers: \"%s\" is not a kind of worker; there are captions, embed, cluster, assign, "
+                           "train, evaluate and ensemble",
                            part);
         if (!st && seen[k])
-            st = MODE_FAIL(err, MODE_E_USAGE, "--workers: %s is there twice; one number for each kind", part);
+            st = MODE_FAIL(err, MODE_E_USAGE, "--workers: %s is given twice; expected one number for each kind", part);
         seen[k] = true;
         for (int i = 0; !st && i < count; i++, ++*n)
             if (add) add(s, kinds[k], i);
@@ -118,10 +120,10 @@ static void add_worker(struct supervisor *s, const char *kind, int i)
 {
     struct child *c = add_child(s, i ? mode_xasprintf("%s-%d", kind, i + 1) : mode_xstrdup(kind));
     add_arg(c, mode_xasprintf("%s/mode-%s", s->o->bin, kind));
-    add_arg(c, mode_xasprintf("--workspace=%s", s->o->workspace)); /* so that ps tells whose it is */
+    add_arg(c, mode_xasprintf("--workspace=%s", s->o->workspace)); /* identifies the workspace in ps */
     char host[128] = "localhost";
     gethostname(host, sizeof host - 1);
-    add_arg(c, mode_xasprintf("--name=%s@%s", c->name, host)); /* the same after every start */
+    add_arg(c, mode_xasprintf("--name=%s@%s", c->name, host)); /* the same after every restart */
     add_arg(c, mode_xasprintf("--gpu-locks=%s", s->place));
     if (strcmp(kind, "train") == 0) add_arg(c, mode_xasprintf("--gpus=%d", s->o->gpus));
 }
@@ -207,7 +209,8 @@ static void start(struct supervisor *s, struct child *c)
     mode_log_info("started", "name=%s pid=%ld", c->name, (long)c->pid);
 }
 
-/* Redis that dies at every start has damaged data. They are an index that is rebuilt: keep them aside, say so. */
+/* Redis that dies at every start has damaged data, which is only an index: moves it aside, logs that, and lets it be
+ * rebuilt. */
 static void put_redis_aside(struct supervisor *s)
 {
     char *dir = mode_path_join(s->o->workspace, "redis");
@@ -219,7 +222,7 @@ static void put_redis_aside(struct supervisor *s)
     free(aside);
 }
 
-/* Somebody may have removed it: Redis would not start for ever. */
+/* The folder may have been removed, and Redis would never start again. */
 static void make_redis_folder(struct supervisor *s)
 {
     char *dir = mode_path_join(s->o->workspace, "redis");
@@ -235,7 +238,7 @@ static void died(struct supervisor *s, struct child *c, int status)
     pid_t pid = c->pid;
     c->pid = 0;
     unlink(c->pid_file);
-    kill(-pid, SIGKILL); /* whatever it left in its group */
+    kill(-pid, SIGKILL); /* remaining processes of its group */
     if (s->stopping) return;
     c->deaths = steady ? 1 : c->deaths + 1;
     c->pause_s = c->deaths == 1 ? 0 : c->pause_s * 2;
@@ -274,7 +277,7 @@ static bool is_kind(const struct child *c, int phase)
     return phase == 0 ? !redis && !coordinator : phase == 1 ? coordinator : redis;
 }
 
-/* Workers first, so that they can hand back what they hold; Redis last, so that it is written down. */
+/* Workers first, so that they can give back their tasks; Redis last, so that this is recorded. */
 static void stop_all(struct supervisor *s)
 {
     s->stopping = true;
@@ -304,7 +307,7 @@ static void stop_all(struct supervisor *s)
 
 /* ---------------------------------------------------------------------------------------------- life */
 
-/* Without the time, the level and the like that our own programs put before a sentence. */
+/* The message of a log line, without timestamp, level and other prefixes. */
 static const char *sentence_of(const char *line)
 {
     const char *at = strstr(line, " status=E_"), *place = at ? strstr(at, " at=") : NULL;
@@ -334,14 +337,15 @@ static enum mode_status lock_pid_file(int *fd, const char *path, struct mode_err
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (*fd < 0) return MODE_FAIL(err, MODE_E_CREATE, "%s: %s", path, strerror(errno));
     enum mode_status st = mode_file_lock(*fd, LOCK_EX, path, err);
-    for (int i = 0; i < LOOKS && st == MODE_E_TEMP; i++) { /* whoever looks whether one runs has it for a moment, too */
+    for (int i = 0; i < LOOKS && st == MODE_E_TEMP; i++) { /* a process that checks for a supervisor also holds the
+                                                              lock for a moment */
         usleep(1000 * LOOK_MS);
         st = mode_file_lock(*fd, LOCK_EX, path, err);
     }
     if (!st) return MODE_OK;
     close(*fd);
     *fd = -1;
-    return st == MODE_E_TEMP ? MODE_FAIL(err, st, "%s is locked: it runs already", path) : st;
+    return st == MODE_E_TEMP ? MODE_FAIL(err, st, "%s is locked: it is already running", path) : st;
 }
 
 enum mode_status supervisor_find(pid_t *pid, const char *workspace, struct mode_error *err)
@@ -366,7 +370,7 @@ enum mode_status supervisor_find(pid_t *pid, const char *workspace, struct mode_
     return st;
 }
 
-/* Is the process one of ours? A pid may have been given to somebody else since. */
+/* Whether the process is ours: its pid may have been reused. */
 static bool is_ours(pid_t pid, const char *workspace)
 {
     char path[64], *want = mode_xasprintf("MODE_SUPERVISED=%s", workspace), text[65536];
@@ -392,7 +396,7 @@ static enum mode_status sweep(int *n_killed, const char *workspace, struct mode_
     struct dirent *e;
     while (d && (e = readdir(d))) {
         size_t n = strlen(e->d_name);
-        if (strstr(e->d_name, ".sock") || strstr(e->d_name, ".health")) { /* nobody is there any more */
+        if (strstr(e->d_name, ".sock") || strstr(e->d_name, ".health")) { /* their owners are gone */
             char *sock = mode_path_join(place, e->d_name);
             unlink(sock);
             free(sock);
@@ -426,7 +430,9 @@ enum mode_status supervisor_sweep(int *n_killed, const char *workspace, struct m
     *n_killed = 0;
     enum mode_status st = mode_place_path(&path, workspace, "supervisor.pid", err);
     if (st) return st;
-    if (access(path, F_OK) == 0) st = lock_pid_file(&lock, path, err); /* what a new supervisor starts is not litter */
+    if (access(path, F_OK) == 0)
+        st = lock_pid_file(&lock, path, err); /* processes of a new supervisor are not
+                                                                          leftovers */
     if (!st) st = sweep(n_killed, workspace, err);
     if (lock >= 0) close(lock);
     free(path);
@@ -449,12 +455,12 @@ static enum mode_status prepare(struct supervisor *s, struct mode_error *err)
     setenv("MODE_WORKSPACE", o->workspace, 1);
     setenv("MODE_COORDINATOR", endpoint, 1);
     setenv("MODE_SUPERVISED", o->workspace, 1);
-    setenv("MODE_SUPERVISED_WORKERS", o->workers, 1); /* for the coordinator, which says who is missing */
-    unsetenv("MODE_WORKER_ENDPOINT"); /* private means private, whatever the caller's environment says */
+    setenv("MODE_SUPERVISED_WORKERS", o->workers, 1); /* for the coordinator, to report missing workers */
+    unsetenv("MODE_WORKER_ENDPOINT");                 /* private sockets, whatever the caller's environment says */
     unsetenv("MODE_ADMIN_ENDPOINT");
     unsetenv("MODE_KEY_DIR");
     unsetenv("MODE_ALLOW_LIST");
-    unsetenv("MODE_REDIS"); /* REDIS_URL says what was chosen */
+    unsetenv("MODE_REDIS"); /* REDIS_URL passes on the choice */
     if (o->redis_url)
         setenv("REDIS_URL", o->redis_url, 1);
     else
@@ -482,7 +488,7 @@ static void clear(struct supervisor *s)
     free(s->place);
 }
 
-/* Handlers, not a mask: libraries make threads that nobody told to block anything. */
+/* Handlers, not a signal mask: threads made by libraries would not have the mask. */
 static volatile sig_atomic_t wake_fd = -1, stop_asked;
 
 static void on_signal(int sig)
@@ -490,7 +496,7 @@ static void on_signal(int sig)
     uint64_t one = 1;
     int saved = errno;
     if (sig != SIGCHLD) stop_asked = 1;
-    if (write(wake_fd, &one, sizeof one) < 0) errno = saved; /* full: it will wake anyway */
+    if (write(wake_fd, &one, sizeof one) < 0) errno = saved; /* full: it wakes up anyway */
     errno = saved;
 }
 
@@ -503,7 +509,7 @@ enum mode_status supervisor_run(const struct supervisor_options *o, struct mode_
     enum mode_status st = mode_place_make(o->workspace, err);
     if (!st) st = mode_place_path(&pid_path, o->workspace, "supervisor.pid", err);
     if (!st) st = lock_pid_file(&lock, pid_path, err);
-    if (!st) st = sweep(&n_killed, o->workspace, err); /* of a supervisor that was killed */
+    if (!st) st = sweep(&n_killed, o->workspace, err); /* leftovers of a killed supervisor */
     if (!st) st = prepare(&s, err);
     if (st) goto out;
     if ((st = running_say(lock, getpid(), o, pid_path, err))) goto out;

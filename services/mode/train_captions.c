@@ -32,7 +32,7 @@ static bool on_extracted(void *ctx, uint64_t done, uint64_t total)
     struct extraction *x = ctx;
     const double now = mode_clock_s();
     const bool last = done == total && x->shard + 1 == x->n_shards;
-    /* thousands of shards are no thousands of lines */
+    /* limits the number of lines for thousands of shards */
     if (isatty(2) ? done == total || now - x->last_line > 0.1 : last || (done == total && now - x->last_line > 30)) {
         x->last_line = now;
         fprintf(stderr, "captions of shard %zu of %zu: %llu of %llu samples%s", x->shard + 1, x->n_shards,
@@ -49,7 +49,7 @@ static bool on_fetching(void *ctx, uint64_t done, uint64_t total)
     return fetching_show(what, done, total);
 }
 
-/* What was found, and what was not taken; a training of nothing ends here. */
+/* Reports kept and rejected samples; fails if no pair was kept. */
 static enum mode_status conclude(const uint64_t fate[MODE_FATE_COUNT], const char *text_keys, struct mode_error *err)
 {
     struct mode_str lost = {0};

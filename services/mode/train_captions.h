@@ -1,4 +1,4 @@
-/* train_captions.h - what `mode train` does first: the pairs of every shard, as `mode captions` finds them. */
+/* train_captions.h - the first step of `mode train`: extracts the pairs of every shard, as `mode captions` does. */
 #ifndef MODE_SERVICES_MODE_TRAIN_CAPTIONS_H
 #define MODE_SERVICES_MODE_TRAIN_CAPTIONS_H
 
@@ -16,11 +16,11 @@ struct train_captions_options {
         MODE_OPT_STR(type, captions.blur_faces, "blur-faces", NULL, "json:FIELD",                                      \
                      "where the boxes of faces to blur are: json:face_bbox")
 
-/* E_USAGE; looked at before anything is done, too. */
+/* E_USAGE. Also called before any work, to check the options. */
 enum mode_status train_captions_selectors(struct mode_text_keys *keys, struct mode_text_key *blur,
                                           const struct train_captions_options *o, struct mode_error *err);
-/* captions.bin of every shard into the folder; with resume those that are there are taken as they are. Of several
- * processes only the first makes them. to [shards->n]: the caller frees the paths in it. */
+/* Writes captions.bin of every shard to the folder; with resume existing ones are reused. Of several processes only the
+ * first writes them. to [shards->n]: the caller frees the paths in it. */
 enum mode_status train_captions_extract(struct mode_stream_shard *to, struct train_folder *folder,
                                         const struct mode_shards *shards, const struct train_captions_options *o,
                                         uint64_t seed, bool resume, bool first, struct mode_error *err);

@@ -7,7 +7,7 @@
 struct mode_verb {
     const char *name;
     const char *summary; /* one line for `mode --help` */
-    /* argv[0] is the verb; returns the status whose exit code the process ends with. --help is the verb's own. */
+    /* argv[0] is the verb; returns the status that determines the exit code. The verb handles --help itself. */
     enum mode_status (*run)(int argc, char **argv, struct mode_error *err);
 };
 

@@ -22,20 +22,20 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct opts, features, "features", NULL, "FILE",
                  "text vectors of one shard (feat.safetensors of `mode embed`)"),
     MODE_OPT_STR(struct opts, captions, "captions", NULL, "FILE",
-                 "or its captions (captions.bin of `mode captions`): vectors are made and written nowhere"),
+                 "or its captions (captions.bin of `mode captions`), which are embedded without writing the vectors"),
     MODE_OPT_STR(struct opts, encoder, "encoder", NULL, "DIR",
                  "with --captions: the encoder that the centres were made with, or its ORG/NAME[@REVISION] on the hub"),
     MODE_OPT_STR(struct opts, centres, "centres", "centres.safetensors", "FILE", "of `mode cluster`"),
     MODE_OPT_STR(struct opts, out, "out", "assign.safetensors", "FILE", "fine id and distance of every row"),
     MODE_OPT_INT(struct opts, only, "only", "-1", "K",
-                 "search the centres of coarse group K alone (data that came later); -1 = all"),
+                 "search only the centres of coarse group K (for data added later); -1 = all"),
     BACKEND_OPTIONS(struct opts),
     MODE_OPT_FLAG(struct opts, json, "json", "print the result as JSON"),
     MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("only", MODE_ASSIGN_ANY, INT32_MAX), RANGE_END};
 
-/* --only is one of the groups of --centres. */
+/* Checks that --only is a group of --centres. */
 static enum mode_status check_group(const struct opts *o, struct mode_error *err)
 {
     struct mode_centres c = {0};
@@ -48,7 +48,7 @@ static enum mode_status check_group(const struct opts *o, struct mode_error *err
     return st;
 }
 
-/* With the pooling and length that the centres were made with. */
+/* Uses the pooling and max_tokens that the centres were made with. */
 static enum mode_status assign_captions(struct mode_assign_result *r, struct mode_backend *be, const struct opts *o,
                                         struct mode_error *err)
 {
@@ -76,7 +76,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode assign (--features FILE | --captions FILE --encoder DIR) [options]",
-                          "Give every text vector, or every caption, the id of its nearest fine centre.");
+                          "Gives every text vector, or every caption, the id of its nearest fine centre.");
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;

@@ -1,4 +1,4 @@
-/* mode bench - how fast is one part, on this machine, on inputs of the caller's choice. */
+/* mode bench - measures the speed of one part on this machine with given inputs. */
 #include "base/options.h"
 #include "base/parallel.h"
 #include "bench.h"
@@ -61,13 +61,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (argc < 2) return MODE_FAIL(err, MODE_E_USAGE, "a subject is needed; mode bench --help lists them");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         static const struct mode_option none[] = {MODE_OPT_END};
-        mode_options_help(
-            none, "", "mode bench SUBJECT [options]",
-            "Times one part alone (reading the inputs, loading and a warm-up are not counted) and prints one JSON line "
-            "per "
-            "round: subject, items, unit, seconds of wall time, cpu seconds of all threads, threads (MODE_THREADS). "
-            "bench/peers/bench_SUBJECT.py runs it in turns with the Python peer and prints the ratio. `mode bench "
-            "SUBJECT --help` explains one.");
+        mode_options_help(none, "", "mode bench SUBJECT [options]",
+                          "Times one part alone (reading the inputs, loading and a warm-up are not counted) and prints "
+                          "one JSON line per round: subject, items, unit, seconds of wall time, cpu seconds of all "
+                          "threads, threads (MODE_THREADS). bench/peers/bench_SUBJECT.py alternates it with the Python "
+                          "peer and prints the ratio. `mode bench SUBJECT --help` explains one.");
         printf("\nsubjects:\n");
         for (size_t i = 0; subjects[i]; i++) printf("  %-12s %s\n", subjects[i]->name, subjects[i]->summary);
         return MODE_OK;

@@ -31,13 +31,13 @@ static const struct mode_option table[] = {
                  "where captions are, in order of preference"),
     MODE_OPT_STR(struct options, blur_faces, "blur-faces", NULL, "json:FIELD",
                  "where the boxes of faces to blur in training are: json:face_bbox"),
-    MODE_OPT_FLAG(struct options, all, "all", "every usable caption makes a pair of its own, none is drawn"),
-    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the choice among several captions"),
+    MODE_OPT_FLAG(struct options, all, "all", "every usable caption becomes a pair of its own, none is drawn"),
+    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "seed of the choice among several captions"),
     MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", MODE_DEFAULT_MAX_IMAGE_PIXELS, "N",
-                 "a picture of more pixels is not taken"),
-    MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and returning keys are errors"),
+                 "pictures with more pixels are rejected"),
+    MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and non-contiguous keys are errors"),
     MODE_OPT_FLAG(struct options, idx, "idx", "write 00000.idx ... as well: DALI's index of all samples of a shard"),
-    MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each sample that is not taken why"),
+    MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each rejected sample why"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
 
@@ -49,7 +49,7 @@ static const char prose[] =
     "kept.\n"
     "SHARDS: folders, tars, patterns, '{000..999}.tar', https:// and s3:// addresses, a::b, @list.txt. Counts per "
     "fate: docs/FORMATS.md.\n"
-    "captions.json is written last: a folder without it is not complete, and the same command makes it so.";
+    "captions.json is written last: a folder without it is incomplete, and the same command completes it.";
 
 struct totals {
     uint64_t samples, rows, fate[MODE_FATE_COUNT], duplicate_ext, ignored, n_cut, blurred;
@@ -143,7 +143,7 @@ static void print_totals(const struct totals *t, size_t n_shards)
     if (t->n_cut) printf("truncated shards     %llu\n", (unsigned long long)t->n_cut);
 }
 
-/* Sources that are wrong in themselves are wrong on this command line, not in a run spec. */
+/* Reports wrong sources as errors of this command line, not of a run spec. */
 static enum mode_status expand(struct mode_shards *shards, char *const *sources, size_t n, const char *cwd,
                                struct mode_error *err)
 {
@@ -152,16 +152,15 @@ static enum mode_status expand(struct mode_shards *shards, char *const *sources,
     return st;
 }
 
-/* Files of an earlier run over more shards would pass for this one's. */
+/* Files of an earlier call with more shards would be mistaken for this one's. */
 static enum mode_status check_out(const char *out, size_t n_shards, struct mode_error *err)
 {
     char *path = mode_xasprintf("%s/%05zu.captions.bin", out, n_shards);
     enum mode_status st = MODE_OK;
     if (mode_file_exists(path))
         st = MODE_FAIL(err, MODE_E_CREATE,
-                       "%s: is there already, of a run over more than these %zu shards; give another "
-                       "folder",
-                       path, n_shards);
+                       "%s: exists already, from a call with more than these %zu shards; give another folder", path,
+                       n_shards);
     free(path);
     return st;
 }
@@ -198,7 +197,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = mode_output_folder_make(&folder, o.out, err)) || (st = check_out(o.out, shards.n, err)))
         goto out;
     summary = mode_path_join(o.out, "captions.json");
-    unlink(summary); /* of an earlier run; from here to the end of this one the folder is not complete */
+    unlink(summary); /* of an earlier call; from here on the folder is incomplete until the end */
     struct shard_report r = {.verbose = o.verbose, .to_terminal = isatty(STDERR_FILENO), .n_shards = shards.n};
     co.ctx = &r;
     co.seed = (uint64_t)o.seed;
@@ -236,7 +235,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     else
         print_totals(&t, shards.n);
     if (t.samples && !t.rows)
-        fprintf(stderr, "not one sample is a pair (--text-keys %s).%s\n", o.text_keys, fates_hint(t.fate));
+        fprintf(stderr, "no sample is a pair (--text-keys %s).%s\n", o.text_keys, fates_hint(t.fate));
 out:
     mode_output_folder_close(&folder, st != MODE_OK);
     free(text);
@@ -249,4 +248,4 @@ out:
 }
 
 const struct mode_verb mode_verb_captions = {
-    "captions", "draw captions and index the samples of shards; count what is not taken", run};
+    "captions", "draw captions and index the samples of shards; count what is rejected", run};

@@ -19,20 +19,20 @@ struct opts {
 };
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct opts, features, "features", NULL, "GLOB",
-                 "text vectors (feat.safetensors of `mode embed`), taken in the order of their names"),
+                 "text vectors (feat.safetensors of `mode embed`), read in the order of their names"),
     MODE_OPT_STR(struct opts, out, "out", "centres.safetensors", "FILE", "centres to write"),
     MODE_OPT_INT(struct opts, fine, "fine", MODE_DEFAULT_FINE, "M", "fine centres"),
     MODE_OPT_INT(struct opts, coarse, "coarse", MODE_DEFAULT_COARSE, "N", "coarse groups: one expert each"),
     MODE_OPT_STR(struct opts, metric, "metric", MODE_DEFAULT_METRIC, "NAME", "euclidean | cosine"),
-    MODE_OPT_INT(struct opts, seed, "seed", "0", "N", "of the sample and the first centres"),
+    MODE_OPT_INT(struct opts, seed, "seed", "0", "N", "seed of the sample and of the initial centres"),
     MODE_OPT_INT(struct opts, sample, "sample-per-centre", MODE_DEFAULT_SAMPLE_PER_CENTRE, "N",
                  "rows sampled per fine centre; 0 = all rows"),
     MODE_OPT_INT(struct opts, fine_iterations, "fine-iterations", MODE_DEFAULT_FINE_ITERATIONS, "N",
-                 "most rounds of the fine step"),
+                 "maximum iterations of the fine step"),
     MODE_OPT_INT(struct opts, coarse_iterations, "coarse-iterations", MODE_DEFAULT_COARSE_ITERATIONS, "N",
-                 "most rounds of the coarse step"),
+                 "maximum iterations of the coarse step"),
     MODE_OPT_STR(struct opts, grow, "grow", NULL, "FILE",
-                 "centres that keep their place: the inputs become one coarse group more (--coarse 1)"),
+                 "centres to extend, which stay as they are: the inputs become one more coarse group (--coarse 1)"),
     BACKEND_OPTIONS(struct opts),
     MODE_OPT_FLAG(struct opts, json, "json", "print the balance certificate as JSON"),
     MODE_OPT_END};
@@ -48,7 +48,7 @@ static const struct option_range ranges[] = {RANGE("fine", 1, 1 << 20),
 static void on_round(void *ctx, int iteration, int iterations, double objective)
 {
     *(bool *)ctx = true;
-    fprintf(stderr, "\rround %d of at most %d, mean cost %.6f ", iteration, iterations, objective);
+    fprintf(stderr, "\riteration %d of at most %d, mean cost %.6f ", iteration, iterations, objective);
 }
 
 static enum mode_status run(int argc, char **argv, struct mode_error *err)
@@ -61,9 +61,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n_args;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(table, "MODE_", "mode cluster (--features 'feat*.safetensors' | FILE...) [options]",
-                          "Find balanced fine centres of text vectors and group them into coarse clusters, "
-                          "one per expert.");
+        mode_options_help(
+            table, "MODE_", "mode cluster (--features 'feat*.safetensors' | FILE...) [options]",
+            "Finds balanced fine centres of text vectors and groups them into coarse clusters, one per expert.");
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
@@ -108,7 +108,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         printf("%s: %d fine centres in %lld groups from %llu of %llu rows\n%s\n", o.out, r.fine, (long long)o.coarse,
                (unsigned long long)r.sample, (unsigned long long)r.rows, r.certificate);
     if (r.fine < o.fine)
-        fprintf(stderr, "%d fine centres, not %lld: so many captions of the sample differ\n", r.fine,
+        fprintf(stderr, "%d fine centres, not %lld: the sample has only that many different captions\n", r.fine,
                 (long long)o.fine);
 out:
     mode_backend_close(&p.step.be);

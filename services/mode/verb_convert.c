@@ -29,11 +29,10 @@ static const char usage[] = "mode convert IN OUT --to open_clip|hf [options]";
 static const char prose[] =
     "IN: an open_clip folder, a Hugging Face folder of a CLIPModel, one of these on the hub as hf-hub:ORG/NAME, or, "
     "with --config, a file: .safetensors, or .pt and .bin of torch.save (training checkpoints and TorchScript archives "
-    "too), which are read by a program that can run nothing of what they hold. OUT: a new folder that open_clip loads "
-    "as local-dir:OUT, or transformers with CLIPModel.from_pretrained and CLIPProcessor. Numbers and their precision "
-    "stay as they are, byte for byte.";
+    "too), which are read without executing any code in them. OUT: a new folder that open_clip loads as local-dir:OUT, "
+    "or transformers with CLIPModel.from_pretrained and CLIPProcessor. Values and dtypes are preserved, byte for byte.";
 
-/* A file that was named as the config: what is wrong in it is a wrong configuration, as in `mode train`. */
+/* Reads the file given as --config: errors in it are configuration errors, as in `mode train`. */
 static enum mode_status read_config(struct mode_clip_files *f, const char *path, struct mode_error *err)
 {
     struct mode_clip_config c;

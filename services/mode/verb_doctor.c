@@ -1,4 +1,4 @@
-/* mode doctor - is this machine fit to run a workspace? */
+/* mode doctor - checks that this machine can run a workspace. */
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/options.h"
@@ -36,8 +36,8 @@ struct doctor_options {
 static const struct mode_option table[] = {
     CLIENT_OPTIONS(struct doctor_options),
     MODE_OPT_STR(struct doctor_options, spec, "spec", NULL, "FILE",
-                 "also look at the inputs of this run spec, and whose key it shows to S3"),
-    MODE_OPT_BARE(struct doctor_options, gpus, "gpus", "look at GPUs and nothing else"), MODE_OPT_END};
+                 "also check the inputs of this run spec, and say which key signs requests to S3"),
+    MODE_OPT_BARE(struct doctor_options, gpus, "gpus", "check GPUs and nothing else"), MODE_OPT_END};
 
 void doctor_say(int count[DOCTOR_VERDICTS], enum doctor_verdict v, const char *what, const char *fmt, ...)
 {
@@ -70,7 +70,7 @@ static void look_at_redis(int count[DOCTOR_VERDICTS])
         doctor_say(count, DOCTOR_OK, "redis", "redis-server %.*s", (int)strcspn(version + 2, " \n"), version + 2);
 }
 
-/* Redis warns of 0, the usual value, at every start. Ours is small and only an index: what matters is that one knows. */
+/* Redis warns about 0, the usual value, at every start. Ours is a small index, so this is information only. */
 static void look_at_overcommit(int count[DOCTOR_VERDICTS])
 {
     char *text = NULL;
@@ -79,12 +79,12 @@ static void look_at_overcommit(int count[DOCTOR_VERDICTS])
     free(text);
     doctor_say(count, is == 2 ? DOCTOR_WARN : DOCTOR_OK, "overcommit", "vm.overcommit_memory is %d%s", is,
                is == 0   ? ": Redis' log warns of it; nothing needs to be set"
-               : is == 2 ? ": forks and large allocations may fail where there is room. HINT: 0 or 1 "
+               : is == 2 ? ": forks and large allocations may fail although there is memory. HINT: 0 or 1 "
                            "(docs/OPERATIONS.md, \"Redis and vm.overcommit_memory\")"
                          : "");
 }
 
-/* A coordinator elsewhere has its Redis there; what matters here is that our key opens its door. */
+/* A remote coordinator has its own Redis; what is checked here is that it accepts our key. */
 static void look_at_coordinator(int count[DOCTOR_VERDICTS], const struct client_options *o)
 {
     struct client *c = NULL;
@@ -103,7 +103,7 @@ static void look_at_coordinator(int count[DOCTOR_VERDICTS], const struct client_
     client_close(&c);
 }
 
-/* The nearest folder at or above path that is there; the caller frees. */
+/* The nearest existing folder at or above path; the caller frees. */
 static char *existing_folder(const char *path)
 {
     char *base = mode_xstrdup(path), *slash;
@@ -113,7 +113,7 @@ static char *existing_folder(const char *path)
     return mode_xstrdup(path[0] == '/' ? "/" : ".");
 }
 
-/* A store opens without locks, too; `mode up` and `mode gc` do nothing there. */
+/* A store also opens on filesystems without locks, but `mode up` and `mode gc` refuse to work there. */
 static enum mode_status look_at_lock(const char *root, const char *workspace, struct mode_error *err)
 {
     char *path = mode_path_join(root, "lock");
@@ -125,7 +125,7 @@ static enum mode_status look_at_lock(const char *root, const char *workspace, st
     return st == MODE_E_TEMP ? MODE_OK : st;
 }
 
-/* What is no workspace yet is left as it was: a store is made and removed again where the workspace would be. */
+/* If there is no workspace yet, none is left behind: a store is created where it would be, and removed again. */
 static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
 {
     struct mode_store *store = NULL;
@@ -150,8 +150,8 @@ static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
         if (look_at_lock(exists ? workspace : probe, workspace, &err))
             doctor_say(count, DOCTOR_BAD, "workspace", "%s", err.text);
         else
-            doctor_say(count, DOCTOR_OK, "workspace", "%s: %swritable, files appear once (link) and can be locked",
-                       workspace, exists ? "" : "not made yet (`mode up` makes it); ");
+            doctor_say(count, DOCTOR_OK, "workspace", "%s: %swritable, with hard links and locks", workspace,
+                       exists ? "" : "not made yet (`mode up` makes it); ");
         doctor_say(count,
                    free_bytes < (uint64_t)1 << 30    ? DOCTOR_BAD
                    : free_bytes < (uint64_t)10 << 30 ? DOCTOR_WARN
@@ -196,7 +196,7 @@ static bool names_s3(const struct mode_spec_list *sources)
     return false;
 }
 
-/* Whose key this machine would show; nothing is asked of the bucket. */
+/* Shows the key that this machine would use; no request is sent to a bucket. */
 static void look_at_s3(int count[DOCTOR_VERDICTS])
 {
     struct mode_aws a;
@@ -216,7 +216,7 @@ static void look_at_s3(int count[DOCTOR_VERDICTS])
     mode_aws_clear(&a);
 }
 
-/* Has one of the processes refuse what is no picture. */
+/* Lets a decoder process reject data that is not a picture. */
 static void look_at_decoders(int count[DOCTOR_VERDICTS])
 {
     struct mode_error err = {0};
@@ -231,7 +231,7 @@ static void look_at_decoders(int count[DOCTOR_VERDICTS])
         doctor_say(count, DOCTOR_OK, "pictures", "decoded in locked processes");
 }
 
-/* Of shards with an address the names alone: nobody is asked for them. */
+/* Remote shards are only counted, without requests. */
 static void look_at_inputs(int count[DOCTOR_VERDICTS], const struct mode_spec *spec)
 {
     const struct mode_spec_list *lists[] = {&spec->data_train, &spec->data_added};
@@ -281,9 +281,9 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     int n_args, count[DOCTOR_VERDICTS] = {0};
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode doctor [options]",
-                          "Looks whether this machine can run a workspace: Redis (or the coordinator that "
+                          "Checks whether this machine can run a workspace: Redis (or the coordinator that "
                           "--coordinator-admin names), filesystem, disk, memory, decoders, GPUs, inputs.\n"
-                          "Exit: 0 nothing is bad, 78 something is.");
+                          "Exit: 0 no problem found, 78 at least one.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
@@ -307,9 +307,9 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     if (o.spec) look_at_spec(count, o.spec);
 out:
     if (count[DOCTOR_BAD])
-        return MODE_FAIL(err, MODE_E_CONFIG, "%d thing%s to repair", count[DOCTOR_BAD],
+        return MODE_FAIL(err, MODE_E_CONFIG, "%d problem%s to fix", count[DOCTOR_BAD],
                          count[DOCTOR_BAD] == 1 ? "" : "s");
     return MODE_OK;
 }
 
-const struct mode_verb mode_verb_doctor = {"doctor", "is this machine fit for it?", doctor};
+const struct mode_verb mode_verb_doctor = {"doctor", "check that this machine can run a workspace", doctor};

@@ -45,7 +45,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_",
                           "mode embed --encoder DIR (--texts FILE | --captions FILE | --task DIR) [options]",
-                          "Encode texts to unit vectors, one row each, in order.");
+                          "Encodes texts to unit vectors, one row each, in order.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

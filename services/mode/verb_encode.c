@@ -42,7 +42,7 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, ask.queries, "texts", NULL, "FILE", "texts, one per line (UTF-8)"),
     ASK_OPTIONS(struct options),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where image_features.npy and text_features.npy go"),
-    MODE_OPT_FLAG(struct options, raw, "raw", "with --model: do not make the rows unit vectors"),
+    MODE_OPT_FLAG(struct options, raw, "raw", "with --model: do not normalise the rows"),
     ASK_ROUTER_OPTIONS(struct options),
     ASK_ENCODER_OPTION(struct options),
     MERGES_OPTION(struct options, ask.merges),
@@ -57,19 +57,18 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_T
 #define TEXTS  "text_features.npy"
 
 static const char prose[] =
-    "Rows are in the order of the lines: [N, E] f32, of length 1. A picture that cannot be read or decoded is an "
-    "error. With --classes a row of text_features is a class: the mean over its names and templates, made a unit "
-    "vector.\n\n"
+    "Rows are in the order of the lines: [N, E] f32, L2-normalised. A picture that cannot be read or decoded is an "
+    "error. With --classes a row of text_features is a class: the mean over its names and templates, normalised.\n\n"
     "With --experts a row is [n * E], expert after expert, and the inner product of a picture's row and a text's is "
-    "the score of `mode predict`: an expert's numbers of a picture have length 1, those of a text the expert's weight. "
-    "So pictures are put into an index of inner products once, and what is asked later decides how the experts are "
-    "weighted: each text for itself, classes all together. The weights go to stderr; encoder, router and merges file "
+    "the score of `mode predict`: each expert's part of a picture's row has length 1, its part of a text's row the "
+    "expert's weight. So pictures go into an inner-product index once, and later queries decide how the experts are "
+    "weighted: each text on its own, classes all together. The weights go to stderr; encoder, router and merges file "
     "are the run's unless they are given.";
 
-/* What is asked, and what becomes of it. */
+/* Inputs and results. */
 struct job {
     const struct options *o;
-    struct lines pictures, texts; /* texts: for one model */
+    struct lines pictures, texts; /* texts: only with one model */
     const char *images_to, *texts_to;
     int64_t width; /* of a row */
     int64_t n_texts;
@@ -244,7 +243,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n, err))) return st;
-    if ((st = arguments_check(n, 0, argv, "HINT: pictures are named in a file, one a line: --images FILE", err)) ||
+    if ((st = arguments_check(n, 0, argv, "HINT: list the pictures in a file, one per line: --images FILE", err)) ||
         (st = check(&o, err)) || (st = ranges_check(&o, table, ranges, err)) || (st = backend_check(&o.backend, err)))
         return st;
     if (o.threads > 0) mode_parallel_set_threads((int)o.threads);
@@ -278,4 +277,5 @@ out:
     return st;
 }
 
-const struct mode_verb mode_verb_encode = {"encode", "pictures and texts to vectors of a CLIP, or of all experts", run};
+const struct mode_verb mode_verb_encode = {"encode", "pictures and texts to embeddings of a CLIP, or of all experts",
+                                           run};

@@ -30,13 +30,14 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, results, "results", NULL, "DIR",
                  "DIR/<model>/<task>/logits.safetensors of `mode evaluate`; models expert-0, expert-1, ..., "
                  "dense, seed"),
-    MODE_OPT_STR(struct options, models, "models", NULL, "NAME[,NAME...]",
-                 "further ones of --results, beside the experts as dense is: those of `mode train --selection`"),
+    MODE_OPT_STR(
+        struct options, models, "models", NULL, "NAME[,NAME...]",
+        "further models of --results, reported beside the experts as dense is: those of `mode train --selection`"),
     MODE_OPT_STR(struct options, words, "words", NULL, "DIR",
                  "DIR/<task>.safetensors: the tasks' words, of `mode embed --task`"),
     MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR", "DIR/<task>: CLIP_benchmark folders, for class names"),
     ROUTER_OPTIONS(struct options, MODE_DEFAULT_ROUTER,
-                   "the one of result.csv: paper | reference | uniform | coarse-centre | share"),
+                   "router of the ensemble column of result.csv: paper | reference | uniform | coarse-centre | share"),
     MODE_OPT_STR(struct options, out, "out", ".", "DIR",
                  "where result.csv, weights.json, summary.json and report.html go"),
     MODE_OPT_STR(struct options, train, "train", NULL, "DIR",
@@ -45,14 +46,14 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB", "assign.safetensors files, in the same order"),
     MODE_OPT_STR(struct options, shards, "shards", NULL, "GLOB", "the shards, in the same order, for sample pictures"),
     MODE_OPT_STR(struct options, name, "name", "ensemble", "TEXT", "title of the report"),
-    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "of the sample pictures"),
+    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "seed of the sample pictures"),
     MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE_SEED, RANGE_END};
 
 enum { MAX_MODELS = 4096, MAX_SELECTED = 1000, MOST_ROWS = MAX_MODELS + 2 + MAX_SELECTED };
 
-/* What was found on disk; freed together. */
+/* Inputs found on disk; freed together. */
 struct found {
     char *model[MOST_ROWS];
     const char *steps[MOST_ROWS], *train[MOST_ROWS];
@@ -70,7 +71,7 @@ static char *existing(char *path)
     return NULL;
 }
 
-/* Those of --models; what they were trained on nobody says. */
+/* Adds the models of --models; their training data is unknown. */
 static enum mode_status find_selected(struct found *f, const struct options *o, struct mode_error *err)
 {
     char *list = o->models ? mode_xstrdup(o->models) : NULL, *rest = list;
@@ -79,12 +80,12 @@ static enum mode_status find_selected(struct found *f, const struct options *o, 
         char *dir = mode_path_join(o->results, name);
         for (int m = 0; m < f->n_models && !st; m++)
             if (strcmp(f->model[m], name) == 0)
-                st = MODE_FAIL(err, MODE_E_USAGE, "--models: %s is there once already", name);
+                st = MODE_FAIL(err, MODE_E_USAGE, "--models: %s is in the list already", name);
         if (!st && f->n_selected == MAX_SELECTED)
             st = MODE_FAIL(err, MODE_E_USAGE, "--models: more than %d", MAX_SELECTED);
         if (!st && !mode_spec_is_name(name))
             st = MODE_FAIL(err, MODE_E_USAGE,
-                           "--models: \"%s\" is no name, expected 1 to 64 letters, digits, '.', '_' or '-'", name);
+                           "--models: \"%s\" is not a name, expected 1 to 64 letters, digits, '.', '_' or '-'", name);
         if (!st && mode_spec_is_taken(name))
             st = MODE_FAIL(err, MODE_E_USAGE,
                            "--models: %s is taken (seed, dense, expert-N, routers, columns of result.csv)", name);
@@ -138,7 +139,7 @@ static enum mode_status find_models(struct found *f, const struct options *o, st
     return MODE_OK;
 }
 
-/* A task's kind is what its logits hold: one target or several of every image, or the image of every text. */
+/* Derives a task's kind from its logits: one target or several per image, or the image of every text. */
 static enum mode_status kind_of(enum mode_task_kind *kind, const char *path, struct mode_error *err)
 {
     struct mode_safetensors f;
@@ -258,7 +259,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode ensemble --results DIR --words DIR [options]",
-                          "Weight the experts by every task's words, mix their scores, and write result.csv, "
+                          "Weights the experts by every task's words, mixes their scores, and writes result.csv, "
                           "weights.json, summary.json and report.html.");
         return MODE_OK;
     }
@@ -273,7 +274,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct found *f = mode_xcalloc(1, sizeof *f);
     char *sentence = NULL, *csv = mode_path_join(o.out, "result.csv"), *summary = mode_path_join(o.out, "summary.json"),
          *report = mode_path_join(o.out, "report.html"), *weights = mode_path_join(o.out, "weights.json");
-    const char *const names[] = {weights, summary, report, csv}; /* that of the result last */
+    const char *const names[] = {weights, summary, report, csv}; /* the result last */
     struct mode_output_folder folder = {0};
     struct mode_output_set set = {0};
     if ((st = find_models(f, &o, err)) || (st = find_tasks(f, &o, err)) || (st = find_shards(f, &o, err)) ||

@@ -1,4 +1,4 @@
-/* mode evaluate - one model on tasks laid out as CLIP_benchmark has them. */
+/* mode evaluate - evaluates one model on tasks in CLIP_benchmark's layout. */
 #include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
@@ -36,38 +36,39 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, model, "model", NULL, "DIR",
                  "folder of open_clip or Hugging Face, or hf-hub:ORG/NAME"),
     MODE_OPT_BARE(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
-    MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what results call the model (the folder's name)"),
+    MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
+                 "name of the model in the results (default: the folder's name)"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_INT(struct options, batch, "batch", MODE_DEFAULT_EVALUATE_BATCH, "N", "images or texts in a batch"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "write DIR/<task>/metrics.json and logits.safetensors"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
-    MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per task, one per line"),
+    MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per line, one per task"),
     MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_THREADS, RANGE_END};
 
 static const char prose[] =
-    "Zero-shot classification, of several labels too, and retrieval. A task is a folder with classnames.txt, "
+    "Zero-shot classification, single-label or multi-label, and retrieval. A task is a folder with classnames.txt, "
     "zeroshot_classification_templates.txt and test/, or dataset_type.txt = retrieval (docs/FORMATS.md; `mode pack "
-    "--task` makes one of class folders, COCO's captions or a list of pairs). Metrics are fractions; \"-\" (null "
-    "with --json) is what a task does not define.";
+    "--task` makes one of class folders, COCO's captions or a list of pairs). Metrics are fractions; \"-\" (null with "
+    "--json) is what a task does not define.";
 
-/* A task, and where its result goes: looked at before any is computed. */
+/* A task and its output paths, checked before anything is computed. */
 struct task {
     const char *dir;
     char *name, *path[2]; /* of the two files in `folder`; NULL without --out */
     struct mode_output_folder folder;
 };
 
-/* A folder of tasks is what a run's evaluate.tasks takes; here each is named, so that a wrong name is not passed over. */
+/* evaluate.tasks of a run accepts a folder of tasks; here each task must be named, so that a wrong name is an error. */
 static enum mode_status refuse(const char *dir, enum mode_status st, struct mode_error *err)
 {
     struct mode_spec_list given = {0}, within = {0};
     mode_spec_list_add(&given, mode_xstrdup(dir));
     if (mode_spec_tasks(&given, "", &within, NULL, NULL) == MODE_OK && within.n && strcmp(within.item[0], dir) != 0)
-        st = MODE_FAIL(err, st, "%s: is no task, but a folder of %zu. HINT: name them, %s and so on", dir, within.n,
-                       within.item[0]);
+        st = MODE_FAIL(err, st, "%s: is not a task, but a folder of %zu tasks. HINT: name them, %s and so on", dir,
+                       within.n, within.item[0]);
     mode_spec_list_clear(&given);
     mode_spec_list_clear(&within);
     return st;
@@ -105,7 +106,7 @@ static enum mode_status find_tasks(struct task *task, int n, char **dir, const c
     return st;
 }
 
-/* Folders of tasks that came to no result go. */
+/* Removes folders of tasks without a result. */
 static void free_tasks(struct task *task, int n)
 {
     for (int i = 0; i < n; i++) {

@@ -1,4 +1,4 @@
-/* mode experts - the models of a workspace, as the last finished run left them. */
+/* mode experts - lists the models of a workspace, from the last finished run. */
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/options.h"
@@ -19,7 +19,7 @@ struct experts_options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct experts_options, workspace, "workspace", ".", "DIR", "the workspace"),
-    MODE_OPT_FLAG(struct experts_options, json, "json", "for machines"), MODE_OPT_END};
+    MODE_OPT_FLAG(struct experts_options, json, "json", "print JSON"), MODE_OPT_END};
 
 static void print_models(json_t *root, const char *workspace)
 {

@@ -1,4 +1,4 @@
-/* mode gc - free what no kept run needs. Only counts, unless told to do it. */
+/* mode gc - frees what no kept run needs. Only reports, unless --yes is given. */
 #include "base/memory.h"
 #include "base/options.h"
 #include "base/str.h"
@@ -21,20 +21,20 @@ struct gc_options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct gc_options, workspace, "workspace", ".", "DIR", "the workspace"),
-    MODE_OPT_BARE(struct gc_options, drop, "drop", "the runs that are named go, and what only they need"),
-    MODE_OPT_BARE(struct gc_options, keep, "keep", "the runs that are named stay, all others go"),
+    MODE_OPT_BARE(struct gc_options, drop, "drop", "drop the named runs, and what only they need"),
+    MODE_OPT_BARE(struct gc_options, keep, "keep", "keep the named runs, drop all others"),
     MODE_OPT_BARE(struct gc_options, optimizer, "optimizer",
-                  "AdamW's moments of trained models go, too; those of the seed, from which experts fork, stay"),
+                  "also free the AdamW moments of trained models; those of the seed, from which experts fork, stay"),
     MODE_OPT_BARE(struct gc_options, yes, "yes", "do it"),
-    MODE_OPT_FLAG(struct gc_options, json, "json", "for machines"),
+    MODE_OPT_FLAG(struct gc_options, json, "json", "print JSON"),
     MODE_OPT_END};
 
 static enum mode_status choose(struct marks *m, const struct gc_options *o, char **name, int n, struct mode_error *err)
 {
-    if (o->drop && o->keep) return MODE_FAIL(err, MODE_E_USAGE, "either --drop or --keep is wanted, not both");
+    if (o->drop && o->keep) return MODE_FAIL(err, MODE_E_USAGE, "give either --drop or --keep, not both");
     if ((o->drop || o->keep) != (n > 0))
         return MODE_FAIL(err, MODE_E_USAGE, "%s; `mode gc --help`",
-                         n ? "is it --drop or --keep for the runs that are named?" : "which runs? Name one or more");
+                         n ? "give --drop or --keep for the named runs" : "name one or more runs");
     for (size_t r = 0; r < m->n; r++) m->run[r].dropped = o->keep;
     for (int i = 0; i < n; i++) {
         size_t r = 0;
@@ -45,14 +45,14 @@ static enum mode_status choose(struct marks *m, const struct gc_options *o, char
     for (size_t r = 0; r < m->n; r++)
         if (o->yes && !m->run[r].dropped && !m->run[r].settled)
             return MODE_FAIL(err, MODE_E_TEMP,
-                             "what the run %s needs is not known for certain: its coordinator did not stop in order. "
-                             "HINT: `mode up`, `mode down`, and again; or name it with --drop",
+                             "what the run %s needs is not known for certain: its coordinator was not shut down "
+                             "cleanly. HINT: `mode up`, `mode down`, and again; or name it with --drop",
                              m->run[r].name);
     return MODE_OK;
 }
 
-/* Out of sight in one step, then with all of tmp/. Records of runs go first: what is left of a run after a crash is
- * needed by none, and goes with the next call. */
+/* Moves the records of dropped runs to tmp/ in one step, to be removed with it. They go first: after a crash the rest
+ * of such a run is unreferenced, and is freed by the next call. */
 static enum mode_status drop_runs(struct mode_gc_sum *sum, const struct marks *m, struct mode_store *store, bool dry,
                                   struct mode_error *err)
 {
@@ -98,7 +98,7 @@ static void print_text(const struct marks *m, const struct gc_options *o, const 
                    mode_run_state_name(m->run[r].state), mode_size_text(size, m->run[r].bytes));
     if (!o->optimizer && m->optimizer_bytes)
         printf("%s are optimizer moments of trained models (--optimizer)\n", mode_size_text(size, m->optimizer_bytes));
-    if (gc->dry) printf("nothing was changed; --yes does it, when nothing runs in the workspace\n");
+    if (gc->dry) printf("nothing was changed; --yes does it, once nothing runs in the workspace\n");
 }
 
 static json_t *sum_json(const struct mode_gc_sum *s)
@@ -137,9 +137,9 @@ static enum mode_status gc(int argc, char **argv, struct mode_error *err)
         mode_options_help(
             table, "MODE_", "mode gc [--drop RUN ... | --keep RUN ...] [options]",
             "Frees what no kept run needs: records of dropped runs, then commits, tasks, checkpoints, blobs and "
-            "leftovers that are then nobody's. Without --yes it only says what and how much, and what each run alone "
-            "takes. With it nothing may run in the workspace: `mode down` comes first. A run that was dropped can be "
-            "submitted again: its work is done again, to the same bytes. experts/ and report/ stay.\n"
+            "leftovers that nothing refers to any more. Without --yes it only reports what would be freed, and how "
+            "much each run alone takes. With --yes nothing may run in the workspace: `mode down` first. A dropped run "
+            "can be submitted again: its work is done again, to the same bytes. experts/ and report/ stay.\n"
             "Exit: 66 no such run, 75 the workspace is in use.");
         return MODE_OK;
     }
@@ -148,7 +148,7 @@ static enum mode_status gc(int argc, char **argv, struct mode_error *err)
     if ((st = mode_place_exists(o.workspace, err))) return st;
     struct mode_gc gc = {.needs_task = marks_needs_task, .keeps_blob = marks_keeps_blob, .ctx = &m, .dry = !o.yes};
     m.optimizer = o.optimizer;
-    /* from here on nobody makes anything that the marks would not know */
+    /* from here on nothing can be created that the marks do not include */
     if ((st = (o.yes ? mode_store_open_alone : mode_store_open_to_read)(&store, o.workspace, err))) goto out;
     if ((st = marks_runs(&m, o.workspace, err))) goto out;
     if ((st = choose(&m, &o, argv + 1, n_args, err))) goto out;

@@ -1,4 +1,4 @@
-/* mode inspect - what is in a file. */
+/* mode inspect - shows what is in a file. */
 #include "base/file.h"
 #include "base/options.h"
 #include "fetching.h"
@@ -16,17 +16,18 @@ struct options {
 };
 
 static const struct mode_option table[] = {
-    MODE_OPT_INT(struct options, first, "first", "3", "N", "samples, tensors or words to show"),
+    MODE_OPT_INT(struct options, first, "first", "3", "N", "number of samples, tensors or words to show"),
     MODE_OPT_STR(struct options, text_keys, "text-keys", MODE_TEXT_KEYS_DEFAULT, "LIST", "shards: where captions are"),
-    MODE_OPT_FLAG(struct options, json, "json", "print JSON, one object a file"), MODE_OPT_END};
+    MODE_OPT_FLAG(struct options, json, "json", "print JSON, one object per file"), MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("first", 0, UINT32_MAX), RANGE_END};
 
 static const char usage[] = "mode inspect FILE... [options]";
-static const char prose[] = "Says what a file holds and what is odd about it: a tar shard (every picture is decoded; "
-                            "also by its address), a captions.bin, a safetensors file, a picture, or the folder of an "
-                            "evaluation task. The kind is told by content. Of a shard with JSON, json_fields lists "
-                            "what --text-keys may name: in how many of the first 1,000 JSON members, and an example.";
+static const char prose[] =
+    "Shows what a file holds and what is wrong with it: a tar shard (a path or an address; every picture is decoded), "
+    "a captions.bin, a safetensors file, a picture, or the folder of an evaluation task. The kind is detected from the "
+    "content. Of a shard with JSON, json_fields lists what --text-keys may name: in how many of the first 1,000 JSON "
+    "members, and an example.";
 
 static void print_scalar(const json_t *v)
 {
@@ -35,7 +36,7 @@ static void print_scalar(const json_t *v)
     free(text);
 }
 
-/* "key  value"; objects are indented below their key, lists of plain values stand on one line */
+/* "key value"; objects are indented below their key, lists of plain values are printed on one line */
 static void print_object(json_t *v, int depth)
 {
     const char *key;
@@ -88,7 +89,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
             mode_error_rename(err, file.path, argv[i]);
         mode_shard_release(&file);
         if (st) break;
-        if (mode_remote_is(argv[i]) && json_object_get(v, "shard")) /* not as its copy is called */
+        if (mode_remote_is(argv[i]) && json_object_get(v, "shard")) /* not the name of its cached copy */
             json_object_set_new(v, "shard", json_string(mode_path_base(argv[i])));
         json_object_set_new(v, "file", json_string(argv[i]));
         if (o.json) {
@@ -106,4 +107,4 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     return st;
 }
 
-const struct mode_verb mode_verb_inspect = {"inspect", "say what is in a shard, captions, safetensors or task", run};
+const struct mode_verb mode_verb_inspect = {"inspect", "show what is in a shard, captions, safetensors or task", run};

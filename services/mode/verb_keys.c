@@ -1,4 +1,4 @@
-/* mode keys - the CURVE keys that workers and people on other machines need. */
+/* mode keys - makes the CURVE keys for workers and people on other machines. */
 #include "ranges.h"
 #include "verb.h"
 
@@ -20,10 +20,10 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct keys_options, worker, "worker", NULL, "NAME", "a key pair that lets a worker in"),
     MODE_OPT_STR(struct keys_options, admin, "admin", NULL, "NAME", "a key pair that lets the mode command in"),
     MODE_OPT_STR(struct keys_options, out, "out", NULL, "DIR",
-                 "also copy NAME's pair and server.pub there, to be carried away"),
+                 "also copy NAME's pair and server.pub there, for the other machine"),
     MODE_OPT_END};
 
-/* The pair of `name` and the server's public key, and nothing else, in a folder of their own. */
+/* Copies the pair of `name` and the server's public key, nothing else, to a folder. */
 static enum mode_status carry_away(const char *dir, const char *out, const char *name, struct mode_error *err)
 {
     char *key = mode_xasprintf("%s.key", name), *pub = mode_xasprintf("%s.pub", name);
@@ -47,23 +47,22 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n_args;
     enum mode_status st;
     if (mode_options_wants_help(argc, argv)) {
-        mode_options_help(
-            table, "MODE_", "mode keys DIR [--worker NAME | --admin NAME] [--out DIR]",
-            "Make the coordinator's key pair in DIR (kept when it is there) and, for NAME, a pair that its allow list "
-            "lets in. Workers and people on other machines need <name>.key, <name>.pub and server.pub: --out puts just "
-            "these into a folder. DIR itself stays with the coordinator. Nothing here is needed on one machine: "
-            "its processes meet on private sockets.");
+        mode_options_help(table, "MODE_", "mode keys DIR [--worker NAME | --admin NAME] [--out DIR]",
+                          "Makes the coordinator's key pair in DIR (an existing one is kept) and, for NAME, a pair "
+                          "that its allow list accepts. Workers and people on other machines need <name>.key, "
+                          "<name>.pub and server.pub: --out copies just these into a folder. DIR itself stays with the "
+                          "coordinator. Nothing here is needed on one machine: its processes meet on private sockets.");
         return MODE_OK;
     }
     if ((st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err))) return st;
     if ((st = arguments_check(n_args, 1, argv, NULL, err)) ||
         (st = option_needed(n_args ? argv[1] : NULL, "a folder for keys", err)))
         return st;
-    if (o.worker && o.admin) return MODE_FAIL(err, MODE_E_USAGE, "--worker and --admin are two calls");
+    if (o.worker && o.admin) return MODE_FAIL(err, MODE_E_USAGE, "--worker and --admin need a call each");
     const char *dir = argv[1], *name = o.worker ? o.worker : o.admin;
     if (o.out && !name) return MODE_FAIL(err, MODE_E_USAGE, "--out needs --worker NAME or --admin NAME");
     if (name && mode_keys_check_name(name, err)) return err->status = MODE_E_USAGE;
-    struct stat s; /* before any key is made */
+    struct stat s; /* checked before any key is made */
     if (o.out && stat(o.out, &s) == 0 && !S_ISDIR(s.st_mode))
         return MODE_FAIL(err, MODE_E_CREATE, "--out %s: is not a folder", o.out);
     if (o.out && (st = mode_output_apart(o.out, &dir, 1, err))) return st;

@@ -36,12 +36,12 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, task.templates, "templates", NULL, "FILE",
                  "with --task DIR: one a line, {c} for the class (default: " MODE_PACK_TEMPLATE ")"),
     MODE_OPT_STR(struct options, task.pictures, "pictures", NULL, "DIR",
-                 "with --task FILE: where its pictures are (default: where it is)"),
+                 "with --task FILE: folder of its pictures (default: the folder of FILE)"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR",
-                 "where to put 00000.tar, 00001.tar, ...; or the task, which is called as this folder"),
-    MODE_OPT_INT(struct options, per_shard, "per-shard", "1000", "N", "pairs, or pictures of a task, in a shard"),
+                 "where to put 00000.tar, 00001.tar, ...; or the task, which is named after this folder"),
+    MODE_OPT_INT(struct options, per_shard, "per-shard", "1000", "N", "pairs, or pictures of a task, per shard"),
     MODE_OPT_FLAG(struct options, skip_bad, "skip-bad",
-                  "count pairs that lack a readable picture or a caption, instead of stopping"),
+                  "skip and count pairs without a readable picture or a caption, instead of stopping"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
 
@@ -52,10 +52,10 @@ static const char usage[] =
 static const char prose[] =
     "Packs pictures, unchanged, with their captions into tar shards that MoDE, open_clip and webdataset read: one "
     "caption becomes key.txt, several become the list `texts` of key.json. The same pairs give the same bytes. A list "
-    "whose first line names both columns is CSV (quotes as in RFC 4180; other columns are left aside); with another "
-    "separator than a tab and two columns it needs no such line. A picture file that is cut short is a bad pair; "
-    "pictures are not decoded, `mode captions` does that. The shards appear in DIR, which may hold no tar yet, when "
-    "all of them are done; after an error there are none.\n"
+    "whose first line names both columns is CSV (quotes as in RFC 4180; other columns are ignored); with a separator "
+    "other than a tab, a list of two columns needs no header. A picture file that is cut short is a bad pair; pictures "
+    "are not decoded, `mode captions` does that. The shards appear in DIR, which must not hold a tar yet, once all of "
+    "them are written; after an error there are none.\n"
     "With --task, DIR becomes a task for `mode evaluate`, in CLIP_benchmark's layout. Classes are in the order of "
     "their folders' names (of the bytes, as `LC_ALL=C ls` has it), or of the numbers where all names are numbers.";
 
@@ -67,7 +67,7 @@ static enum mode_status separator_of(char *c, const char *text, struct mode_erro
                      "--csv-separator: \"%s\", expected one character, neither a quote nor a line end, or \\t", text);
 }
 
-/* One kind of input, and no options of the other. Of a source that is not there packing says so. */
+/* Checks that one kind of input is given, without options of the other. Missing sources are reported by packing. */
 static enum mode_status check_options(const struct options *o, struct mode_error *err)
 {
     struct stat sb;

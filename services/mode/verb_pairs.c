@@ -1,4 +1,4 @@
-/* mode pairs - which pairs of the shards are which expert's. */
+/* mode pairs - lists the pairs of each expert. */
 #include "base/file.h"
 #include "base/options.h"
 #include "base/str.h"
@@ -24,25 +24,25 @@ enum { ALL = -1 };
 
 /* Which pairs are listed. */
 struct wanted {
-    int expert;                      /* of that coarse group; ALL: of every one */
-    struct mode_selection selection; /* chosen: of what it chooses; NULL: nothing was */
+    int expert;                      /* coarse group; ALL: all groups */
+    struct mode_selection selection; /* pairs of this selection; chosen NULL: no selection */
 };
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, workspace, "workspace", ".", "DIR", "the workspace"),
-    MODE_OPT_STR(struct options, run, "run", NULL, "NAME", "the run (default: the one that experts/ is of)"),
+    MODE_OPT_STR(struct options, run, "run", NULL, "NAME", "the run (default: the one that experts/ comes from)"),
     MODE_OPT_STR(struct options, expert, "expert", NULL, "N",
                  "the pairs of expert-N alone, or of a model of experts_for, by its name (default: all pairs)"),
-    MODE_OPT_FLAG(struct options, json, "json", "one object a line, with the caption as it is"), MODE_OPT_END};
+    MODE_OPT_FLAG(struct options, json, "json", "one JSON object per line, with the caption unchanged"), MODE_OPT_END};
 
 static const char prose[] =
     "Lists the pairs of a run as they were assigned, shard by shard in the order of the shards: expert, path of the "
-    "shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line ends of a "
-    "caption as blanks). Those of a model of experts_for are some of these: the first column says whose they are "
-    "beside. The pairs outside its group that an expert also sees (train.out_ratio) change with every epoch and are "
-    "not listed.";
+    "shard, key of the sample in it, fine centre, distance to it, caption (tab-separated; tabs and line breaks of a "
+    "caption become spaces). The pairs of a model of experts_for are a subset of these: the first column is then still "
+    "the expert of their group. The pairs outside its group that an expert also sees (train.out_ratio) change with "
+    "every epoch and are not listed.";
 
-/* A caption may hold what ends a column or a line. */
+/* Prints a caption without tabs and line breaks. */
 static void print_blank(const char *text)
 {
     for (const char *c = text; *c; c++) putchar(*c == '\t' || *c == '\n' || *c == '\r' ? ' ' : *c);
@@ -183,4 +183,4 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     return st;
 }
 
-const struct mode_verb mode_verb_pairs = {"pairs", "which pairs are which expert's", run};
+const struct mode_verb mode_verb_pairs = {"pairs", "list the pairs of the experts", run};

@@ -1,4 +1,4 @@
-/* mode predict - the ensemble of a workspace on pictures of one's own. */
+/* mode predict - applies the ensemble of a workspace to any pictures. */
 #include "ask.h"
 #include "backend_option.h"
 #include "base/options.h"
@@ -25,12 +25,12 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, workspace, "workspace", ".", "DIR", "the workspace whose experts/ are used"),
-    MODE_OPT_STR(struct options, experts, "experts", NULL, "DIR", "or such a folder, taken from a workspace"),
+    MODE_OPT_STR(struct options, experts, "experts", NULL, "DIR", "or an experts/ folder copied from a workspace"),
     ASK_OPTIONS(struct options),
     MODE_OPT_STR(struct options, ask.queries, "queries", NULL, "FILE",
-                 "or texts, one a line: for each the nearest pictures"),
-    MODE_OPT_STR(struct options, images, "images", NULL, "FILE", "more pictures: paths, one a line"),
-    MODE_OPT_INT(struct options, top, "top", "5", "N", "so many classes of a picture, or pictures of a query"),
+                 "or texts, one per line: the nearest pictures of each"),
+    MODE_OPT_STR(struct options, images, "images", NULL, "FILE", "more pictures: paths, one per line"),
+    MODE_OPT_INT(struct options, top, "top", "5", "N", "number of classes of a picture, or pictures of a query"),
     ASK_ROUTER_OPTIONS(struct options),
     ASK_ENCODER_OPTION(struct options),
     MODE_OPT_STR(struct options, ask.merges, "clip-merges", NULL, "FILE",
@@ -38,15 +38,15 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, batch, "batch", "256", "N", "pictures or texts in a batch"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
-    MODE_OPT_FLAG(struct options, json, "json", "one object a line: the weights, then every picture or query"),
+    MODE_OPT_FLAG(struct options, json, "json", "one JSON object per line: the weights, then every picture or query"),
     MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20), RANGE_FROM("top", 1), RANGE_THREADS,
                                              RANGE_END};
 
 static const char prose[] =
-    "Scores pictures with the experts of a finished run, weighted by the words that are asked for: every picture is "
-    "given a class, or for every query the nearest pictures are named. A score is the experts' weighted cosine.\n"
+    "Scores pictures with the experts of a finished run, weighted by the words of the classes or queries: every "
+    "picture gets a class, or every query its nearest pictures. A score is the weighted sum of the experts' cosines.\n"
     "Prints, tab-separated, picture, score, class; or query, score, picture. The weights go to stderr. A picture that "
     "cannot be read or decoded is an error.";
 
@@ -73,7 +73,7 @@ static json_t *json_text(const char *text)
     return s;
 }
 
-/* The best of n scores, `stride` apart, the best first; of equal ones the first. */
+/* The top of n scores, `stride` apart, in descending order, ties by index. */
 struct best {
     int64_t i;
     float score;

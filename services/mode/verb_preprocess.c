@@ -29,7 +29,7 @@ static const struct mode_option table[] = {
                  "without --model: shortest | longest | squash"),
     MODE_OPT_STR(struct options, filter, "interpolation", "bicubic", "NAME", "without --model: bicubic | bilinear"),
     MODE_OPT_INT(struct options, fill, "fill-color", "0", "N",
-                 "without --model: borders that longest leaves, 0 to 255"),
+                 "without --model: value of the padding of longest, 0 to 255"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
@@ -38,10 +38,10 @@ static const struct option_range ranges[] = {RANGE("size", 1, 4096), RANGE("fill
 
 static const char usage[] = "mode preprocess FILE... --out x.npy [options]";
 static const char prose[] =
-    "Decodes pictures (JPEG, PNG, WebP; told by content, not by name) and applies open_clip's evaluation transform:\n"
-    "resize, centre crop, mean and deviation (OpenAI's without --model). Byte for byte what Pillow 12 and torchvision "
-    "give for the picture converted to RGB. Row i is FILE i. If any picture cannot be read, every such picture has its "
-    "sentence on stderr, nothing is written, and the exit code is that of the first.";
+    "Decodes pictures (JPEG, PNG, WebP; detected from the content, not the name) and applies open_clip's evaluation "
+    "transform: resize, centre crop, normalisation by mean and standard deviation (OpenAI's without --model). Byte for "
+    "byte what Pillow 12 and torchvision give for the picture converted to RGB. Row i is FILE i. If pictures cannot be "
+    "read, each of them is reported on stderr, nothing is written, and the exit code is that of the first.";
 
 static enum mode_status settings_of_model(struct mode_preprocess *p, const char *dir, struct mode_error *err)
 {

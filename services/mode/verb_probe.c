@@ -1,5 +1,5 @@
-/* mode probe - how well a task's classes can be told apart by the image features of a CLIP, or of a run's experts
- * together: a logistic regression on labelled pictures. */
+/* mode probe - linear probe: a logistic regression from the image features of a CLIP, or of all experts of a run, to a
+ * task's labels. */
 #include "ask.h"
 #include "backend_option.h"
 #include "base/file.h"
@@ -36,16 +36,17 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, experts, "experts", NULL, "DIR",
                  "or all experts of a finished run together: WORKSPACE/experts"),
     MODE_OPT_STR(struct options, train, "train", NULL, "DIR",
-                 "of one task: learn from this task folder's train/ or, where it has none, its test/"),
-    MODE_OPT_REAL(struct options, strength, "c", "0", "C",
-                  "scikit-learn's C; 0: chosen by pictures that are held back"),
-    MODE_OPT_REAL(struct options, held_back, "held-back", "0.2", "X", "their share of each class's training pictures"),
-    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "which pictures these are"),
-    MODE_OPT_STR(struct options, name, "name", NULL, "NAME", "what results call the model (the folder's name)"),
+                 "with one task: train on this task folder's train/ or, where it has none, its test/"),
+    MODE_OPT_REAL(struct options, strength, "c", "0", "C", "scikit-learn's C; 0: chosen on held-out pictures"),
+    MODE_OPT_REAL(struct options, held_back, "held-back", "0.2", "X",
+                  "share of each class's training pictures that is held out"),
+    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "seed of the choice of these pictures"),
+    MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
+                 "name of the model in the results (default: the folder's name)"),
     MODE_OPT_INT(struct options, batch, "batch", MODE_DEFAULT_EVALUATE_BATCH, "N", "pictures in a batch"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
-    MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per task, one per line"),
+    MODE_OPT_FLAG(struct options, json, "json", "one CLIP_benchmark result object per line, one per task"),
     MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20),
@@ -56,11 +57,11 @@ static const struct option_range ranges[] = {RANGE("batch", 1, 1 << 20),
                                              RANGE_END};
 
 static const char prose[] =
-    "A linear probe. A task is a folder of classification with train/ beside test/, as CLIP_benchmark's data sets have "
-    "it (docs/FORMATS.md); of the words nothing is used. Features have length 1; of several experts they stand "
-    "side by side, each of length 1. C, how little the weights are held down, is chosen among 1e-6 to 1e6 by training "
-    "pictures that are held back; then all are learnt from. The search goes to stderr, metrics to stdout: "
-    "fractions, \"-\" (null with --json) where there is none.";
+    "A linear probe. A task is a classification folder with train/ beside test/, as CLIP_benchmark's data sets have it "
+    "(docs/FORMATS.md); its words are not used. Features are L2-normalised; those of several experts are concatenated, "
+    "each normalised on its own. C, the inverse of the regularisation strength, is chosen from 1e-6 to 1e6 on held-out "
+    "training pictures; then all of them are trained on. The search goes to stderr, metrics to stdout: fractions, "
+    "\"-\" (null with --json) where there is none.";
 
 /* Whose features. */
 struct models {
@@ -132,7 +133,7 @@ static void say_try(void *ctx, const struct mode_probe *p)
     const struct mode_probe_try *t = &p->tries[p->n_tries - 1];
     if (p->n_tries == 1)
         fprintf(stderr,
-                "%s: C is chosen by %lld of %lld training pictures, %lld classes, %lld numbers a picture\n"
+                "%s: C is chosen by %lld of %lld training pictures, %lld classes, %lld features a picture\n"
                 "           C    right  steps\n",
                 (const char *)ctx, (long long)p->n_held_back, (long long)p->n_train, (long long)p->c,
                 (long long)p->width);
@@ -153,7 +154,7 @@ static json_t *json_of(const struct mode_probe_try *t)
                      "gradient", t->fit.gradient, "steps", t->fit.iterations, "converged", (int)t->fit.converged);
 }
 
-/* CLIP_benchmark's object, with what was learnt from and how beside. */
+/* CLIP_benchmark's result object, with details of the fit. */
 static enum mode_status result_of(json_t **out, const struct mode_probe *p, const struct mode_evalset *test,
                                   const struct options *o, const struct models *m, struct mode_error *err)
 {
@@ -255,4 +256,4 @@ out:
     return st;
 }
 
-const struct mode_verb mode_verb_probe = {"probe", "linear probes: what image features know of a task", run};
+const struct mode_verb mode_verb_probe = {"probe", "linear probes on image features", run};

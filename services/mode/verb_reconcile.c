@@ -1,4 +1,4 @@
-/* mode reconcile - prove that every input sample of a run ended in exactly one place. */
+/* mode reconcile - proves that every input sample of a run has exactly one fate. */
 #include "base/file.h"
 #include "base/fresh.h"
 #include "base/options.h"
@@ -24,7 +24,7 @@ struct reconcile_options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct reconcile_options, workspace, "workspace", ".", "DIR", "the workspace"),
     MODE_OPT_FLAG(struct reconcile_options, all, "all", "every run of the workspace"),
-    MODE_OPT_FLAG(struct reconcile_options, json, "json", "for machines; a line for each run"), MODE_OPT_END};
+    MODE_OPT_FLAG(struct reconcile_options, json, "json", "print JSON, one line for each run"), MODE_OPT_END};
 
 struct candidate {
     char *name;
@@ -43,7 +43,7 @@ static void print_json(const struct ledger *l, const struct candidate *run)
            l->cut_shards, l->embedded, l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("%s%" PRIu64, k ? ", " : "", l->pool[k]);
     putchar(']');
-    if (l->n_selected) { /* names are letters, digits and the like */
+    if (l->n_selected) { /* names need no escaping */
         printf(", \"selected\": {");
         for (size_t i = 0; i < l->n_selected; i++)
             printf("%s\"%s\": %" PRIu64, i ? ", " : "", l->selected[i].name, l->selected[i].pairs);
@@ -62,7 +62,7 @@ static void print_text(const struct ledger *l, const struct candidate *run)
         if (l->fate[f] || f == MODE_FATE_KEPT)
             printf("    %-20s %12" PRIu64 "\n", mode_fate_name((enum mode_fate)f), l->fate[f]);
     if (l->cut_shards)
-        printf("  %-22s %12" PRIu64 "  %s at byte %" PRIu64 "%s; what came after is in no number\n", "shards cut short",
+        printf("  %-22s %12" PRIu64 "  %s at byte %" PRIu64 "%s; the rest is not counted\n", "shards cut short",
                l->cut_shards, l->cut, l->cut_at, l->cut_shards == 1 ? "" : ", and others");
     printf("  %-22s %12" PRIu64 "\n  %-22s %12" PRIu64 "\n", "embedded", l->embedded, "assigned", l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("    expert-%-13d %12" PRIu64 "\n", k, l->pool[k]);
@@ -90,7 +90,7 @@ static enum mode_status one(const struct reconcile_options *o, const struct cand
     return st;
 }
 
-/* What runs/<name>/run.json says; false when there is no such run, or it was never planned. */
+/* Reads runs/<name>/run.json; false when there is no such run, or it was never planned. */
 static bool look(struct candidate *c, const char *workspace, const char *name)
 {
     char *file = mode_xasprintf("%s/runs/%s/run.json", workspace, name),
@@ -105,7 +105,7 @@ static bool look(struct candidate *c, const char *workspace, const char *name)
     return c->name != NULL;
 }
 
-/* Runs that go on before those that ended, later ones before earlier ones. */
+/* Unfinished runs before ended ones, later ones before earlier ones. */
 static int by_interest(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
@@ -114,18 +114,20 @@ static int by_interest(const void *a, const void *b)
     return (x->created_ms < y->created_ms) - (x->created_ms > y->created_ms);
 }
 
-/* A folder without a store is not a workspace without runs: the name of the run, or nothing, was given in its place. */
+/* A folder without a store is not an empty workspace: perhaps --workspace is missing, or a run's name was given in its
+ * place. */
 static enum mode_status check_workspace(const char *workspace, const char *run, struct mode_error *err)
 {
     char *id = mode_path_join(workspace, "store-id"), *id_of_run = run ? mode_path_join(run, "store-id") : NULL;
     enum mode_status st = MODE_OK;
     if (run && mode_file_exists(id_of_run))
-        st = MODE_FAIL(err, MODE_E_USAGE, "%s is a workspace, a run's name is wanted. HINT: --workspace %s", run, run);
+        st = MODE_FAIL(err, MODE_E_USAGE, "%s is a workspace; expected the name of a run. HINT: --workspace %s", run,
+                       run);
     else if (!(st = mode_place_exists(workspace, err)) && !mode_file_exists(id))
-        st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "%s is no workspace (it has no file store-id). HINT: --workspace DIR, the DIR that `mode up` "
-                       "was given",
-                       workspace);
+        st = MODE_FAIL(
+            err, MODE_E_NOINPUT,
+            "%s is not a workspace (it has no file store-id). HINT: --workspace DIR, the DIR that `mode up` was given",
+            workspace);
     free(id);
     free(id_of_run);
     return st;
@@ -158,8 +160,8 @@ static enum mode_status reconcile(int argc, char **argv, struct mode_error *err)
         mode_options_help(
             table, "MODE_", "mode reconcile [RUN] [options]",
             "Reads the store alone and proves, for every shard of a run, that samples = kept + every fate, and kept = "
-            "embedded = assigned = the sum over the experts' groups. Without RUN: the run that goes on, else the "
-            "latest. Of a run that goes on, what is done so far is checked.\n"
+            "embedded = assigned = the sum over the experts' groups. Without RUN: the unfinished run, else the latest. "
+            "Of an unfinished run, what is done so far is checked.\n"
             "Exit: 0 everything adds up, 65 it does not (also: the run ended before all was done), 66 no such run.");
         return MODE_OK;
     }

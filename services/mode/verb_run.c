@@ -1,4 +1,4 @@
-/* mode run - submit a run and watch it. */
+/* mode run - submits a run and follows it. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -20,9 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SAY_AGAIN_S  30 /* that something is away */
+#define SAY_AGAIN_S  30 /* interval of messages that something does not answer */
 #define NOTES        16
-#define WAIT_LASTS_S 3.0 /* what is shorter need not be said */
+#define WAIT_LASTS_S 3.0 /* shorter waits are not reported */
 
 struct run_options {
     struct client_options client;
@@ -35,10 +35,10 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct run_options, detach, "detach", "submit and return; `mode watch` shows it"),
     MODE_OPT_FLAG(struct run_options, dry_run, "dry-run",
                   "check the spec and its inputs, run nothing; without a coordinator `mode doctor --spec` does"),
-    MODE_OPT_FLAG(struct run_options, no_progress, "no-progress", "no bars, single lines"),
+    MODE_OPT_FLAG(struct run_options, no_progress, "no-progress", "plain lines instead of progress bars"),
     MODE_OPT_FLAG(struct run_options, quiet, "quiet", "no progress at all"),
     MODE_OPT_INT(struct run_options, patience_s, "patience-s", "120", "S",
-                 "how long the coordinator, or Redis behind it, may be away before this command ends (69)"),
+                 "how long the coordinator, or Redis behind it, may be unreachable before this command gives up (69)"),
     MODE_OPT_FLAG(struct run_options, json, "json", "print the run's final state as JSON"),
     MODE_OPT_END};
 
@@ -47,10 +47,11 @@ static const struct option_range ranges[] = {RANGE_FROM("patience-s", 0), RANGE_
 struct said { /* while the coordinator plans */
     FILE *to; /* NULL: nowhere */
     double at_s;
-    bool line; /* one is open, on a terminal */
+    bool line; /* an unfinished line on a terminal */
 };
 
-/* On a terminal one line that changes, else a line now and then. Ctrl-C ends the waiting, not the planning. */
+/* Progress of planning: on a terminal one line that is overwritten, else a line now and then. Ctrl-C ends the wait, not
+ * the planning. */
 static bool say_how_far(void *ctx, const char *text)
 {
     struct said *s = ctx;
@@ -86,14 +87,14 @@ static enum mode_status submit(char **run, struct client *c, const struct mode_s
     m.has_dry_run = 1;
     m.dry_run = dry;
     e.submit = &m;
-    /* planning looks at every input and digests the evaluation tasks: it takes as long as it takes. The same key asked
-     * twice is one submission. */
+    /* planning examines every input and digests the evaluation tasks, which may take long. Repeated requests with the
+     * same key are one submission. */
     struct said said = {.to = warn, .at_s = -SAY_AGAIN_S};
     enum mode_status st = client_ask_on(&answer, c, &e, 120000, say_how_far, &said, err);
     if (said.line) fprintf(warn, "\r\x1b[K");
     if (st && interrupt_signal())
         return MODE_FAIL(err, MODE_E_STOPPED,
-                         "interrupted while the coordinator looks at the inputs; it goes on and takes the run %s when "
+                         "interrupted while the coordinator checks the inputs; it continues, and takes the run %s when "
                          "that is done. `mode status` shows it then, `mode cancel %s` ends it",
                          spec->name, spec->name);
     if (st) return st;
@@ -121,25 +122,27 @@ static enum mode_status outcome(const Mode__Run *run, struct mode_error *err)
     }
 }
 
-struct waiting {    /* a stage for whose tasks there is no worker */
-    char cause[32]; /* as said, "" = nothing was said */
-    double gone_s;  /* it waits no more since; 0 = it waits */
+struct waiting {    /* a stage whose tasks wait for workers */
+    char cause[32]; /* as last reported, "" = none */
+    double gone_s;  /* since when it no longer waits; 0 = waiting */
 };
 
 struct watching {
     struct progress progress;
     struct waiting waiting[PROGRESS_STAGES];
     bool show;
-    double heard_s, ready_s, said_s; /* when the coordinator last answered, Redis was last there, we last said so */
-    int64_t noted_ms;                /* time of the last note that was shown */
+    double heard_s, ready_s, said_s; /* last times: the coordinator answered, Redis was up, a message was printed */
+    int64_t noted_ms;                /* time of the last note shown */
     char message[512];               /* of the run, when last shown */
 };
 
-/* Trouble is said when it happens and not only at the end. */
+/* Shows problems when they occur, not only at the end. */
 static void show_news(struct watching *w, const Mode__StatusReply *r, const Mode__Run *run)
 {
     char line[600];
-    if (!w->noted_ms && r->paused) progress_say(&w->progress, r->paused); /* said to those before us, as a note */
+    if (!w->noted_ms && r->paused)
+        progress_say(&w->progress, r->paused); /* as a note, for problems before this
+                                                                             command */
     if (!w->noted_ms) w->noted_ms = run->created_unix_ms - 1;
     for (size_t i = 0; i < r->n_notes; i++) {
         if (r->notes[i]->unix_ms <= w->noted_ms) continue;
@@ -151,12 +154,12 @@ static void show_news(struct watching *w, const Mode__StatusReply *r, const Mode
     if (strncmp(w->message, message, sizeof w->message - 1) == 0) return;
     snprintf(w->message, sizeof w->message, "%s", message);
     if (*message && run->state == MODE__RUN_STATE__RUN_RUNNING) {
-        snprintf(line, sizeof line, "the run waits and tries again: %s", w->message);
+        snprintf(line, sizeof line, "the run is waiting and will be tried again: %s", w->message);
         progress_say(&w->progress, line);
     }
 }
 
-/* Once when a stage begins to wait for workers, or for another reason than before, and once when it goes on. */
+/* Reports once when a stage begins to wait for workers, or its reason changes, and once when it continues. */
 static void show_waits(struct watching *w, const Mode__Run *run)
 {
     char line[100];
@@ -170,7 +173,7 @@ static void show_waits(struct watching *w, const Mode__Run *run)
             progress_say(&w->progress, s->wait->text);
         } else if (x->cause[0] && (s->leased || s->done == s->total)) {
             if (x->gone_s <= 0) x->gone_s = mode_clock_s();
-            if (s->leased && mode_clock_s() - x->gone_s < WAIT_LASTS_S) continue; /* perhaps it fails again at once */
+            if (s->leased && mode_clock_s() - x->gone_s < WAIT_LASTS_S) continue; /* it may stop again at once */
             snprintf(line, sizeof line, "%.64s goes on", s->name);
             progress_say(&w->progress, line);
             *x = (struct waiting){0};
@@ -178,27 +181,27 @@ static void show_waits(struct watching *w, const Mode__Run *run)
     }
 }
 
-/* Something that everything waits for is away since then: say so now and then, and give up in the end. */
+/* Something that everything depends on has not answered since then: reports that from time to time, and finally gives
+ * up. */
 static enum mode_status wait_on(struct watching *w, const char *what, double since_s, const struct run_options *o,
                                 const char *name, struct mode_error *err)
 {
     double now = mode_clock_s();
     char line[200];
     if (now - since_s > (double)o->patience_s)
-        return MODE_FAIL(
-            err, MODE_E_PEER,
-            "%s has been away for %.0f s. What is done is kept, and the run %s goes on by itself when it is "
-            "back; `mode run` with the same spec shows it again. HINT: %s/logs tells why",
-            what, now - since_s, name, o->client.workspace);
+        return MODE_FAIL(err, MODE_E_PEER,
+                         "%s has not answered for %.0f s. What is done is kept, and the run %s continues by itself "
+                         "when it is back; `mode run` with the same spec follows it again. HINT: %s/logs tells why",
+                         what, now - since_s, name, o->client.workspace);
     if (w->show && now - since_s > 3 && now - w->said_s > SAY_AGAIN_S) {
-        snprintf(line, sizeof line, "%s is away for %.0f s; waiting for it", what, now - since_s);
+        snprintf(line, sizeof line, "%s has not answered for %.0f s; waiting for it", what, now - since_s);
         progress_say(&w->progress, line);
         w->said_s = now;
     }
     return MODE_OK;
 }
 
-/* Until the run has ended. Returns its outcome. */
+/* Follows the run until it has ended. Returns its outcome. */
 static enum mode_status follow(struct client *c, const char *name, const struct run_options *o, struct mode_error *err)
 {
     double now = mode_clock_s();
@@ -213,7 +216,7 @@ static enum mode_status follow(struct client *c, const char *name, const struct 
             char *where = client_where(&o->client);
             st = MODE_FAIL(
                 err, MODE_E_STOPPED,
-                "the run %s goes on without this terminal; `mode watch%s` shows it, `mode cancel %s%s` ends it", name,
+                "the run %s continues without this terminal; `mode watch%s` shows it, `mode cancel %s%s` ends it", name,
                 where, name, where);
             free(where);
             return st;
@@ -263,11 +266,11 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(table, "MODE_", "mode run SPEC.yaml [options]",
-                          "Submits a run to the coordinator of the workspace and shows it until it ends. What is done "
-                          "already is not done again. Ctrl-C leaves it running. docs/RUN.md explains the spec.\n"
+                          "Submits a run to the coordinator of the workspace and follows it until it ends. What is "
+                          "already done is not done again. Ctrl-C leaves it running. docs/RUN.md explains the spec.\n"
                           "Exit: 0 done, 1 cancelled, 65 some tasks were given up or an expert gets too few pairs, 66 "
-                          "an input is missing, 69 no coordinator, 75 a run of that name goes on with another spec, 78 "
-                          "wrong spec, 130 after Ctrl-C.");
+                          "an input is missing, 69 no coordinator, 75 an unfinished run of that name has another spec, "
+                          "78 wrong spec, 130 after Ctrl-C.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
@@ -281,7 +284,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = submit(&name, c, &spec, o.dry_run, o.quiet ? NULL : stderr, err))) goto out;
     if (o.dry_run) {
         printf(o.json ? "{\"run\": \"%s\", \"submitted\": false}\n" : "%s: the spec and its inputs are fine\n",
-               spec.name); /* a name is letters, digits and the like */
+               spec.name); /* names need no escaping */
         goto out;
     }
     if (o.detach) {

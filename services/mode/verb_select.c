@@ -1,4 +1,4 @@
-/* mode select - the fine clusters that words choose, before a GPU trains on them. */
+/* mode select - shows the fine clusters that words choose, before anything is trained on them. */
 #include "backend_option.h"
 #include "base/file.h"
 #include "base/options.h"
@@ -32,18 +32,18 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
                  "the clusters and pairs of a run of this workspace"),
     MODE_OPT_STR(struct options, run, "run", NULL, "NAME",
-                 "with --workspace: which (default: the one that experts/ is of)"),
+                 "with --workspace: which (default: the one that experts/ comes from)"),
     MODE_OPT_STR(struct options, centres, "centres", NULL, "FILE",
                  "or clusters alone: centres.safetensors of `mode cluster`"),
     MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB",
-                 "with --centres: assign.safetensors files of `mode assign`, of which pairs are counted"),
+                 "with --centres: assign.safetensors files of `mode assign`, whose pairs are counted"),
     MODE_OPT_STR(struct options, classes, "classes", NULL, "FILE",
                  "the words: names, one a line (or several with tabs between)"),
     MODE_OPT_STR(struct options, task, "task", NULL, "DIR[,DIR...]",
                  "or evaluation tasks: class names with templates, or captions"),
     MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
                  "the encoder the centres were made with, or its ORG/NAME[@REVISION] (default: that of --workspace)"),
-    MODE_OPT_INT(struct options, nearest, "nearest", "1", "N", "fine centres that every word chooses"),
+    MODE_OPT_INT(struct options, nearest, "nearest", "1", "N", "number of fine centres that each word chooses"),
     MODE_OPT_STR(struct options, out, "out", NULL, "FILE", "write the selection, for `mode train --selection`"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
@@ -51,9 +51,9 @@ static const struct mode_option table[] = {
 
 static const struct option_range ranges[] = {RANGE("nearest", 1, MODE_SELECTION_MOST_NEAREST), RANGE_END};
 
-/* The words of one task, and what they chose. */
+/* The words of one task, and their selection. */
 struct part {
-    const char *task; /* NULL: of nobody's */
+    const char *task; /* NULL: words without a task */
     char **name;      /* [n] */
     int n;
     struct mode_chosen chosen;
@@ -62,14 +62,14 @@ struct part {
 struct selecting {
     struct mode_select select;
     char *encoder;     /* folder */
-    char *list;        /* of --task, cut into its folders */
+    char *list;        /* --task, split into its folders */
     char *folder;      /* for vectors */
     struct part *part; /* [n_parts] */
     int n_parts;
     bool counted; /* pairs are known */
 };
 
-/* Clusters and pairs of the shards of data.train of a run: what its experts_for would choose from. */
+/* Clusters and pairs of the shards of data.train of a run, from which its experts_for would select. */
 static enum mode_status open_run(struct selecting *s, const struct options *o, struct mode_error *err)
 {
     struct run_record r = {0};
@@ -123,7 +123,7 @@ static enum mode_status read_task(struct part *p, struct mode_error *err)
     return st;
 }
 
-/* All of them, before anything is embedded. */
+/* Reads all words before anything is embedded. */
 static enum mode_status read_words(struct selecting *s, const struct options *o, struct mode_error *err)
 {
     char *rest = s->list;
@@ -169,7 +169,7 @@ static enum mode_status choose_all(struct selecting *s, const struct options *o,
     return st;
 }
 
-struct choice { /* of a fine centre by a word */
+struct choice { /* choice of a fine centre by a word */
     const char *word;
     float distance;
     int32_t fine;
@@ -314,12 +314,13 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         mode_options_help(
             table, "MODE_",
             "mode select (--workspace DIR | --centres FILE --encoder DIR) (--classes FILE | --task DIR) [options]",
-            "The fine clusters that words choose, each its --nearest ones, and how many pairs these have: what an "
-            "expert for these words would be trained on, by a run (experts_for) or by `mode train --selection`.");
+            "Prints the fine clusters that words choose (each word its --nearest ones) and how many pairs these have: "
+            "what an expert for these words would be trained on, by a run (experts_for) or by `mode train "
+            "--selection`.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
-    if (o.centres) o.workspace = NULL; /* the environment may name one for all verbs */
+    if (o.centres) o.workspace = NULL; /* a workspace from the environment does not count */
     if (st || (st = arguments_check(n_args, 0, argv, "words are --classes FILE or --task DIR", err)) ||
         (st = check_options(&o, err)))
         return st;

@@ -1,4 +1,4 @@
-/* mode status, mode watch, mode cancel, mode drain - look at the runs of a workspace, end one, send workers home. */
+/* mode status, mode watch, mode cancel, mode drain - show the runs of a workspace, cancel one, drain workers. */
 #include "base/memory.h"
 #include "base/str.h"
 #include "client.h"
@@ -20,7 +20,7 @@ struct status_options {
 };
 
 static const struct mode_option status_table[] = {CLIENT_OPTIONS(struct status_options),
-                                                  MODE_OPT_FLAG(struct status_options, json, "json", "for machines"),
+                                                  MODE_OPT_FLAG(struct status_options, json, "json", "print JSON"),
                                                   MODE_OPT_END};
 
 static const struct mode_option plain_table[] = {CLIENT_OPTIONS(struct status_options), MODE_OPT_END};
@@ -28,7 +28,7 @@ static const struct mode_option plain_table[] = {CLIENT_OPTIONS(struct status_op
 static const struct mode_option drain_table[] = {
     CLIENT_OPTIONS(struct status_options),
     MODE_OPT_INT(struct status_options, grace_s, "grace-s", "0", "S",
-                 "then give back what still runs (training at its last checkpoint); 0 = let it finish"),
+                 "after this, give back tasks that still run (training at its last checkpoint); 0 = let them finish"),
     MODE_OPT_END};
 
 static const struct option_range drain_ranges[] = {RANGE("grace-s", 0, 86400), RANGE_END};
@@ -41,7 +41,7 @@ static void when(char *out, size_t n, int64_t unix_ms)
     strftime(out, n, "%H:%M:%S", localtime_r(&t, &tm));
 }
 
-/* "colour top1 41.2 %": metrics.json's names of what people call otherwise. */
+/* "colour top1 41.2 %": maps names of metrics.json to common ones. */
 static void print_score(FILE *out, const Mode__Score *s)
 {
     const char *metric = strcmp(s->metric, "acc1") == 0                     ? "top1"
@@ -51,7 +51,7 @@ static void print_score(FILE *out, const Mode__Score *s)
     fprintf(out, "%s %s %.1f %%", s->task, metric, 100 * s->value);
 }
 
-/* The newest of each task, in a line; those of a validation that goes on are of a later step than the others. */
+/* The latest score of each task, on one line; during a validation some are of a later step than others. */
 static void print_scores(FILE *out, const Mode__TaskRow *t)
 {
     enum { SHOWN = 4 };
@@ -139,7 +139,7 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
     }
 }
 
-/* needed: the one argument that the verb cannot do without, or NULL where it may have one. */
+/* needed: the required argument, or NULL if it is optional. */
 static enum mode_status parse(struct status_options *o, const struct mode_option *table,
                               const struct option_range *ranges, const char *needed, int argc, char **argv, int *n_args,
                               struct client **c, struct mode_error *err)
@@ -184,7 +184,7 @@ static enum mode_status watch(int argc, char **argv, struct mode_error *err)
     int n_args;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(plain_table, "MODE_", "mode watch [RUN] [options]",
-                          "Shows what `mode status` shows, again and again, until Ctrl-C.");
+                          "Shows what `mode status` shows, refreshed until Ctrl-C.");
         return MODE_OK;
     }
     enum mode_status st = parse(&o, plain_table, no_ranges, NULL, argc, argv, &n_args, &c, err);
@@ -208,7 +208,7 @@ static enum mode_status watch(int argc, char **argv, struct mode_error *err)
     return st;
 }
 
-/* What the coordinator did, in its words. */
+/* *said: the coordinator's answer. */
 static enum mode_status control(const char **said, struct mode_envelope **answer, struct client *c, Mode__Control *q,
                                 struct mode_error *err)
 {
@@ -261,8 +261,8 @@ static enum mode_status drain(int argc, char **argv, struct mode_error *err)
         mode_options_help(
             drain_table, "MODE_", "mode drain WORKER|MACHINE [options]",
             "Takes a worker, or all of a machine, out of work: what runs there finishes, nothing new is handed out to "
-            "it, and it exits. (`mode up` starts its own workers again; there, `mode down` is wanted.)\n"
-            "Exit: 66 nobody has that name.");
+            "it, and it exits. (`mode up` restarts its own workers; stop those with `mode down`.)\n"
+            "Exit: 66 no worker or machine has that name.");
         return MODE_OK;
     }
     enum mode_status st = parse(&o, drain_table, drain_ranges, "WORKER or MACHINE (`mode status` lists them)", argc,
@@ -275,7 +275,7 @@ static enum mode_status drain(int argc, char **argv, struct mode_error *err)
         st = control(&said, &answer, c, &q, err);
     }
     if (!st)
-        printf("%s: %llu worker%s told to finish and go\n", argv[1],
+        printf("%s: %llu worker%s told to finish and exit\n", argv[1],
                (unsigned long long)answer->msg->control_reply->changed,
                answer->msg->control_reply->changed == 1 ? "" : "s");
     mode_envelope_free(&answer);
@@ -284,6 +284,6 @@ static enum mode_status drain(int argc, char **argv, struct mode_error *err)
 }
 
 const struct mode_verb mode_verb_status = {"status", "runs, workers and recent notes", status};
-const struct mode_verb mode_verb_watch = {"watch", "the same, again and again", watch};
+const struct mode_verb mode_verb_watch = {"watch", "runs and workers, refreshed until Ctrl-C", watch};
 const struct mode_verb mode_verb_cancel = {"cancel", "end a run", cancel};
 const struct mode_verb mode_verb_drain = {"drain", "take a worker or a machine out of work", drain};

@@ -24,30 +24,29 @@ static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, clean, "clean", "openai", "openai|hf",
                  "clip only: repair, unescape HTML, lower case, as open_clip; or Hugging Face's NFC and lower case"),
-    MODE_OPT_INT(
-        struct options, context, "context", "0", "N",
-        "longest result, special tokens included: 2 (clip with openai cleaning: 1, the end token) to 1048576; 0 = 77 "
-        "(clip), 512 (bert)"),
+    MODE_OPT_INT(struct options, context, "context", "0", "N",
+                 "context length, special tokens included: 2 (clip with openai cleaning: 1, the end token) to 1048576; "
+                 "0 = 77 (clip), 512 (bert)"),
     MODE_OPT_FLAG(
         struct options, pad, "pad",
         "fill every result up to the context: with 0 (clip), <|endoftext|> (clip with hf cleaning), [PAD] (bert)"),
     MODE_OPT_FLAG(struct options, lengths, "lengths",
-                  "print how many ids each text has, special tokens included, and not the ids"),
+                  "print the number of ids of each text, special tokens included, instead of the ids"),
     MODE_OPT_END};
 
 static const char usage[] = "mode tokenize [options] < texts > ids";
 static const char prose[] =
     "Reads one text per line from stdin and prints one JSON array of ids per line. Ids include the start and end "
-    "token; a text that is too long is cut and ends in the end token. A line ends at its newline, which the last may "
-    "lack; all other bytes, carriage returns and NULs too, belong to the text. Every longest piece of bytes that "
-    "starts a UTF-8 character but is none, and every other byte that is not UTF-8, counts as U+FFFD.";
+    "token; a text that is too long is truncated and still ends with the end token. A line ends at its newline, which "
+    "the last one may lack; all other bytes, carriage returns and NULs too, belong to the text. Invalid UTF-8 is read "
+    "as U+FFFD: one for each maximal subpart of an ill-formed sequence, and one for each other byte.";
 
 static enum mode_status open_tokenizer(struct mode_tokenizer **t, struct options *o, struct mode_error *err)
 {
     static const char bert[] = "bert:";
     bool is_clip = strcmp(o->tokenizer, "clip") == 0;
     if (o->context == 0) o->context = is_clip ? 77 : 512;
-    /* one id is the end token for open_clip; Hugging Face always puts two */
+    /* with one id open_clip gives the end token; Hugging Face always gives two */
     const bool is_openai = is_clip && strcmp(o->clean, "openai") == 0;
     if (o->context < (is_openai ? 1 : 2) || o->context > 1 << 20)
         return MODE_FAIL(err, MODE_E_USAGE, "--context: %lld is out of range, expected %d to %d%s",
@@ -98,7 +97,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);
     if (!st) st = arguments_check(n_args, 0, argv, "texts come from stdin", err);
     if (!st && o.lengths && o.pad)
-        st = MODE_FAIL(err, MODE_E_USAGE, "--lengths counts ids, --pad makes all results equally long: one of them");
+        st = MODE_FAIL(err, MODE_E_USAGE,
+                       "--lengths counts ids, --pad makes all results equally long: give one of them");
     if (!st) st = open_tokenizer(&t, &o, err);
     if (st) goto out;
     ids = mode_xmalloc((size_t)o.context * sizeof *ids);

@@ -1,4 +1,4 @@
-/* mode train - train a CLIP on shards, without services. */
+/* mode train - trains a CLIP on shards, without services. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -52,8 +52,8 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, config, "config", NULL, "MODEL", "new model: ViT-B-32, ... or an open_clip JSON file"),
     MODE_OPT_STR(struct options, init, "init", NULL, "MODEL",
-                 "go on from this folder (open_clip's or Hugging Face's), from its moments and step if it has them; "
-                 "from hf-hub:ORG/NAME; or, with --config, from a file of weights (.pt, .bin, .safetensors)"),
+                 "start from this folder (open_clip's or Hugging Face's), with its optimizer state and step if it has "
+                 "them; from hf-hub:ORG/NAME; or, with --config, from a file of weights (.pt, .bin, .safetensors)"),
     MODE_OPT_FLAG(struct options, fresh_optimizer, "fresh-optimizer", "with --init: weights only, from step 0"),
     MODE_OPT_STR(struct options, data, "data", NULL, "SHARDS",
                  "folder, {000..041}.tar, https://, s3://, a::b, @list.txt"),
@@ -62,19 +62,18 @@ static const struct mode_option table[] = {
                  "train on the pairs of the fine clusters that `mode select` wrote to FILE, as an expert is"),
     MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB",
                  "with --selection: assign.safetensors files of `mode assign`, one for each shard, in their order"),
-    MODE_OPT_STR(
-        struct options, out_ratio, "out-ratio", NULL, "X",
-        "with --selection: share of the other pairs that an epoch takes as well (default: " MODE_DEFAULT_OUT_RATIO ")"),
+    MODE_OPT_STR(struct options, out_ratio, "out-ratio", NULL, "X",
+                 "with --selection: share of the other pairs that an epoch also sees (default: " MODE_DEFAULT_OUT_RATIO
+                 ")"),
     MERGES_OPTION(struct options, merges),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "the trained model: an open_clip folder"),
     MODE_OPT_STR(struct options, log, "log", NULL, "FILE", "a copy of steps.jsonl"),
     MODE_OPT_STR(struct options, tensorboard, "tensorboard", NULL, "DIR",
-                 "write the curve there while it trains, for TensorBoard; a folder for this training alone"),
+                 "write the curve there during training, for TensorBoard; a folder for this training alone"),
     MODE_OPT_INT(struct options, batch, "batch", MODE_DEFAULT_BATCH, "N", "pairs in a step"),
     MODE_OPT_STR(struct options, steps, "steps", NULL, "N", "steps to train now"),
     MODE_OPT_INT(struct options, total_steps, "total-steps", NULL, "N",
-                 "of the whole schedule (default: to where "
-                 "this training ends)"),
+                 "steps of the whole schedule (default: to where this training ends)"),
     MODE_OPT_REAL(struct options, lr, "lr", MODE_DEFAULT_LR, "X", "peak learning rate"),
     MODE_OPT_STR(struct options, warmup, "warmup", NULL, "N",
                  "steps of linear warm-up, fewer than the schedule has (default: " MODE_DEFAULT_WARMUP_STEPS
@@ -85,49 +84,52 @@ static const struct mode_option table[] = {
     MODE_OPT_REAL(struct options, weight_decay, "weight-decay", MODE_DEFAULT_WEIGHT_DECAY, "X",
                   "AdamW, on tensors of 2 dimensions and more"),
     MODE_OPT_REAL(struct options, grad_clip_norm, "grad-clip-norm", MODE_DEFAULT_GRAD_CLIP_NORM, "X",
-                  "scale all gradients down to this length together; 0: never"),
-    MODE_OPT_INT(struct options, accumulate, "accumulate", MODE_DEFAULT_ACCUMULATE, "N",
-                 "do a step in N pieces: less memory, the same loss over the whole batch"),
+                  "clip the global gradient norm to this; 0: never"),
+    MODE_OPT_INT(
+        struct options, accumulate, "accumulate", MODE_DEFAULT_ACCUMULATE, "N",
+        "compute a step in N pieces (gradient caching): less memory, the same contrastive loss over the whole batch"),
     MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES",
-                 "what the training may take, 12g for instance; auto: what is free. Activations are kept, or made "
-                 "again, block by block so that it fits: the same bits"),
-    MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations",
-                  "of every block keep the input alone and make the rest again: the least memory, the same bits"),
-    MODE_OPT_FLAG(struct options, dense_tokens, "dense-tokens", "compute texts up to their padded length, for proof"),
-    MODE_OPT_FLAG(struct options, full_last_block, "full-last-block",
-                  "compute the last blocks for every token, not only the pooled one, for proof"),
-    MODE_OPT_FLAG(struct options, no_graphs, "no-graphs",
-                  "on a GPU, run every step op by op, not as a recorded CUDA graph: the same bytes"),
-    MODE_OPT_FLAG(struct options, no_streams, "no-streams",
-                  "on a GPU, one op after another, not the two towers and gradients of weights side by side: the same "
-                  "bytes, and less memory"),
+                 "memory limit of the training, such as 12g; auto: what is free. Activations are stored or recomputed, "
+                 "block by block, so that it fits: the results are bit-identical"),
     MODE_OPT_FLAG(
-        struct options, measure, "measure",
-        "on a GPU, choose algorithms by timing them in the first step: faster, and not the same bytes from run "
-        "to run"),
+        struct options, checkpoint_activations, "checkpoint-activations",
+        "store only the input of every block and recompute the rest: the least memory, bit-identical results"),
+    MODE_OPT_FLAG(struct options, dense_tokens, "dense-tokens",
+                  "compute texts up to their padded length, to verify results"),
+    MODE_OPT_FLAG(struct options, full_last_block, "full-last-block",
+                  "compute the last blocks for every token, not only the pooled one, to verify results"),
+    MODE_OPT_FLAG(struct options, no_graphs, "no-graphs",
+                  "on a GPU, launch every op of a step, instead of a captured CUDA graph: the same bytes"),
+    MODE_OPT_FLAG(struct options, no_streams, "no-streams",
+                  "on a GPU, use one stream, instead of running the two towers and weight gradients concurrently: the "
+                  "same bytes, and less memory"),
+    MODE_OPT_FLAG(struct options, measure, "measure",
+                  "on a GPU, choose algorithms by timing them in the first step (autotuning): faster, but not the same "
+                  "bytes from run to run"),
     MODE_OPT_STR(struct options, algorithms, "algorithms", NULL, "FILE",
-                 "on a GPU, make matrix products as FILE says, or, if there is none yet, choose by timing in the first "
-                 "step and write it: the same FILE, the same bytes"),
+                 "on a GPU, use the GEMM algorithms in FILE, or, if it does not exist yet, choose them by timing in "
+                 "the first step and write it: the same FILE gives the same bytes"),
     MODE_OPT_REAL(struct options, scale_min, "scale-min", MODE_DEFAULT_SCALE_MIN, "X",
-                  "smallest area of a random crop"),
-    MODE_OPT_REAL(struct options, scale_max, "scale-max", MODE_DEFAULT_SCALE_MAX, "X", "largest area of a random crop"),
-    MODE_OPT_STR(
-        struct options, order, "order", MODE_DEFAULT_ORDER, "NAME",
-        "shuffle | windows: of the pairs of an epoch; windows keeps to a few shards at a time, for shards that "
-        "are far or on slow disks"),
+                  "random resized crop: smallest share of the area"),
+    MODE_OPT_REAL(struct options, scale_max, "scale-max", MODE_DEFAULT_SCALE_MAX, "X",
+                  "random resized crop: largest share of the area"),
+    MODE_OPT_STR(struct options, order, "order", MODE_DEFAULT_ORDER, "NAME",
+                 "order of an epoch's pairs, shuffle | windows: windows keeps to a few shards at a time, for shards "
+                 "that are remote or on slow disks"),
     MODE_OPT_STR(struct options, window, "window-shards", NULL, "N",
-                 "with --order windows: so many shards are mixed (default: " MODE_DEFAULT_WINDOW_SHARDS ")"),
-    MODE_OPT_INT(struct options, seed, "seed", "0", "N", "initial weights, order, crops, choice of captions"),
+                 "with --order windows: number of shards that are mixed (default: " MODE_DEFAULT_WINDOW_SHARDS ")"),
+    MODE_OPT_INT(struct options, seed, "seed", "0", "N",
+                 "seed of initial weights, order, crops and choice of captions"),
     MODE_OPT_INT(struct options, checkpoint_steps, "checkpoint-steps", MODE_DEFAULT_CHECKPOINT_STEPS, "N",
                  "resumable checkpoint every N steps; 0: only when stopped"),
     MODE_OPT_STR(struct options, tasks, "tasks", NULL, "DIR[,DIR...]",
-                 "with --evaluate-steps: tasks as `mode evaluate` takes them, or folders of such"),
+                 "with --evaluate-steps: tasks as `mode evaluate` takes them, or folders of tasks"),
     MODE_OPT_INT(struct options, evaluate_steps, "evaluate-steps", MODE_DEFAULT_EVALUATE_STEPS, "N",
                  "evaluate the model on --tasks before the first step, every N steps and at the end; 0: never"),
-    MODE_OPT_FLAG(struct options, resume, "resume", "go on with the training that was interrupted in --out"),
+    MODE_OPT_FLAG(struct options, resume, "resume", "continue the training that was interrupted in --out"),
     BACKEND_OPTIONS(struct options),
     RANKS_OPTIONS(struct options),
-    MODE_OPT_FLAG(struct options, json, "json", "print the result, and what memory was planned, as JSON"),
+    MODE_OPT_FLAG(struct options, json, "json", "print the result and the memory plan as JSON"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
     MODE_OPT_END};
 
@@ -151,20 +153,21 @@ static const struct option_range ranges[] = {RANGE("batch", 2, 1 << 24),
 
 static const char prose[] =
     "Trains a CLIP on all pairs of the shards. Captions are extracted first. The same options, data and seed give the "
-    "same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143) and --resume goes on from it. Experts are "
-    "trained by `mode run`, which knows the clusters; of a selection of clusters a model is trained here, with "
+    "same bytes; SIGINT and SIGTERM write a checkpoint (exit 130, 143), and --resume continues from it. Experts are "
+    "trained by `mode run`, which knows the clusters; a model for a selection of clusters is trained here, with "
     "--selection and --assign, for instance from the seed of a run (--init).\n\n"
-    "Before the first step a table says what memory it takes at most. Activations are kept, block by block, as far as "
-    "--memory allows; a training that fits in no way is refused with the --accumulate or --memory that would.\n\n"
-    "After a failure --out holds nothing new, but for the newest checkpoint and what --resume needs with it. The curve "
-    "of --tensorboard stays; --resume goes on with it, and steps that are done again are there once.\n\n"
-    "With --tasks and --evaluate-steps the log says how the model does on these tasks meanwhile, so do "
-    "validation.jsonl in --out and the curve of --tensorboard: the numbers of `mode evaluate`. The model is the same "
-    "bytes without.\n\n"
-    "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is that of all "
-    "together, the result that of one process but for rounding, and any number of processes can --resume. Folders are "
-    "the same for all of them; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are "
-    "understood in place of the options. One GPU each, by NCCL.";
+    "Before the first step a table shows the memory that it takes at most. Activations are stored, block by block, as "
+    "far as --memory allows, and recomputed otherwise; a training that cannot fit is refused, and the message names an "
+    "--accumulate or --memory that would do.\n\n"
+    "After a failure --out holds nothing new except the latest checkpoint and what --resume needs with it. The curve "
+    "of --tensorboard stays; --resume continues it, and steps that are repeated appear once.\n\n"
+    "With --tasks and --evaluate-steps the log, validation.jsonl in --out and the curve of --tensorboard report the "
+    "model's results on these tasks during training: the metrics of `mode evaluate`. The model is the same, byte for "
+    "byte, without them.\n\n"
+    "With --ranks N, N processes with the same options, told apart by --rank, train one model: --batch is the global "
+    "batch, the result is that of one process up to rounding, and any number of processes can --resume. All of them "
+    "use the same folders; process 0 writes. WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are understood "
+    "in place of the options. One GPU each, over NCCL.";
 
 struct hook {
     struct train_folder folder;
@@ -216,7 +219,7 @@ static enum mode_status on_chosen_elsewhere(void *ctx, const char *algorithms, s
     (void)ctx;
     (void)algorithms;
     (void)err;
-    return MODE_OK; /* the first process writes its own */
+    return MODE_OK; /* the first process writes its checkpoints */
 }
 
 static bool on_stopping(void *ctx)
@@ -249,7 +252,7 @@ static enum mode_status on_checkpoint_done(void *ctx, const char *name, struct m
     return train_folder_checkpointed(&((struct hook *)ctx)->folder, name, err);
 }
 
-/* A name that nobody knows is a wrong option, a file with a wrong model a wrong configuration. */
+/* An unknown name is a usage error, a file with a wrong model a configuration error. */
 static enum mode_status take_config(char **model, char **preprocess, const char *name, struct mode_error *err)
 {
     const size_t n = strlen(name);
@@ -279,7 +282,7 @@ static enum mode_status find_warmup(int64_t *warmup, const struct options *o, ui
     enum mode_status st = o->warmup ? option_count(warmup, o->warmup, "--warmup", 0, MOST_STEPS, err) : MODE_OK;
     if (st || *warmup == 0 || (uint64_t)*warmup < total) return st;
     return MODE_FAIL(err, MODE_E_USAGE,
-                     "--warmup %lld: the schedule has %llu steps, so the learning rate would rise to its end. HINT: "
+                     "--warmup %lld: the schedule has %llu steps, so the learning rate would rise to the end. HINT: "
                      "leave it out (" MODE_DEFAULT_WARMUP_STEPS ", at most a tenth of the schedule), or give less",
                      (long long)*warmup, (unsigned long long)total);
 }
@@ -307,8 +310,7 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
                          "--config MODEL (a new model) or --init MODEL (one to go on from) is needed; --help lists all "
                          "options");
     if (o->measure && o->algorithms)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "--measure keeps nothing of what it chooses, --algorithms does: one of them");
+        return MODE_FAIL(err, MODE_E_USAGE, "--measure does not save its choices, --algorithms does: give one of them");
     if (!o->tasks != !o->evaluate_steps)
         return MODE_FAIL(
             err, MODE_E_USAGE,
@@ -333,7 +335,7 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
     return check_shares(o, o->ranks.n > 0 ? (int)o->ranks.n : 1, err);
 }
 
-/* A merges file that is none is not to be found after the captions. */
+/* Checks the merges file before captions are extracted. */
 static enum mode_status check_merges(struct options *o, struct mode_error *err)
 {
     struct mode_tokenizer *tokenizer = NULL;
@@ -343,7 +345,8 @@ static enum mode_status check_merges(struct options *o, struct mode_error *err)
     return st;
 }
 
-/* --init's model, and where its schedule ended: there this one begins. model, preprocess: of --config, or NULL. */
+/* Opens --init's model and finds the step where its schedule ended, which is where this one begins. model, preprocess:
+ * of --config, or NULL. */
 static enum mode_status find_parent(struct mode_given *g, const char *model, const char *preprocess,
                                     const struct options *o, struct mode_error *err)
 {
@@ -365,12 +368,13 @@ static enum mode_status find_parent(struct mode_given *g, const char *model, con
                          o->init);
     st = mode_given_find_folder(g, o->init, o->fresh_optimizer, err);
     if (!st && !g->optimizer && !o->fresh_optimizer)
-        fprintf(stderr, "--init %s: holds no " MODE_FILE_CLIP_OPTIMIZER ": begins at step 0 with new moments\n",
+        fprintf(stderr,
+                "--init %s: holds no " MODE_FILE_CLIP_OPTIMIZER ": begins at step 0 with fresh optimizer state\n",
                 o->init);
     return st;
 }
 
-/* Looked at before anything is done. */
+/* Checked before anything is done. */
 static enum mode_status find_tasks(struct mode_validation **v, const struct options *o, struct mode_error *err)
 {
     struct mode_spec_list dirs = {0}, tasks = {0};
@@ -402,7 +406,7 @@ static enum mode_status find_out_ratio(double *ratio, const struct options *o, s
                : MODE_FAIL(err, MODE_E_USAGE, "--out-ratio: %s is out of range, expected 0 to 1", o->out_ratio);
 }
 
-/* Which clusters, and of every shard its assignment. */
+/* The selected clusters, and every shard's assignment. */
 static enum mode_status find_selection(glob_t *found, size_t n_shards, const struct options *o, struct mode_error *err)
 {
     struct mode_selection s;
@@ -434,7 +438,7 @@ static void print_json(const struct options *o, const struct mode_train_spec *sp
     free(memory);
 }
 
-/* meeting: with the other processes, taken over; NULL: alone. */
+/* meeting: with the other processes, taken over; NULL: single process. */
 static enum mode_status train(const struct options *o, const struct mode_train_spec *spec, struct hook *hook,
                               const char *resume_from, struct mode_backend *be, struct mode_meeting **meeting,
                               struct mode_error *err)
@@ -474,14 +478,15 @@ static enum mode_status train(const struct options *o, const struct mode_train_s
                o->out, (unsigned long long)spec->end_step, r.final_loss, (unsigned long long)r.rows,
                (double)r.steps_run * (double)spec->batch / r.seconds, 100 * r.data_seconds / r.seconds);
     if (!st && first && spec->validation)
-        fprintf(stderr, "evaluating took %.1f s between the steps, which no pairs/s counts\n", r.validation_seconds);
+        fprintf(stderr, "evaluating took %.1f s between the steps, which pairs/s does not count\n",
+                r.validation_seconds);
     if (!st && first && r.device_pixels)
-        fprintf(stderr, "pictures were resized by the device, %llu that found no room there by the host\n",
+        fprintf(stderr, "pictures were resized by the device, %llu that did not fit there by the host\n",
                 (unsigned long long)r.host_resized);
     return st;
 }
 
-/* What only the first process writes can be written. */
+/* Checks and opens the outputs, which only the first process writes. */
 static enum mode_status open_outputs(struct hook *hook, const struct options *o, const char *algorithms,
                                      struct mode_error *err)
 {
@@ -522,7 +527,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                           prose);
         return MODE_OK;
     }
-    /* first all that the command line and its inputs tell, then the GPU and the others, then the outputs */
+    /* first check the command line and its inputs, then open the GPU and meet the other processes, then open the
+     * outputs */
     if ((st = open_clip_names(mode_options_parse(&o, table, "MODE_", argc, argv, &n, err), table, argc, argv, err)) ||
         (st = arguments_check(n, 0, argv, "shards are named by --data", err)) ||
         (st = check_options(&steps, &memory, &o, err)) || (st = find_order(&window, &o, err)) ||
@@ -557,7 +563,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = ranks_meet(&meeting, &be, &ranks, &o.backend, err))) goto out;
     const bool first = ranks.rank == 0;
     if (first && (st = open_outputs(&hook, &o, algorithms, err))) goto out;
-    if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out; /* all are able to begin */
+    if (meeting && (st = mode_meeting_barrier(meeting, err))) goto out; /* all processes are ready */
     if (o.resume && (st = train_folder_resume(&hook.folder, &resume_from, err))) goto out;
     stream = mode_xcalloc(shards.n, sizeof *stream);
     if ((st = train_captions_extract(stream, &hook.folder, &shards, &o.captions, (uint64_t)o.seed, o.resume, first,
@@ -606,7 +612,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .validation = validation,
                                          .parent = o.init ? &parent : NULL};
     st = train(&o, &spec, &hook, resume_from, be, &meeting, err);
-    if (st) mode_error_rename(err, "training train: ", ""); /* there is but this one */
+    if (st) mode_error_rename(err, "training train: ", ""); /* this is the only training */
 out:
     train_folder_close(&hook.folder, st, err);
     mode_output_folder_close(&hook.tensorboard, st != MODE_OK);

@@ -29,7 +29,7 @@
 #define ONE_OF_EACH "captions=1,embed=1,cluster=1,assign=1,train=1,evaluate=1,ensemble=1"
 
 struct up_options {
-    const char *workspace, *workers, *redis, *http, *gpus; /* gpus as text: none given is not 0 */
+    const char *workspace, *workers, *redis, *http, *gpus; /* gpus as text, so that "not given" differs from 0 */
     int64_t timeout_s;
     bool supervise;
 };
@@ -37,13 +37,13 @@ struct up_options {
 static const struct mode_option up_table[] = {
     MODE_OPT_STR(struct up_options, workspace, "workspace", ".", "DIR", "the workspace; made when missing"),
     MODE_OPT_STR(struct up_options, workers, "workers", NULL, "LIST",
-                 "how many workers of which kind (train=2,embed=1); one not named is not started. None given: one of "
-                 "each"),
+                 "number of workers of each kind (train=2,embed=1); kinds that are not named are not started. Default: "
+                 "one of each"),
     MODE_OPT_STR(struct up_options, redis, "redis", NULL, "URL", "use this Redis (also REDIS_URL) and start none"),
     MODE_OPT_STR(struct up_options, http, "http", NULL, "HOST:PORT",
                  "the coordinator's status, metrics and health, e.g. 127.0.0.1:8080"),
     MODE_OPT_STR(struct up_options, gpus, "gpus", NULL, "N",
-                 "GPUs with which a train worker trains one model (mode-train --gpus); none given: 1"),
+                 "GPUs on which a train worker trains one model (mode-train --gpus); default: 1"),
     MODE_OPT_INT(struct up_options, timeout_s, "timeout-s", "30", "S", "how long to wait until all are ready"),
     MODE_OPT_FLAG(struct up_options, supervise, "supervise", "be the supervisor and stay in the foreground"),
     MODE_OPT_END};
@@ -57,9 +57,11 @@ struct down_options {
 
 static const struct mode_option down_table[] = {
     MODE_OPT_STR(struct down_options, workspace, "workspace", ".", "DIR", "the workspace"),
-    MODE_OPT_INT(struct down_options, timeout_s, "timeout-s", "90", "S", "after this they are killed"), MODE_OPT_END};
+    MODE_OPT_INT(struct down_options, timeout_s, "timeout-s", "90", "S",
+                 "how long processes may take to stop before they are killed"),
+    MODE_OPT_END};
 
-/* Folder of this executable: the others lie beside it. */
+/* Folder of this executable: the others are beside it. */
 static enum mode_status own_folder(char out[PATH_MAX], struct mode_error *err)
 {
     ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);
@@ -182,9 +184,10 @@ static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int 
         if (ready) break;
         if (mode_clock_s() > until) {
             if (redis) supervisor_last_line(line, sizeof line, workspace, n_seen ? "supervisor" : "coordinator");
-            st = MODE_FAIL(err, MODE_E_PEER,
-                           "after %lld s %zu of %d workers are there%s; the logs are in %s/logs, the last line is: %s",
-                           (long long)timeout_s, n_seen, n_workers, redis ? "" : " but Redis is not", workspace, line);
+            st = MODE_FAIL(
+                err, MODE_E_PEER,
+                "after %lld s %zu of %d workers are connected%s; the logs are in %s/logs, the last line is: %s",
+                (long long)timeout_s, n_seen, n_workers, redis ? "" : " but Redis is not", workspace, line);
         }
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
@@ -192,7 +195,7 @@ static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int 
     return st;
 }
 
-/* It runs already: is it what is asked for, and is it well? Nothing is changed. */
+/* Already running: checks that the options match and that it is ready. Nothing is changed. */
 static enum mode_status find_again(pid_t pid, const struct up_options *o, int gpus, const char *workspace,
                                    struct mode_error *err)
 {
@@ -203,10 +206,10 @@ static enum mode_status find_again(pid_t pid, const struct up_options *o, int gp
     st = running_is_asked(&r, workspace, o->workers, o->redis, o->http, gpus, err);
     if (!st) st = supervisor_count_workers(&n_workers, r.workers, err);
     if (!st && (st = wait_ready(pid, workspace, n_workers, o->timeout_s, err)))
-        st = mode_error_prefix(err, st, "it runs already, but");
+        st = mode_error_prefix(err, st, "it is already running, but");
     if (!st)
-        printf("it runs already, with the options it was started with: supervisor %ld, --workers %s%s%s, --gpus %d, "
-               "workspace %s\n",
+        printf("it is already running, with the options it was started with: supervisor %ld, --workers %s%s%s, --gpus "
+               "%d, workspace %s\n",
                (long)pid, r.workers, r.http[0] ? ", --http " : "", r.http, r.gpus, workspace);
     running_clear(&r);
     return st;
@@ -222,7 +225,7 @@ static enum mode_status start(const struct up_options *o, const char *workspace,
     if (!st) st = launch(&pid, o, workspace, bin, err);
     if (st) return st;
     if ((st = wait_ready(pid, workspace, n_workers, o->timeout_s, err))) {
-        if (waitpid(pid, NULL, WNOHANG) == 0) { /* nothing half-started stays behind */
+        if (waitpid(pid, NULL, WNOHANG) == 0) { /* leaves nothing half-started */
             kill(pid, SIGTERM);
             waitpid(pid, NULL, 0);
         }
@@ -232,7 +235,7 @@ static enum mode_status start(const struct up_options *o, const char *workspace,
     return MODE_OK;
 }
 
-/* What is handed on to others, or is found by them in the environment, before any of them is started. */
+/* Checks options passed on to children, and their environment, before any child is started. */
 static enum mode_status check(int64_t *gpus, const struct up_options *o, struct mode_error *err)
 {
     struct mode_redis_url redis = {0};
@@ -260,11 +263,11 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(
             up_table, "MODE_", "mode up [options]",
-            "Starts a private Redis, the coordinator and workers for a workspace, in the background. What dies is "
-            "started again. Logs: <workspace>/logs. `mode down` stops everything. Where it runs already nothing is "
-            "changed: it says with what options, and is refused when those given here are others.\n"
-            "Exit: 0 all are ready, 69 not in time, 70 a GPU cannot be used, 75 it runs with other options, 78 "
-            "something is missing.");
+            "Starts a private Redis, the coordinator and workers for a workspace, in the background. Processes that "
+            "die are restarted. Logs: <workspace>/logs. `mode down` stops everything. If it is already running, "
+            "nothing is changed: it prints the options in use, and is refused when the ones given here differ.\n"
+            "Exit: 0 all are ready, 69 not ready in time, 70 a GPU cannot be used, 75 already running with other "
+            "options, 78 something is missing.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, up_table, "MODE_", argc, argv, &n_args, err);
@@ -299,7 +302,7 @@ static enum mode_status down(int argc, char **argv, struct mode_error *err)
     pid_t pid, first;
     if (mode_options_wants_help(argc, argv)) {
         mode_options_help(down_table, "MODE_", "mode down [options]",
-                          "Stops what `mode up` started. Finished work stays; running tasks go on from their last "
+                          "Stops what `mode up` started. Finished work stays; running tasks resume from their last "
                           "checkpoint after the next `mode up`.");
         return MODE_OK;
     }

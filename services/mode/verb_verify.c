@@ -1,4 +1,4 @@
-/* mode verify - is what this machine computes with this model right? */
+/* mode verify - checks this machine's results with a model. */
 #include "backend_option.h"
 #include "base/options.h"
 #include "base/parallel.h"
@@ -26,7 +26,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MERGES_OPTION(struct options, merges),
-    MODE_OPT_INT(struct options, pairs, "pairs", "3", "N", "pictures and texts the model is tried on"),
+    MODE_OPT_INT(struct options, pairs, "pairs", "3", "N", "number of pictures and texts that the model is run on"),
     MODE_OPT_FLAG(struct options, all, "all", "a line for every tensor, not only the worst of each stage"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
@@ -35,13 +35,13 @@ static const struct mode_option table[] = {
 static const struct option_range ranges[] = {RANGE("pairs", 2, 64), RANGE_THREADS, RANGE_END};
 
 static const char prose[] =
-    "Without Python, network or data: CLIP's tokenizer and the preprocessing of pictures against stored results of "
+    "Checks, without Python, network or data: CLIP's tokenizer and image preprocessing against stored results of "
     "open_clip and Pillow; tiny models of every kind against stored float64 results of PyTorch, stage by stage, with "
     "loss and gradients; then the weights in MODEL (a folder of open_clip or Hugging Face; none: the stored part "
     "alone) in float32 against a second, independent implementation in double. Prints the worst error of each stage, "
-    "where it is, the tolerance and the share of it that is used. Exit code 1 when anything is over its tolerance.";
+    "where it is, the tolerance, and the share of it that is used. Exit code 1 when anything exceeds its tolerance.";
 
-struct stage { /* the worst of one stage of one part */
+struct stage { /* the worst error of one stage of one part */
     char *name, *tensor;
     double error, tolerance, ours, exact;
     int64_t worst, tensors, over;
@@ -88,7 +88,7 @@ static char *short_name(const char *s)
     struct mode_str out = {0};
     size_t n = 0;
     for (; s[n] && n < 48; n++) mode_str_printf(&out, "%c", (unsigned char)s[n] < 32 ? ' ' : s[n]);
-    while (s[n] && out.len && ((unsigned char)s[n] & 0xC0) == 0x80) { /* not in the middle of a character */
+    while (s[n] && out.len && ((unsigned char)s[n] & 0xC0) == 0x80) { /* not inside a character */
         out.len--;
         n--;
     }
@@ -136,7 +136,7 @@ static void on_note(void *ctx, const char *text)
     fprintf(stderr, "%s: %s\n", ((const struct report *)ctx)->model, text);
 }
 
-/* That the model is there is known before the stored part is gone through. */
+/* Checks that the model exists before the stored part runs. */
 static enum mode_status check_model(const char *dir, struct mode_error *err)
 {
     struct mode_clip_files f;
@@ -180,7 +180,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st && model) st = mode_verify_model(be, model, o.pairs, &hooks, err);
     flush(&r);
     if (st) goto out;
-    printf("%lld comparisons, %lld over their tolerance; the nearest to it uses %.1f %%\n", (long long)r.tensors,
+    printf("%lld comparisons, %lld over their tolerance; the closest uses %.1f %%\n", (long long)r.tensors,
            (long long)r.over, r.share);
     if (r.over)
         st = MODE_FAIL(err, MODE_E_GENERIC, "%lld of %lld comparisons are over", (long long)r.over,
@@ -191,4 +191,4 @@ out:
     return st;
 }
 
-const struct mode_verb mode_verb_verify = {"verify", "prove what this machine computes, stage by stage", run};
+const struct mode_verb mode_verb_verify = {"verify", "check this machine's results, stage by stage", run};

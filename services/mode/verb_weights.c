@@ -1,4 +1,4 @@
-/* mode weights - how a task's words weight the experts, and why. */
+/* mode weights - shows how a task's words weight the experts, and why. */
 #include "ask.h"
 #include "backend_option.h"
 #include "base/file.h"
@@ -35,7 +35,7 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
-                 "the workspace whose experts/ say centres, encoder and router"),
+                 "the workspace whose experts/ give centres, encoder and router"),
     MODE_OPT_STR(struct options, centres, "centres", NULL, "FILE",
                  "or centres alone, of `mode cluster` (default, without --workspace: " CENTRES ")"),
     MODE_OPT_STR(struct options, classes, "classes", NULL, "FILE", "the task's words: one per line"),
@@ -49,9 +49,10 @@ static const struct mode_option table[] = {
     ROUTER_OPTIONS(struct options, NULL,
                    "paper | reference | uniform | coarse-centre | share | all (default: the run's with --workspace, as "
                    "of the next two; else " MODE_DEFAULT_ROUTER ")"),
-    MODE_OPT_FLAG(struct options, per_word, "per-word", "every word is a task of its own, as a query is: its weights"),
-    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME", "of the encoder; default: as the centres"),
-    MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "of the encoder; 0 = as the centres"),
+    MODE_OPT_FLAG(struct options, per_word, "per-word", "weights for every word on its own, as for a query"),
+    MODE_OPT_STR(struct options, pooling, "pooling", NULL, "NAME",
+                 "pooling of the encoder; default: as for the centres"),
+    MODE_OPT_INT(struct options, max_tokens, "max-tokens", "0", "N", "tokens of the encoder; 0 = as for the centres"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
     MODE_OPT_END};
@@ -102,7 +103,7 @@ static void free_names(struct names *names)
     free(names->text);
 }
 
-/* Embed the words to a temporary file as `mode embed` would; pooling and length default to the centres'. */
+/* Embed the words to a temporary file as `mode embed` would; pooling and max_tokens default to the centres'. */
 static enum mode_status embed(const char *out, const struct options *o, const struct mode_centres *c,
                               struct mode_error *err)
 {
@@ -201,8 +202,8 @@ static void print(const struct mode_near *near, const struct names *names, int r
     free(w);
 }
 
-/* What is not given is as the workspace's experts/ have it, unless the centres are given. What o says then lives as long
- * as ask. */
+/* Fills options that are not given from the workspace's experts/, unless centres are given. Their values are valid as
+ * long as ask. */
 static enum mode_status complete(struct options *o, struct ask *ask, char **experts, char **centres,
                                  struct mode_error *err)
 {
@@ -221,7 +222,7 @@ static enum mode_status complete(struct options *o, struct ask *ask, char **expe
     return o->words ? MODE_OK : ask_encoder(&o->encoder, ask, o->encoder, err);
 }
 
-/* The router; *every: all of them. */
+/* Parses the router; *every: all routers. */
 static enum mode_status check_router(const struct router_options *o, enum mode_router *router, bool *every,
                                      struct mode_router_params *params, struct mode_error *err)
 {
@@ -254,8 +255,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         mode_options_help(
             table, "MODE_",
             "mode weights (--workspace DIR | --centres FILE) (--classes FILE | --task DIR | --words FILE) [options]",
-            "The weight of every expert for a task, from the task's own words; and which fine "
-            "centre each word is nearest to.");
+            "Prints the weight of every expert for a task, from the task's own words, and the fine centre that each "
+            "word is nearest to.");
         return MODE_OK;
     }
     enum mode_status st = mode_options_parse(&o, table, "MODE_", argc, argv, &n_args, err);

@@ -120,7 +120,7 @@ static enum mode_status check_tokenizer(const Mode__TrainRequest *r, struct mode
     return st;
 }
 
-/* How many processes train it: as many as there are GPUs for, or fewer, so that they can share the batch. */
+/* Number of processes: up to the number of GPUs, such that the batch can be divided among them. */
 static int team_of(const struct mode_job *job, const struct mode_backend *be, const Mode__TrainRequest *r)
 {
     const int64_t pieces = r->accumulate > 1 ? r->accumulate : 1;
@@ -129,7 +129,8 @@ static int team_of(const struct mode_job *job, const struct mode_backend *be, co
     while (n > 1 && (r->batch % n != 0 || r->batch / n < pieces)) n--;
     if (n < mode_job_gpus(job))
         mode_log_warn("fewer_gpus", "model=%s %d of the %d GPUs train it: %s", r->name, n, mode_job_gpus(job),
-                      mode_backend_is_device(be) ? "the batch cannot be shared by more" : "the backend is no GPU's");
+                      mode_backend_is_device(be) ? "the batch cannot be shared by more"
+                                                 : "the backend does not run on a GPU");
     return n;
 }
 
@@ -177,7 +178,7 @@ static char *validation_path(const struct mode_job *job, const char *model)
     return path;
 }
 
-/* What the run wants to know of a model while it trains: no request says it, for no model depends on it. */
+/* Opens the evaluation during training. It is not part of the request, since no model depends on it. */
 static enum mode_status open_validation(struct mode_validation **v, char **path, const struct mode_job *job,
                                         const Mode__TrainRequest *r, struct mode_error *err)
 {
@@ -208,7 +209,7 @@ static void report(struct mode_job *job, const struct mode_train_result *result,
     mode_job_count_reject(job, "other_cluster", result->outside);
 }
 
-/* A seed that is there: in our form, so that all that comes later finds it as if it had been trained here. */
+/* Converts a given model to our format, so that later tasks use it as if it had been trained here. */
 static enum mode_status take_given(struct mode_job *job, const Mode__TrainRequest *r,
                                    const struct mode_train_outputs *outputs, struct mode_error *err)
 {
@@ -217,7 +218,7 @@ static enum mode_status take_given(struct mode_job *job, const Mode__TrainReques
     enum mode_status st = mode_given_find(&g, r->init_path, err);
     if (!st) st = mode_given_agree(&g, r->model_config, r->preprocess_config, err);
     if (!st) st = mode_given_take(&g, outputs, &left, err);
-    if (!st) st = mode_given_digest(&g, hex, err); /* after it was read: what was read is what was planned */
+    if (!st) st = mode_given_digest(&g, hex, err); /* after reading it: verifies that it is the planned one */
     if (!st && strcmp(hex, r->init_digest) != 0)
         st = MODE_FAIL(err, MODE_E_VALUE,
                        "%s: has changed since the run was planned: its digest was %.12s and is %.12s. HINT: submit the "

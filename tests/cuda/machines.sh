@@ -75,7 +75,7 @@ read_keys
 await_said 'allow_list .* was read again' "$work/team/logs/train.log"
 code=0
 (join "$bin/../other-version/mode-train" "$work/keys" "$work/wrong.log" --backend auto) || code=$?
-[ $code = 78 ] && grep -q 'the leader does not take this machine: .* version 9.9.9' "$work/wrong.log" || fail "another version: $code"
+[ $code = 78 ] && grep -q 'the leader rejected this machine: .* version 9.9.9' "$work/wrong.log" || fail "another version: $code"
 await_said 'waiting train: 1 task waits for a train worker; .*2 machines, 1 missing' "$log"
 ! grep -q 'task_start' "$work/team/logs/train.log" || fail "a task began without the other machine"
 

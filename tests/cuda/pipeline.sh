@@ -24,7 +24,7 @@ up_refused() { # pattern, what it shows, environment
 echo 214 >"$work/fault"
 up_refused '.*cudaErrorECCUncorrectable' "a GPU that has failed" "MODE_EMULATOR_FAULT=$work/fault" MODE_BACKEND=auto
 rm -f "$work/fault"
-up_refused 'emulated GPU, .* GiB: a product and a kernel differ' "a GPU that computes wrong" MODE_EMULATOR_PRODUCTS=off
+up_refused 'emulated GPU, .* GiB: a GEMM and a kernel differ' "a GPU that computes wrong" MODE_EMULATOR_PRODUCTS=off
 
 run() { # workspace trainers
     "$bin/mode" up --workspace "$work/$1" --workers "captions=1,embed=1,cluster=1,assign=1,train=$2,evaluate=1,ensemble=1" \

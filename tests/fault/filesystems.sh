@@ -29,7 +29,7 @@ refused() { # library, exit code, sentence, command and arguments
     grep -Eq "$said" "$work/out" || fail "mode $*, without $lib: $(cat "$work/out")"
 }
 no_locks='cannot be locked \(Function not implemented\), .*HINT: .*flock'
-no_links='cannot create a file exactly once by a hard link.*HINT: '
+no_links='cannot create a file atomically by a hard link.*HINT: '
 refused locks 78 "$no_locks" up --workspace "$work/a" --workers captions=1
 refused locks 78 "$no_locks" down --workspace "$work/a"
 refused locks 78 "^BAD +workspace +$work/new: $no_locks" doctor --workspace "$work/new" --coordinator-admin ''

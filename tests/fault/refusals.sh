@@ -154,7 +154,7 @@ expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert
 expect 66 'stdin: cannot be read' sh -c "mode tokenize <'$f/folder'"
 expect 66 'is a device or a pipe, a file is needed' mode inspect "$work/pipe"
 # a pipe that somebody writes to is read to its end, one that nobody writes to does not hold anybody up
-pipe='pipe: is a pipe that nobody writes to'
+pipe='pipe: is a pipe without a writer'
 expect 66 "$pipe" mode embed --encoder "$enc" --texts "$work/pipe" --out "$f/out"
 expect 66 "$pipe" mode pack --pairs "$work/pipe" --out "$f/out"
 expect 66 "$pipe" mode tokenize --clip-merges "$work/pipe"
@@ -166,7 +166,7 @@ expect 0 'out: 2 vectors' sh -c "(sleep 0.5; echo a cat; sleep 0.5; echo a dog) 
 rm "$f/out"
 expect 0 'packed *1$' sh -c "printf '%s\ta cat\n' '$f/picture.jpg' | mode pack --pairs /dev/stdin --out '$f/out'"
 rm -r "$f/out"
-expect 66 'folder: is no evaluation task: .*HINT: .mode pack' mode select --centres "$centres" --encoder "$enc" --task "$f/folder"
+expect 66 'folder: is not an evaluation task: .*HINT: .mode pack' mode select --centres "$centres" --encoder "$enc" --task "$f/folder"
 for option in results words tasks train; do
     expect 66 "^mode ensemble: --$option: .*empty: is a file, a folder is needed" mode ensemble --centres "$centres" --results "$f/folder" \
         --words "$f/folder" --$option "$f/empty" --out "$f/out"
@@ -307,7 +307,7 @@ expect 0 'rows *60' mode captions "$f/shard.tar" $captions
 expect 65 'text.tar' mode captions "$f/shard.tar" "$work/text.tar" $captions
 [ ! -e "$f/out/captions.json" ] || fail "captions.json of an earlier run was left"
 expect 0 'rows *120' mode captions "$f/shard.tar" "$w/train/1/1.tar" $captions
-expect 73 '00001.captions.bin: is there already' mode captions "$f/shard.tar" $captions
+expect 73 '00001.captions.bin: exists already' mode captions "$f/shard.tar" $captions
 [ -e "$f/out/captions.json" ] || fail "captions.json of the run that was not touched is gone"
 
 # a full disk: no partial file is left, and with free space it works
@@ -381,7 +381,7 @@ early 2 'whose vectors' mode encode --texts "$work/texts" --out "$o/new"
 early 2 'for --experts: one model has no weight' mode encode --model "$o/model" --texts "$work/texts" --router paper --out "$o/new"
 early 2 'either --texts or --classes' mode encode --model "$o/model" --texts "$work/texts" --classes "$work/texts" --out "$o/new"
 early 2 '--raw: what --experts makes' mode encode --experts "$o" --images "$work/texts" --raw --out "$o/new"
-early 2 'unexpected argument "a.jpg"; HINT: pictures are named in a file, one a line: --images FILE' mode encode --model "$o/model" --out "$o/new" a.jpg
+early 2 'unexpected argument "a.jpg"; HINT: list the pictures in a file, one per line: --images FILE' mode encode --model "$o/model" --out "$o/new" a.jpg
 early 66 '--classes, a file of names, one a line: cat,dog: cannot be opened' mode encode --model "$o/model" --classes cat,dog --out "$o/new"
 early 66 'index.json is not there; expected the experts/ of .* HINT: it lies in the workspace' mode encode --experts "$o" --images "$work/texts" --out "$o/new"
 echo "$o/no.jpg" >"$o/pictures"
@@ -419,7 +419,7 @@ expect 66 'train .*words: has no expert-0/steps.jsonl' $ensembling --train "$o/w
 nothing
 expect 66 'models: .*results has no folder "none"' $ensembling --models none --out "$o/new"
 expect 2 'models: uniform is taken' $ensembling --models uniform --out "$o/new"
-expect 2 'models: expert-0 is there once already' $ensembling --models expert-0 --out "$o/new"
+expect 2 'models: expert-0 is in the list already' $ensembling --models expert-0 --out "$o/new"
 nothing
 cp -r "$o/results/expert-0" "$o/results/mine"
 expect 0 'report.html' $ensembling --models mine --out "$o/with-mine"
@@ -500,7 +500,7 @@ for n in 99 0; do
 done
 expect 2 '^mode up: --gpus: "x" is not a whole number' mode up --workspace "$work/b" --gpus x
 expect 2 'gpus: 0 is out of range, expected 1 to 64' "$bin/mode-train" --workspace "$work/b" --gpus 0
-expect 2 'gpus 2: --backend cpu is no GPU' "$bin/mode-train" --workspace "$work/b" --gpus 2 --backend cpu
+expect 2 'gpus 2: --backend cpu does not run on a GPU' "$bin/mode-train" --workspace "$work/b" --gpus 2 --backend cpu
 expect 2 'timeout-s: -1 is out of range, expected 0' mode up --workspace "$work/b" --timeout-s -1
 expect 2 'timeout-s: -1 is out of range, expected 0' mode down --workspace "$work/b" --timeout-s -1
 expect 2 'patience-s: -3 is out of range, expected 0' mode run "$w/run.yaml" --workspace "$w" --patience-s -3
@@ -525,7 +525,7 @@ expect 2 '^mode-coordinator: --http: "foo" is not' mode-coordinator --workspace 
 expect 78 '^mode up: MODE_HTTP: "foo" is not' env MODE_HTTP=foo mode up --workspace "$work/b"
 expect 78 '^mode up: MODE_BACKEND: "gpu" is unknown; expected auto' env MODE_BACKEND=gpu mode up --workspace "$work/b"
 expect 78 '^mode up: MODE_SLOTS: 99 is out of range, expected 1 to' env MODE_SLOTS=99 mode up --workspace "$work/b"
-expect 2 '^mode up: --gpus 2: --backend cpu is no GPU' env MODE_BACKEND=cpu mode up --workspace "$work/b" --gpus 2
+expect 2 '^mode up: --gpus 2: --backend cpu does not run on a GPU' env MODE_BACKEND=cpu mode up --workspace "$work/b" --gpus 2
 expect 2 '^mode up: --workers: "x" is not a whole number' mode up --workspace "$work/b" --workers train=x
 for bad in foo tcp://host tcp://:1 tcp://host:x tcp://host:70000; do
     expect 2 "^mode-coordinator: --worker-endpoint: \"$bad\" is not an endpoint; expected ipc:///path or tcp://host:port" \
@@ -549,16 +549,16 @@ expect 73 "gpu-locks $work/texts: is not a folder" mode-train --workspace "$w" -
 expect 78 'key' mode-coordinator --workspace "$w" --worker-endpoint 'tcp://127.0.0.1:0' --admin-endpoint 'tcp://127.0.0.1:0'
 http=127.0.0.1:$(free_port)
 mode up --workspace "$w" --http "$http" >/dev/null
-expect 0 "runs already.*captions=1,embed=1.*$http" mode up --workspace "$w"
-expect 0 'runs already' mode up --workspace "$w" --workers ensemble,train,embed,cluster,assign,evaluate,captions=1
-expect 75 'runs already, with --gpus 1, not 2; nothing was changed' mode up --workspace "$w" --gpus 2
-expect 75 'runs already, with --workers captions=1,.*, not captions=1,train=2; nothing was changed.*mode down' \
+expect 0 "is already running.*captions=1,embed=1.*$http" mode up --workspace "$w"
+expect 0 'is already running' mode up --workspace "$w" --workers ensemble,train,embed,cluster,assign,evaluate,captions=1
+expect 75 'is already running, with --gpus 1, not 2; nothing was changed' mode up --workspace "$w" --gpus 2
+expect 75 'is already running, with --workers captions=1,.*, not captions=1,train=2; nothing was changed.*mode down' \
     mode up --workspace "$w" --workers captions=1,train=2
 expect 75 "with a Redis of its own, not this --redis and with --http $http, not 127.0.0.1:1;" \
     mode up --workspace "$w" --redis redis://127.0.0.1:1 --http 127.0.0.1:1
 expect 66 'there is no run "nobody" here' timeout 60 mode watch nobody --workspace "$w"
-expect 2 'train is there twice' mode up --workspace "$w" --workers train=1,embed=1,train=2
-expect 2 'is no kind of worker' mode up --workspace "$w" --workers trian=1
+expect 2 'train is given twice' mode up --workspace "$w" --workers train=1,embed=1,train=2
+expect 2 'is not a kind of worker' mode up --workspace "$w" --workers trian=1
 expect 78 "${http#*:}.*taken" mode up --workspace "$work/second" --http "$http"
 none_left "$work/second"
 expect 78 'taken' mode-coordinator --workspace "$w" --redis redis://127.0.0.1:1
@@ -645,7 +645,7 @@ kill -INT $run # Ctrl-C ends the command, not the run
 rc=0
 wait $run || rc=$?
 [ $rc = 130 ] || { cat "$work/out"; fail "an interrupted mode run ended with $rc"; }
-grep -q "goes on without this terminal; .mode watch --workspace $w. shows it, .mode cancel test --workspace $w. ends it" "$work/out" || { cat "$work/out"; fail "nobody says that the run goes on"; }
+grep -q "continues without this terminal; .mode watch --workspace $w. shows it, .mode cancel test --workspace $w. ends it" "$work/out" || { cat "$work/out"; fail "nobody says that the run goes on"; }
 mode run "$w/run.yaml" --workspace "$w" --no-progress --patience-s 5 >"$work/watched" 2>&1 &
 run=$!
 await says started "$work/watched" || { cat "$work/watched"; fail "the run does not begin"; }
@@ -656,7 +656,7 @@ rc=0
 wait $run || rc=$?
 echo "[$rc] Redis lost in mid-run: $(tail -n 1 "$work/watched" | sed "s#$work/##g")"
 [ $rc = 69 ] || { cat "$work/watched"; fail "a run without Redis ended with $rc"; }
-grep -q 'Redis has been away' "$work/watched" || { cat "$work/watched"; fail "nobody says that Redis is away"; }
+grep -q 'Redis has not answered for' "$work/watched" || { cat "$work/watched"; fail "nobody says that Redis is away"; }
 start_redis
 expect 0 'ensemble' mode run "$w/run.yaml" --workspace "$w" --no-progress
 mode reconcile test --workspace "$w" >/dev/null || fail "reconcile"
@@ -664,8 +664,8 @@ expect 65 "do not add up" mode reconcile torn --workspace "$w"
 expect 0 'run test .done.' mode reconcile --workspace "$w" # the latest, not the one that failed
 expect 65 "do not add up" mode reconcile --all --workspace "$w"
 expect 66 'no run "nobody"' mode reconcile nobody --workspace "$w"
-expect 66 'is no workspace.*HINT: --workspace' mode reconcile --workspace "$work/keys"
-expect 2 'is a workspace, a run.s name is wanted' mode reconcile "$w"
+expect 66 'is not a workspace.*HINT: --workspace' mode reconcile --workspace "$work/keys"
+expect 2 'is a workspace; expected the name of a run' mode reconcile "$w"
 commit=$w/commits/$(sed -n 's/.*"label": "words\/.*"key": "\([^"]*\)".*/\1/p' "$w/runs/test/plan.json" | head -n 1)
 cp "$commit" "$work/commit"
 chmod u+w "$commit"

@@ -88,12 +88,12 @@ refuse() { # exit code, words, sed script
     mode run "$w/wrong.yaml" --workspace "$w" --no-progress >"$work/refused" 2>&1 || rc=$?
     [ $rc = "$1" ] && grep -q "$2" "$work/refused" || { cat "$work/refused"; fail "$3 ended with $rc, expected $1 and: $2"; }
 }
-refuse 78 'experts_for, line [0-9]*: hues is for the task "color", which is none of the 3 of evaluate.tasks; the nearest is colour' 's/\[colour\]/[color]/'
+refuse 78 'experts_for, line [0-9]*: hues is for the task "color", which is not among the 3 of evaluate.tasks; the nearest is colour' 's/\[colour\]/[color]/'
 refuse 78 'wrong.yaml:[0-9]*: "dense" is no name for an expert of experts_for' 's/name: hues/name: dense/'
 refuse 66 'none.txt' 's/names.txt/none.txt/'
 : >"$w/empty.txt"
 refuse 78 'the classes of mine: .*empty.txt: no lines' 's/names.txt/empty.txt/'
-refuse 65 'words of [a-z]* choose clusters with [0-9]* of the 240 pairs, and [0-9]* of the others an epoch: too few for train.batch = 239' \
+refuse 65 'words of [a-z]* choose clusters with [0-9]* of the 240 pairs, and [0-9]* of the others per epoch: too few for train.batch = 239' \
     's/batch: 32/batch: 239/; s/expert_steps: share/out_ratio: 0/; s/coarse: 2/coarse: 1/'
 
 # what is needed stays; of the AdamW moments only the seed's, on request

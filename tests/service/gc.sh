@@ -53,8 +53,8 @@ expect 0 '^run test (done): stays'
 expect 0 '^run other (done): would go' --drop other
 expect 0 '^nothing was changed' --keep test
 expect 66 'has no run "nobody"' --drop nobody
-expect 2 'which runs' --drop
-expect 2 'is it --drop or --keep' other
+expect 2 'name one or more runs' --drop
+expect 2 'give --drop or --keep for' other
 expect 75 'is in use' --drop other --yes
 [ "$(commits)" = "$both" ] || fail "something was freed beside a coordinator"
 mode down --workspace "$w" >/dev/null

@@ -103,7 +103,7 @@ HF_TOKEN=hf_wrong; export HF_TOKEN
 refused 77 "HF_TOKEN is set, but" org/gated
 HF_TOKEN="hf_sec
 X-Other: yes"
-refused 78 "HF_TOKEN: character 7 is none of a token" org/gated
+refused 78 "HF_TOKEN: character 7 does not occur in a token" org/gated
 HF_TOKEN=hf_secret
 embed org/gated "a closed model"
 grep -q 'hf_' log && fail "the token is shown: $(cat log)"
@@ -195,7 +195,7 @@ refused_model() { # CODE WORDS MODEL
 }
 refused_model 66 "has no model.safetensors (nor the other usual names): not a CLIP model" hf-hub:org/no-clip
 refused_model 66 "has no open_clip_config.json (nor the other usual names)" hf-hub:org/nothing
-refused_model 2 '"hf-hub:clip" is no name on the hub; expected hf-hub:ORG/NAME' hf-hub:clip
+refused_model 2 '"hf-hub:clip" is not a name on the hub; expected hf-hub:ORG/NAME' hf-hub:clip
 refused_model 66 "org/clip: " org/clip # a path is a path
 before=$(asked)
 spec "$work/corpus"

@@ -105,7 +105,7 @@ nobody=$!
 grep -q "HTTP 503, 6 times in a row" busy.log || fail "a server that is always busy: $(cat busy.log)"
 wait $nobody || fail "a server that is not there"
 : >faults
-refused 2 "user or a password" "http://me:SECRET@127.0.0.1:1/x.tar"
+refused 2 "user name or a password" "http://me:SECRET@127.0.0.1:1/x.tar"
 refused 2 "what is after" "$at/plain/d/00000.tar?signature=SECRET"
 
 # presigned URLs: only in a list; stored readable by their owner only
@@ -201,7 +201,7 @@ captions out s3://public/b.tar || fail "a damaged download: $(cat log)"
 [ "$(asked /s3/public/)" = 2 ] || fail "$(asked /s3/public/) downloads, one was damaged: $(cat requests)"
 rm -rf out cache
 echo 'wrong /s3/public/' >faults
-refused 69 "other bytes arrive than the server says" s3://public/b.tar
+refused 69 "the bytes received are not those the server names" s3://public/b.tar
 : >faults
 
 # killed midway, repeatedly: the next one resumes there
@@ -253,7 +253,7 @@ MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/000
 rm -r cache
 MODE_SHARD_CACHE_BYTES=1000 refused 78 "MODE_SHARD_CACHE_BYTES" "$at/plain/d/00000.tar"
 HF_ENDPOINT=hub.example refused 78 'HF_ENDPOINT: "hub.example" is not an address' "$at/plain/d/00000.tar"
-MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is no size' "$at/plain/d/00000.tar"
+MODE_SHARD_CACHE_BYTES=lots refused 78 'MODE_SHARD_CACHE_BYTES: "lots" is not a size' "$at/plain/d/00000.tar"
 
 # training reads them at random, also through a cache that holds two
 train() { # DATA OUT [STEPS [OPTION]]

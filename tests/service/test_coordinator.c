@@ -477,7 +477,7 @@ static void test_a_worker_is_judged_by_its_numbers(void **state)
     mode_socket_close(&other);
     mode_code_version(ours, sizeof ours, "captions");
     char *sentence = mode_xasprintf(
-        "you are version 9.9.9, which makes captions-99, the tasks here are for %s, of version %s", ours, mode_version);
+        "your version 9.9.9 makes outputs captions-99; the tasks here need %s, of version %s", ours, mode_version);
     assert_true(has_note(f, sentence));
     f->claims = NULL;
     f->word = "made\"up\n"; /* it would become a label in /metrics */
@@ -715,7 +715,7 @@ static void test_a_nearly_full_disk_pauses(void **state)
     stop(&f->coordinator, SIGKILL, &status);
     start_coordinator(f);
     assert_true(submit(f, text));
-    assert_true(soon_noted(f, "the workspace's disk has 1.0 kB free, at least 104.9 MB are wanted"));
+    assert_true(soon_noted(f, "the workspace's disk has 1.0 kB free, at least 104.9 MB are needed"));
     work_a_while(f, 500);
     assert_int_equal(f->executed, 0);
     char *page = http_get(f->http_port, "/readyz");

@@ -182,7 +182,7 @@ static void test_standing_still_is_noticed(void **state)
     /* on a machine that does not schedule the process in that time, it gets more */
     uint64_t begun = 0;
     for (uint64_t ms = 600; !begun && ms < SOON_MS; ms *= 3) {
-        char *want = mode_xasprintf("progress stood still at 1 of 10 for more than %d ms", (int)ms);
+        char *want = mode_xasprintf("no progress at 1 of 10 for more than %d ms", (int)ms);
         start_task(f, key, "stall", ms);
         const Mode__Fail *fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_STALL);
         assert_true(fail->seconds > 1e-3 * (double)ms);

@@ -56,7 +56,7 @@ said 'HINT: start mode-embed on a machine that has one .*precision: f32' "$work/
 await_said 'train-seed: 1 task waits for a train worker with a GPU .precision bf16., and none is connected' "$work/out"
 mode status --workspace "$w" >"$work/status"
 said 'embed@.* cordoned ' "$work/status"
-said '^    no task for another [0-9]+ s, then one is tried; started again it begins anew. Last failure: ' "$work/status"
+said '^    no task for another [0-9]+ s, then one is tried; restarting the worker resets this. Last failure: ' "$work/status"
 mode cancel gpu --workspace "$w" >/dev/null
 wait $run || true
 run=

@@ -177,7 +177,7 @@ static void test_help_is_as_wide_as_it_is_told(void **state)
               "Words that fill a line and more, at sixty columns to a line.\n"
               "A line of its own \xe2\x80\x93 \xe2\x80\x93 \xe2\x80\x93 \xe2\x80\x93 that fills sixty columns so.\n\n"
               "  a   table's row, which is longer than sixty columns and stays\nlast\n\n"
-              "options (environment twin in brackets):\n"
+              "options (environment variable in brackets):\n"
               "  --batch N                  pairs in a step of which there\n"
               "                             are many (default 256)\n"
               "                             [TESTOPT_BATCH]\n"

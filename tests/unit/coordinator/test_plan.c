@@ -206,7 +206,7 @@ static void test_pools_are_checked_when_all_is_assigned(void **state)
     } cases[] = {
         {"{\"pairs\": [500, 0]}", "", "100", "expert 1 gets 0 of the 1000 pairs, and 100 of the others"},
         {"{\"pairs\": [480, 20]}", "", "200",
-         "expert 1 gets 40 of the 1000 pairs, and 96 of the others an epoch: too few "
+         "expert 1 gets 40 of the 1000 pairs, and 96 of the others per epoch: too few "
          "for train.batch = 200. HINT: a smaller train.batch, or fewer experts"},
         {"{\"pairs\": [480, 20]}", "", "136", NULL},
         {"{\"pairs\": [500, 500]}", ", added: [newer]", "600", NULL},

@@ -133,9 +133,9 @@ static void test_what_words_choose_is_checked_before_it_is_trained_on(void **sta
         const char *note, *batch, *words;
     } cases[] = {
         {"{\"pairs\": 0}", "100",
-         "words of t choose clusters with 0 of the 1000 pairs, and 100 of the others an epoch"},
+         "words of t choose clusters with 0 of the 1000 pairs, and 100 of the others per epoch"},
         {"{\"pairs\": 40}", "200",
-         "with 40 of the 1000 pairs, and 96 of the others an epoch: too few for train.batch = 200"},
+         "with 40 of the 1000 pairs, and 96 of the others per epoch: too few for train.batch = 200"},
         {"{\"pairs\": 40}", "136", NULL},
         {"{}", "100", "select/t does not say how many pairs"},
     };
@@ -169,7 +169,8 @@ static void test_tasks_and_names_that_are_none_are_refused(void **state)
         enum mode_status st;
     } cases[] = {
         {"tasks", "[{name: t, tasks: t0},\n {name: u, tasks: [t0, t01]}]",
-         "experts_for, line 9: u is for the task \"t01\", which is none of the 2 of evaluate.tasks; the nearest is t0",
+         "experts_for, line 9: u is for the task \"t01\", which is not among the 2 of evaluate.tasks; the nearest is "
+         "t0",
          MODE_E_CONFIG},
         {"asked", "[{name: t, tasks: all}]",
          "experts_for, line 8: t is for all tasks with class names, and evaluate.tasks", MODE_E_CONFIG},

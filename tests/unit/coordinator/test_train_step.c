@@ -74,7 +74,7 @@ static void test_metrics_are_of_trainings_that_go_on(void **state)
     begin(&c);
     progress(&c, 0, true, 3.5);
     progress(&c, 1, false, 0); /* a worker of an earlier version, or no step yet */
-    assert_true(says(&c, "# HELP mode_train_loss Loss of the newest step of a training that goes on.\n"
+    assert_true(says(&c, "# HELP mode_train_loss Loss of the latest step of a running training.\n"
                          "# TYPE mode_train_loss gauge\nmode_train_loss{run=\"demo\",model=\"seed\"} 3.5\n# HELP"));
     assert_true(says(&c, "mode_train_step{run=\"demo\",model=\"seed\"} 12\n"));
     assert_true(says(&c, "mode_train_learning_rate{run=\"demo\",model=\"seed\"} 0.0005\n"));

@@ -252,7 +252,7 @@ static void test_one_that_wants_all_memory(void **state)
     (void)state;
     if (MODE_SANITIZED) skip();
     for (int width = HOARDS; width <= HOARDS_TABLES; width++)
-        is_bad(width, "the decoder wanted more than 256 MiB of memory");
+        is_bad(width, "the decoder needed more than 256 MiB of memory");
 }
 
 static void test_one_that_stands_still(void **state)
@@ -266,8 +266,8 @@ static void test_one_that_stands_still(void **state)
 static void test_one_that_talks(void **state)
 {
     (void)state;
-    is_bad(TALKS, "the decoder answered what is no answer");
-    is_bad(SAYS_ZERO, "the decoder answered what is no answer");
+    is_bad(TALKS, "the decoder sent a malformed answer");
+    is_bad(SAYS_ZERO, "the decoder sent a malformed answer");
     for (int i = 0; i < 20; i++) {
         const enum mode_status st = probe(CHATTERS, &err); /* depending on whether its answer had arrived */
         assert_true(st == MODE_OK || (st == MODE_E_FORMAT && mode_decoder_failed(err.text)));

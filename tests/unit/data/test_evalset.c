@@ -199,8 +199,8 @@ static void test_flags_of_every_type(void **state)
              {"<i8", "(3, 1)", i8, 24, 1, "no list"},
              {"<i8", "()", i8, 24, 1, "no list"},
              {"<i8", "(3,)", i8, 23, 1, "is cut"},
-             {"|O", "(3,)", i8, 24, 1, "no bool, integers or floats"},
-             {"<i8", "(3,)", i8, 24, 9, "no NumPy file"}};
+             {"|O", "(3,)", i8, 24, 1, "neither bool nor integers nor floats"},
+             {"<i8", "(3,)", i8, 24, 9, "not a NumPy file"}};
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         int32_t out[3] = {7, 7, 7};
         struct bytes b = npy(c[i].version, c[i].descr, c[i].shape, c[i].data, c[i].size);
@@ -313,7 +313,7 @@ static void test_what_is_not_whole_is_refused(void **state)
     char *path = mode_path_join(task, "test/1.tar");
     assert_int_equal(truncate(path, 1024), 0);
     free(path);
-    refused(MODE_E_FORMAT, "ends too early");
+    refused(MODE_E_FORMAT, "the tar is cut short");
 }
 
 int main(void)

@@ -127,8 +127,8 @@ static void refused(const char *pickle, const char *words)
 static void test_what_wants_to_run_is_refused_by_name(void **state)
 {
     (void)state;
-    refused("cos\nsystem\n(X\2\1\1\1id\x85R.", "byte 0 of data.pkl: the pickle wants to use os.system");
-    refused("\x80\4\x8c\5posix\x8c\6system\x93.", "byte 17 of data.pkl: the pickle wants to use posix.system");
+    refused("cos\nsystem\n(X\2\1\1\1id\x85R.", "byte 0 of data.pkl: the pickle asks for os.system");
+    refused("\x80\4\x8c\5posix\x8c\6system\x93.", "byte 17 of data.pkl: the pickle asks for posix.system");
     refused("cbuiltins\neval\n.", "builtins.eval");
     refused("c__builtin__\ngetattr\n.", "__builtin__.getattr");
     refused("ctorch\nload\n.", "torch.load");
@@ -137,10 +137,10 @@ static void test_what_wants_to_run_is_refused_by_name(void **state)
     refused("ctorch.storage\n_load_from_bytes\n.", "torch.storage._load_from_bytes");
     refused("(ios\nsystem\n.", "opcode 0x69"); /* INST */
     refused("(cos\n.", "ends in the middle of a name");
-    refused("\x82\1.", "opcode 0x82");                       /* EXT1 */
-    refused("Pid\n.", "opcode 0x50");                        /* PERSID */
-    refused("c\x01\x1b[31m\nx\n.", "wants to use ??[31m.x"); /* nothing of the file reaches a terminal as it is */
-    refused("ccollections\nOrderedDict\n}(K\1K\1tR.", "a call of what is no function");
+    refused("\x82\1.", "opcode 0x82");                   /* EXT1 */
+    refused("Pid\n.", "opcode 0x50");                    /* PERSID */
+    refused("c\x01\x1b[31m\nx\n.", "asks for ??[31m.x"); /* nothing of the file reaches a terminal as it is */
+    refused("ccollections\nOrderedDict\n}(K\1K\1tR.", "a call of something that is not a function");
 }
 
 static void test_malformed_pickles_are_refused(void **state)
@@ -161,7 +161,7 @@ static void test_malformed_pickles_are_refused(void **state)
     refused("NNs.", "the stack is empty");
     refused("NNNs.", "not a dict");
     refused("}(Nu.", "a key without a value");
-    refused("N}b.", "a state is given");
+    refused("N}b.", "a state is set");
     refused("NQ.", "a persistent id that is not a tuple");
     refused("(NNNNNtQ.", "does not name a storage");
     refused("K\1.", "no dict of tensors");

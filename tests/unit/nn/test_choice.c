@@ -90,7 +90,7 @@ static void test_every_name_of_the_list_is_known(void **state)
         if (!st) assert_int_equal(choose(name, why, all[i].name, all[i].precision), MODE_OK);
     }
     assert_int_equal(mode_check_backend_option("cuda-f64", &err), MODE_E_USAGE);
-    assert_non_null(strstr(err.text, "expected auto (a GPU where one can be used) | cpu | cpu-amx | cuda | "));
+    assert_non_null(strstr(err.text, "expected auto (a GPU if one can be used) | cpu | cpu-amx | cuda | "));
     assert_null(strstr(err.text, "cpu-plain"));
 }
 

@@ -328,7 +328,7 @@ static void test_tars_without_rows(void **state)
     for (int i = 0; i < 100; i++) fputs("this is no tar at all\n", f);
     fclose(f);
     assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_FORMAT);
-    assert_non_null(strstr(err.text, "no tar"));
+    assert_non_null(strstr(err.text, "not a tar"));
     assert_int_equal(truncate(tar_path, 0), 0);
     assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_FORMAT);
     unlink(tar_path);

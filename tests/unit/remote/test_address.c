@@ -46,14 +46,14 @@ static void test_addresses(void **state)
     refused("https:///a", "names no shard");
     refused("https://h/shards/?SECRET", "names no shard");
     refused("s3://bucket/", "not listed");
-    refused("https://me:SECRET@h/a.tar", "user or a password");
-    refused("https://SECRET@h/a.tar?x=SECRET", "https://h/a.tar: is written with a user");
+    refused("https://me:SECRET@h/a.tar", "user name or a password");
+    refused("https://SECRET@h/a.tar?x=SECRET", "https://h/a.tar: contains a user");
     refused("https://h/*.tar?SECRET", "is a pattern");
     refused("s3://b1.x/[0-9].tar", "is a pattern");
     refused("https://h/a b.tar", "0x20");
     refused("https://h/a.tar#x", "%23");
     refused("https://h/a.tar\nX: y", "0x0a");
-    refused("s3://a/b.tar", "bucket's name");
+    refused("s3://a/b.tar", "the name of a bucket");
     refused("s3://a/b\n.tar", "0x0a");
 }
 

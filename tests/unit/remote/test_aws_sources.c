@@ -224,7 +224,7 @@ static void test_a_container(void **state)
     unsetenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
     refuses(MODE_E_PERM, "HTTP 403; it says AccessDeniedException: Invalid token");
     setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hidden\nX: y", 1);
-    refuses(MODE_E_CONFIG, "expected a token of one line");
+    refuses(MODE_E_CONFIG, "expected a token on a single line");
     setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere", 1);
     refuses(MODE_E_CONFIG, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: /nowhere");
     free(file);
@@ -306,7 +306,7 @@ static void test_a_machine_without_a_role(void **state)
     setenv("AWS_METADATA_SERVICE_TIMEOUT", "soon", 1);
     refuses(MODE_E_CONFIG, "AWS_METADATA_SERVICE_TIMEOUT: expected a number");
     setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "hidden", 1);
-    refuses(MODE_E_CONFIG, "AWS_EC2_METADATA_SERVICE_ENDPOINT is no address");
+    refuses(MODE_E_CONFIG, "AWS_EC2_METADATA_SERVICE_ENDPOINT is not an address");
 }
 
 static void process_is(const char *command)
@@ -337,7 +337,7 @@ static void test_a_process(void **state)
     process_is("sh -c 'kill -9 $$'");
     refuses(MODE_E_PERM, "was ended by signal 9");
     process_is("echo hidden");
-    refuses(MODE_E_FORMAT, "the answer is no JSON object");
+    refuses(MODE_E_FORMAT, "the answer is not a JSON object");
     process_is("echo '{\"Version\": 2}'");
     refuses(MODE_E_FORMAT, "is of another version; expected \"Version\": 1");
     process_is("echo '{\"Version\": 1, \"SecretAccessKey\": \"hidden\"}'");
@@ -345,7 +345,7 @@ static void test_a_process(void **state)
     process_is("/nowhere/keys --now");
     refuses(MODE_E_CONFIG, "/nowhere/keys cannot be started: No such file");
     process_is("sh -c 'oh");
-    refuses(MODE_E_CONFIG, "a quote in it has no end");
+    refuses(MODE_E_CONFIG, "a quote in it is not closed");
     process_is("head -c 1000000 /dev/zero");
     refuses(MODE_E_FORMAT, "writes more than");
     free(script);
@@ -401,8 +401,8 @@ static void test_a_role_that_is_taken(void **state)
         {"g", MODE_E_CONFIG, "credential_source is \"Other\"; expected Environment"},
         {"h", MODE_E_CONFIG, "has role_arn, and neither source_profile nor credential_source"},
         {"i", MODE_E_CONFIG, "its source_profile \"none\" is in neither file"},
-        {"j", MODE_E_CONFIG, "a chain of profiles that comes back to \"j\""},
-        {"l", MODE_E_CONFIG, "has mfa_serial, and nobody is asked for a code"},
+        {"j", MODE_E_CONFIG, "a chain of profiles that loops back to \"j\""},
+        {"l", MODE_E_CONFIG, "has mfa_serial, and a code cannot be asked for"},
         {"m", MODE_E_CONFIG, "its source_profile \"empty\" has no keys"},
     };
     put(".aws/credentials", "[base]\naws_access_key_id = AKIDTEST\naws_secret_access_key = secret/of+the=test\n"

@@ -147,8 +147,8 @@ static void test_room_that_others_hold_is_waited_for_a_while(void **state)
     const double began = mode_clock_s();
     assert_int_equal(mode_shard_hold(&f, address[SHARDS], NULL, &err), MODE_E_TEMP);
     assert_true(mode_clock_s() - began >= 0.3);
-    assert_non_null(strstr(err.text, "4096 bytes find no room in"));
-    assert_non_null(strstr(err.text, "beside 4 that are in use"));
+    assert_non_null(strstr(err.text, "4096 bytes do not fit into"));
+    assert_non_null(strstr(err.text, "beside 4 shards that are in use"));
     assert_non_null(strstr(err.text, "http://127.0.0.1:1/4.tar: ")); /* no mark, no lock, no temporary is named */
     assert_int_equal(n_here(), SHARDS);
     mode_shard_set_patience(1000); /* a stop is noticed meanwhile */
@@ -201,7 +201,7 @@ static void test_what_is_larger_than_all_is_said_at_once(void **state)
     assert_int_equal(n_here(), SHARDS);
     setenv("MODE_SHARD_CACHE_BYTES", "many", 1);
     assert_int_equal(mode_shard_hold(&f, address[SHARDS], NULL, &err), MODE_E_CONFIG);
-    assert_non_null(strstr(err.text, "MODE_SHARD_CACHE_BYTES: \"many\" is no size"));
+    assert_non_null(strstr(err.text, "MODE_SHARD_CACHE_BYTES: \"many\" is not a size"));
 }
 
 /* A partial file is never taken for a copy, and none is left after a final failure. */
