@@ -162,6 +162,15 @@ enum mode_status mode_captions_load(struct mode_captions *c, const char *path, s
         goto out;
     }
     c->shard_name = mode_xstrdup(name);
+    if (get32(p + 104)) {
+        c->bad = string_at(strings, strings_size, get64(p + 96), get32(p + 104));
+        if (!c->bad || n_samples) {
+            st = MODE_FAIL(err, MODE_E_FORMAT,
+                           "%s: %u samples of a shard that was left out, or why it was lies outside the strings", path,
+                           n_samples);
+            goto out;
+        }
+    }
     c->rows = mode_xcalloc(n_samples, sizeof *c->rows);
     if (n_boxes) {
         c->boxes = mode_xcalloc(n_boxes, sizeof *c->boxes);
@@ -220,6 +229,7 @@ enum mode_status mode_captions_save(const struct mode_captions *c, const char *p
         return MODE_FAIL(err, MODE_E_VALUE, "%s: %u samples, at most %d are stored", path, c->n_samples, MAX_SAMPLES);
     mode_str_add(&file, head, sizeof head);
     add_string(&strings, head + 80, head + 88, c->shard_name);
+    if (c->bad) add_string(&strings, head + 96, head + 104, c->bad);
     for (uint32_t i = 0; i < c->n_samples; i++) {
         const struct mode_sample sample = mode_captions_sample(c, i), *s = &sample;
         memset(record, 0, sizeof record);

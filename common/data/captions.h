@@ -72,6 +72,7 @@ struct mode_captions {
     uint64_t fate_count[MODE_FATE_COUNT];              /* sums to n_samples */
     uint64_t warn_duplicate_ext, warn_ignored_members; /* counted oddities */
     uint64_t cut_at; /* for a truncated tar: byte position of the incomplete member; 0 = complete */
+    const char *bad; /* why the shard could not be read as a tar, so that it has no samples; NULL: it could */
 };
 
 enum mode_status mode_captions_load(struct mode_captions *c, const char *path, struct mode_error *err);

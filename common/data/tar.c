@@ -2,6 +2,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,6 +135,17 @@ static const char *packed_as(const uint8_t *p, size_t n)
     return NULL;
 }
 
+/* libarchive gave up: for want of memory, or because of the bytes. */
+static enum mode_status fail_unpacking(struct archive *a, const char *path, const char *name, size_t unpacked,
+                                       struct mode_error *err)
+{
+    const char *why = archive_error_string(a);
+    return MODE_FAIL(err, archive_errno(a) == ENOMEM ? MODE_E_MEMORY : MODE_E_FORMAT,
+                     "%s: is %s and %s: %s (%zu bytes were unpacked)", path, name,
+                     archive_errno(a) == ENOMEM ? "cannot be unpacked here" : "damaged",
+                     why ? why : "it cannot be unpacked", unpacked);
+}
+
 static enum mode_status unpack(struct mode_tar_data *d, const char *path, bool *known, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -151,14 +163,12 @@ static enum mode_status unpack(struct mode_tar_data *d, const char *path, bool *
     archive_read_support_format_raw(a);
     if (archive_read_open_memory(a, d->map.data, d->map.size) != ARCHIVE_OK ||
         archive_read_next_header(a, &entry) != ARCHIVE_OK || archive_filter_count(a) < 2)
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is %s and damaged: %s", path, name,
-                       archive_error_string(a) ? archive_error_string(a) : "it cannot be unpacked");
+        st = fail_unpacking(a, path, name, 0, err);
     while (!st && !(st = make_room(d, &cap, path, err))) {
         const la_ssize_t n = archive_read_data(a, d->unpacked + d->size, cap - d->size);
         if (n == 0) break;
         if (n < 0) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is %s and damaged: %s (%zu bytes were unpacked)", path, name,
-                           archive_error_string(a), d->size);
+            st = fail_unpacking(a, path, name, d->size, err);
             break;
         }
         d->size += (size_t)n;

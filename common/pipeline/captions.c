@@ -8,6 +8,7 @@
 #include "data/utf8.h"
 #include "remote/shards.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -205,6 +206,70 @@ static enum mode_status check_strict(const struct mode_sample_list *s, const cha
     return MODE_OK;
 }
 
+static char *name_of(const struct mode_captions_options *o)
+{
+    const char *name = o->shard_name ? o->shard_name : mode_path_base(o->shard_path);
+    return mode_utf8_cleaned(name, strlen(name));
+}
+
+/* What is wrong with the contents: a sentence on path without its name and without what may help. The caller frees. */
+static char *reason_of(const struct mode_error *bad, const char *path)
+{
+    const size_t n = strlen(path);
+    const bool named = strncmp(bad->text, path, n) == 0 && strncmp(bad->text + n, ": ", 2) == 0;
+    const char *why = named ? bad->text + n + 2 : bad->text, *hint = strstr(why, ". HINT: ");
+    return mode_utf8_cleaned(why, hint ? (size_t)(hint - why) : strlen(why));
+}
+
+/* The captions of a shard that is not a tar: no samples, and the reason. */
+static enum mode_status save_bad(const char *out_path, const struct mode_captions_options *o, const char *path,
+                                 const struct mode_error *bad, struct mode_error *err)
+{
+    struct stat sb;
+    if (stat(path, &sb) != 0) return mode_input_fail(err, errno, path, "be examined");
+    char *name = name_of(o), *why = reason_of(bad, path);
+    const struct mode_captions file = {
+        .shard_name = name, .shard_size = (uint64_t)sb.st_size, .data_size = (uint64_t)sb.st_size, .bad = why};
+    enum mode_status st = mode_captions_save(&file, out_path, err);
+    free(name);
+    free(why);
+    return st;
+}
+
+/* The members of a shard. *bad: its contents are not a tar, which another attempt would not change. */
+static enum mode_status list_members(struct mode_sample_list *list, struct mode_tar_data *data, bool *bad,
+                                     const struct mode_captions_options *o, const char *path, struct mode_error *err)
+{
+    struct mode_error changed;
+    enum mode_status st = mode_tar_data_open(data, path, err);
+    if (!st) st = mode_samples_list(list, data, path, err);
+    *bad = st == MODE_E_FORMAT || st == MODE_E_VALUE;
+    if (!*bad) return st;
+    if (!check_unchanged(o, path, &changed)) return err->status = MODE_E_FORMAT;
+    *bad = false; /* it was being written */
+    *err = changed;
+    return changed.status;
+}
+
+char *mode_captions_bad_hint(const char *why, const char *option)
+{
+    const bool more = strstr(why, "HINT: ") != NULL;
+    return mode_xasprintf("%s%s%s skips shards that cannot be read%s", why, more ? " (" : ". HINT: ", option,
+                          more ? ")" : "");
+}
+
+enum mode_status mode_captions_check_bad(uint64_t n_bad, uint64_t n_shards, const char *key, const char *shard,
+                                         const char *why, struct mode_error *err)
+{
+    if (n_bad < n_shards && (n_bad < 2 || 10 * n_bad <= n_shards)) return MODE_OK;
+    return MODE_FAIL(
+        err, MODE_E_VALUE,
+        "%s: %llu of %llu shards %s corrupt; expected at most one, or a tenth of them (%s: %.300s). HINT: is "
+        "it the right source, and was it copied completely?",
+        key, (unsigned long long)n_bad, (unsigned long long)n_shards,
+        n_bad == 1 ? "is not a tar or is" : "are not tars or are", shard, why);
+}
+
 enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_path,
                                        const struct mode_captions_options *o, struct mode_error *err)
 {
@@ -213,16 +278,22 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
     struct made made = {0};
     struct verdict *verdicts = NULL;
     struct mode_shard_file shard;
+    struct mode_error nobody, why;
     size_t n_done = 0;
+    bool bad;
     *c = (struct mode_captions){0};
+    if (!err) err = &nobody;
     const struct mode_remote_watch watch = {.going = o->fetching, .ctx = o->ctx};
     enum mode_status st = mode_shard_hold(&shard, o->shard_path, &watch, err);
     if (st) return st;
-    st = check_unchanged(o, shard.path, err);
-    if (st || (st = mode_tar_data_open(&data, shard.path, err)) ||
-        (st = mode_samples_list(&list, &data, o->shard_path, err)) ||
-        (o->strict && (st = check_strict(&list, o->shard_path, err))))
-        goto out;
+    if ((st = check_unchanged(o, shard.path, err))) goto out;
+    st = list_members(&list, &data, &bad, o, shard.path, err);
+    if (bad && o->skip_bad) {
+        why = *err;
+        st = save_bad(out_path, o, shard.path, &why, err);
+        if (!st) st = mode_captions_load(c, out_path, err);
+    }
+    if (bad || st || (o->strict && (st = check_strict(&list, o->shard_path, err)))) goto out;
 
     verdicts = mode_xcalloc(BLOCK_SAMPLES, sizeof *verdicts);
     struct work w = {.o = o, .data = &data, .list = &list, .verdicts = verdicts};
@@ -252,8 +323,7 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
     }
     if ((st = check_unchanged(o, shard.path, err))) goto out; /* it may have changed while it was read */
 
-    char *name = mode_utf8_cleaned(o->shard_name ? o->shard_name : mode_path_base(o->shard_path),
-                                   strlen(o->shard_name ? o->shard_name : mode_path_base(o->shard_path)));
+    char *name = name_of(o);
     const struct mode_captions file = {.shard_name = name,
                                        .shard_size = data.file_size,
                                        .data_size = data.size,

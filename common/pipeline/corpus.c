@@ -91,6 +91,7 @@ static enum mode_status read_shard(struct reading *r, const struct mode_corpus_s
     }
     r->c->samples += cap.n_samples;
     r->c->cut_shards += cap.cut_at > 0;
+    r->c->bad_shards += cap.bad != NULL;
     for (int k = 0; k < MODE_FATE_COUNT; k++) r->c->fate[k] += (int64_t)cap.fate_count[k];
 out:
     mode_safetensors_close(&f);

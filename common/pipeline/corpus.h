@@ -39,6 +39,7 @@ struct mode_corpus { /* owns its members */
     int n, m;
     int64_t samples, rows;             /* of all shards: samples in, pairs kept */
     int64_t n_shards, cut_shards;      /* cut: with a truncated tar; samples after the cut are not counted */
+    int64_t bad_shards;                /* skipped: their contents are not a tar */
     int64_t fate[MODE_FATE_COUNT];     /* sums to samples */
     int64_t *fine_rows;                /* [m], sums to rows */
     char **fine_caption;               /* [m] caption nearest to the centre; NULL: no row */

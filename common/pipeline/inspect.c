@@ -38,6 +38,7 @@ static json_t *captions_json(const struct mode_captions *c, uint32_t first)
     set(o, "repeated_extensions", c->warn_duplicate_ext);
     set(o, "members_ignored", c->warn_ignored_members);
     if (c->cut_at) set(o, "cut_at_byte", c->cut_at);
+    if (c->bad) json_object_set_new(o, "skipped", json_string(c->bad));
 
     uint32_t width[2] = {UINT32_MAX, 0}, height[2] = {UINT32_MAX, 0};
     uint64_t caption_bytes = 0, choices = 0;

@@ -22,6 +22,17 @@ static void row(struct mode_str *s, const char *css, const char *name, int64_t n
     mode_str_printf(s, "</td><td>%.2f %%</td></tr>\n", of ? 100.0 * (double)n / (double)of : 0.0);
 }
 
+/* Shards that are not here, or not whole. */
+static void lost(struct mode_str *s, const char *what, int64_t n, int64_t of)
+{
+    if (!n) return;
+    mode_str_printf(s, "<li class=\"no\">&#10007; %s: ", what);
+    mode_report_count(s, n);
+    mode_str_add_cstr(s, " of ");
+    mode_report_count(s, of);
+    mode_str_add_cstr(s, "</li>\n");
+}
+
 void mode_report_ledger(struct mode_str *s, const struct mode_report *r)
 {
     const struct mode_corpus *c = r->corpus;
@@ -65,12 +76,7 @@ void mode_report_ledger(struct mode_str *s, const struct mode_report *r)
             free(what);
         }
     }
-    if (c->cut_shards) {
-        mode_str_add_cstr(s, "<li class=\"no\">&#10007; shards cut short, whose rest is in no number: ");
-        mode_report_count(s, c->cut_shards);
-        mode_str_add_cstr(s, " of ");
-        mode_report_count(s, c->n_shards);
-        mode_str_add_cstr(s, "</li>\n");
-    }
+    lost(s, "shards cut short, whose rest is in no number", c->cut_shards, c->n_shards);
+    lost(s, "shards skipped because they cannot be read; none of their samples is counted", c->bad_shards, c->n_shards);
     mode_str_add_cstr(s, "</ul></div></section>\n");
 }

@@ -44,6 +44,7 @@ struct mode_spec {
     struct mode_spec_list data_train; /* sources: see sources.h */
     char *blur_faces;                 /* "" or a selector such as json:face_bbox */
     struct mode_spec_list data_added; /* sources, each of which becomes one more expert */
+    bool skip_bad_shards;             /* bad_shards: skip */
     struct mode_spec_for *experts_for;
     size_t n_experts_for;
     struct {

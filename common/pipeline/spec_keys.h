@@ -19,6 +19,7 @@
     X("data.train", LIST, data_train, NULL, 0, 0, "sources of training shards") \
     X("data.blur_faces", STR, blur_faces, "", 0, 0, "where the boxes of faces to blur are: json:face_bbox; empty = nothing is blurred") \
     X("data.added", LIST, data_added, "", 0, 0, "sources that came later: each makes one more expert") \
+    X("data.bad_shards", EITHER, skip_bad_shards, "stop", 0, 0, "stop|skip: what a shard that is not a tar, or a broken one, does to the run") \
     X("captions.text_keys", LIST, captions.text_keys, MODE_TEXT_KEYS_DEFAULT, 0, 0, "where captions are, first that exists") \
     X("captions.seed", UINT, captions.seed, "=seed", 0, 1e15, "which of several captions is chosen") \
     X("captions.per_sample", EITHER, captions.all, "one", 0, 0, "one|all: how many of a sample's captions become pairs") \

@@ -87,6 +87,12 @@ void mode_batch_clear(struct mode_batch *b)
     *b = (struct mode_batch){0};
 }
 
+/* Of a shard without rows nothing is read. It may be one that cannot be. */
+static bool is_read(const struct shard *s)
+{
+    return s->captions.n_rows > 0;
+}
+
 static enum mode_status open_shard(struct shard *s, const struct mode_stream_shard *from, uint64_t first_row,
                                    struct mode_error *err)
 {
@@ -95,6 +101,7 @@ static enum mode_status open_shard(struct shard *s, const struct mode_stream_sha
     s->first_row = first_row;
     s->tar = mode_xstrdup(from->tar);
     if ((st = mode_captions_load(&s->captions, from->captions, err))) return st;
+    if (!is_read(s)) return MODE_OK;
     const bool remote = mode_remote_is(from->tar);
     if (!remote && stat(from->tar, &sb) != 0) return mode_input_fail(err, errno, from->tar, "be examined");
     const uint64_t size = remote ? mode_remote_bytes(from->tar) : (uint64_t)sb.st_size;
@@ -171,7 +178,7 @@ static void fetch_one(void *ctx, int64_t i, int thread)
     pthread_mutex_lock(&f->lock);
     const bool in_vain = f->failed < (int64_t)s->n_shards;
     pthread_mutex_unlock(&f->lock);
-    if (in_vain || !mode_remote_is(s->shards[i].tar)) return;
+    if (in_vain || !is_read(&s->shards[i]) || !mode_remote_is(s->shards[i].tar)) return;
     if (hold(&file, s, &s->shards[i], &err)) {
         pthread_mutex_lock(&f->lock);
         if (i < f->failed) {
@@ -253,7 +260,7 @@ static enum mode_status unpack_shard(struct mode_stream *s, struct shard *shard,
 {
     const uint64_t size = shard->captions.data_size, most = o->in_memory ? o->in_memory : IN_MEMORY_BYTES;
     enum mode_status st;
-    if (size == shard->captions.shard_size) return MODE_OK; /* not compressed */
+    if (!is_read(shard) || size == shard->captions.shard_size) return MODE_OK; /* not compressed */
     struct mode_shard_file file;
     if ((st = hold(&file, s, shard, err))) return st;
     if ((st = mode_tar_data_open(&shard->unpacked, file.path, err))) mode_error_rename(err, file.path, shard->tar);
@@ -366,7 +373,7 @@ static enum mode_status order_by_windows(struct mode_stream *s, const struct mod
     for (size_t i = 0; i < s->n_shards; i++) {
         const struct shard *shard = &s->shards[i];
         row_end[i] = (uint32_t)(shard->first_row + shard->captions.n_rows);
-        if (is_unpacked(shard)) continue;
+        if (!is_read(shard) || is_unpacked(shard)) continue;
         path[i] = shard->tar;
         bytes[i] = mode_remote_bytes(shard->tar);
         is_far = is_far || bytes[i];
@@ -415,7 +422,7 @@ enum mode_status mode_stream_open(struct mode_stream **stream, const struct mode
         struct shard *shard = &s->shards[s->n_shards++];
         if ((st = open_shard(shard, &o->shards[i], n_rows, err))) goto out;
         n_rows += shard->captions.n_rows;
-        s->remote_bytes += mode_remote_bytes(shard->tar);
+        if (is_read(shard)) s->remote_bytes += mode_remote_bytes(shard->tar);
     }
     if (!o->window_shards && (st = fetch_shards(s, err))) goto out;
     for (size_t i = 0; i < s->n_shards; i++)

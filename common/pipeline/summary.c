@@ -127,6 +127,7 @@ static json_t *ledger_of(const struct mode_corpus *c)
     }
     json_object_set_new(o, "shards", json_integer(c->n_shards));
     json_object_set_new(o, "cut_shards", json_integer(c->cut_shards));
+    if (c->bad_shards) json_object_set_new(o, "bad_shards", json_integer(c->bad_shards));
     json_object_set_new(o, "samples", json_integer(c->samples));
     json_object_set_new(o, "kept", json_integer(c->rows));
     json_object_set_new(o, "fates", fates);

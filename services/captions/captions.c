@@ -6,6 +6,9 @@
 #include "pipeline/captions.h"
 #include "proto/captions.pb-c.h"
 
+#include <jansson.h>
+#include <stdlib.h>
+
 struct reporter {
     struct mode_job *job;
     const char *shard;
@@ -57,6 +60,7 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
                                       .shard_index = q->shard_index,
                                       .all = q->all,
                                       .strict = q->strict,
+                                      .skip_bad = q->skip_bad,
                                       .progress = progress,
                                       .reject = reject,
                                       .fetching = fetching,
@@ -70,12 +74,21 @@ enum mode_status captions_work(struct mode_job *job, struct mode_error *err)
     if (c.cut_at)
         mode_log_warn("shard_cut", "shard=%s byte=%llu samples=%u the rest is missing", q->shard_path,
                       (unsigned long long)c.cut_at, c.n_samples);
+    if (c.bad) mode_log_warn("shard_skipped", "shard=%s why=%s", q->shard_path, c.bad);
     for (int f = MODE_FATE_KEPT + 1; f < MODE_FATE_COUNT; f++)
         if (c.fate_count[f]) mode_job_count_reject(job, mode_fate_name((enum mode_fate)f), c.fate_count[f]);
     mode_str_printf(
-        &note, "{\"duplicate_ext\": %llu, \"ignored_members\": %llu, \"cut_at\": %llu, \"blurred\": %u, \"boxes\": %u}",
+        &note, "{\"duplicate_ext\": %llu, \"ignored_members\": %llu, \"cut_at\": %llu, \"blurred\": %u, \"boxes\": %u",
         (unsigned long long)c.warn_duplicate_ext, (unsigned long long)c.warn_ignored_members,
         (unsigned long long)c.cut_at, c.n_blurred, c.n_boxes);
+    if (c.bad) {
+        json_t *why = json_string(c.bad);
+        char *text = json_dumps(why, JSON_ENCODE_ANY);
+        mode_str_printf(&note, ", \"bad\": %s", text);
+        free(text);
+        json_decref(why);
+    }
+    mode_str_add_char(&note, '}');
     mode_job_note(job, note.data);
 out:
     mode_str_clear(&note);

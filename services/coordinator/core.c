@@ -703,6 +703,7 @@ void core_handle(struct core *c, const struct core_event *e, int64_t now)
         if (holds(c, e, &t)) {
             ack(c, e, CORE_NOTED);
             c->task[t].over = e->fence;
+            c->task[t].last_status = e->status;
             fail(c, t, e->fail == CORE_FAIL_NONE ? CORE_FAIL_OTHER : e->fail, e->text, now);
         } else {
             ack(c, e, CORE_STALE);
@@ -795,6 +796,13 @@ void core_task_unwant(struct core *c, uint32_t t, int64_t now)
     }
     end(c, t, CORE_CANCELLED);
     dispatch(c, now);
+}
+
+void core_task_pardon(struct core *c, uint32_t t)
+{
+    struct core_task *task = &c->task[t];
+    MODE_ASSERT(task->wanted > 0 && task->state == CORE_QUARANTINED);
+    if (!--task->wanted) end(c, t, CORE_CANCELLED);
 }
 
 void core_task_restore(struct core *c, uint32_t t, enum core_state state, uint32_t attempt, uint64_t fence,

@@ -123,6 +123,7 @@ struct core_task {
     struct core_score *score; /* owned, [n_scores] */
     size_t n_scores;
     enum core_fail last_fail;
+    uint32_t last_status; /* enum mode_status of a failure that a worker told of; 0: it did not say */
     char *last_text;
     bool urgent;        /* released: head of the queue                   */
     bool checking;      /* lease lost, waits for CHECKED                 */
@@ -185,6 +186,7 @@ struct core_event {
     const struct core_score *score;
     size_t n_scores;
     enum core_fail fail;
+    uint32_t status; /* enum mode_status, or 0 */
     const char *text;
 };
 
@@ -279,6 +281,8 @@ uint32_t core_task_want(struct core *c, const char *key, const char *service, co
                         uint64_t order, uint64_t stall_ms, bool retry, int64_t now_ms);
 /* Decrements wanted; at zero the task is CANCELLED unless it has ended. */
 void core_task_unwant(struct core *c, uint32_t task, int64_t now_ms);
+/* The same for a QUARANTINED task whose run continues without it: at zero it is CANCELLED, so that no alert fires. */
+void core_task_pardon(struct core *c, uint32_t task);
 /* Restores the state of a READY task from Redis after a restart. state LEASED: the lease is kept until its worker
  * reports or it expires. */
 void core_task_restore(struct core *c, uint32_t task, enum core_state state, uint32_t attempt, uint64_t fence,

@@ -7,6 +7,7 @@
 #include "data/evalset.h"
 #include "models/clip_config.h"
 #include "nn/backend.h"
+#include "pipeline/captions.h"
 #include "pipeline/shard_ahead.h"
 #include "pipeline/train.h"
 #include "remote/shards.h"
@@ -413,6 +414,7 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
     p->n_models = plan_experts(p) + 2 + (uint32_t)p->spec.n_experts_for;
     p->pairs = mode_xcalloc(plan_experts(p), sizeof *p->pairs);
     p->n_assigned = mode_xcalloc(p->n_added + 1, sizeof *p->n_assigned);
+    p->n_bad = mode_xcalloc(p->n_added + 1, sizeof *p->n_bad);
     p->all_counted = true;
     for (enum plan_stage s = 0; s < PLAN_STAGES; s++) add_stage(p, s);
     link_feeds(p);
@@ -451,6 +453,8 @@ void plan_close(struct plan **pp)
     plan_inputs_forget(p);
     free(p->pairs);
     free(p->n_assigned);
+    free(p->n_bad);
+    free(p->bad_why);
     free(p->encoder_id);
     free(p->algorithms);
     free(p->warning);
@@ -460,24 +464,59 @@ void plan_close(struct plan **pp)
 
 /* ---------------------------------------------------------------------------------------------- unfolding */
 
-/* Samples cut off a shard have no fate: nothing else would report them. */
-static void count_cut(struct plan *p, const struct plan_node *x)
+/* Takes ownership of text. If everything was cached, an earlier warning has not been reported yet. */
+static void add_warning(struct plan *p, char *text)
+{
+    char *before = p->warning;
+    p->warning = before ? mode_xasprintf("%s; %s", before, text) : text;
+    if (before) free(text);
+    free(before);
+}
+
+/* A skipped shard. With too many of them the source itself is wrong, and a run on the rest would mean nothing. */
+static enum mode_status count_bad(struct plan *p, uint32_t shard, const char *why, struct mode_error *err)
+{
+    uint32_t j = 0;
+    while (shard >= p->shard_end[j]) j++;
+    if (!p->bad_why) {
+        p->first_bad = shard;
+        p->bad_why = mode_xstrdup(why);
+    }
+    char *key = j ? mode_xasprintf("data.added, source %u", j) : mode_xstrdup("data.train");
+    enum mode_status st = mode_captions_check_bad(++p->n_bad[j], p->shard_end[j] - (j ? p->shard_end[j - 1] : 0), key,
+                                                  p->shards.shard[shard].path, why, err);
+    free(key);
+    return st;
+}
+
+/* Samples cut off a shard, and those of a shard that cannot be read, have no fate: nothing else would report them. */
+static enum mode_status count_lost(struct plan *p, const struct plan_node *x, struct mode_error *err)
 {
     json_t *o = x->commit->note ? json_loads(x->commit->note, 0, NULL) : NULL;
     const json_int_t at = json_integer_value(json_object_get(o, "cut_at"));
+    const char *why = json_string_value(json_object_get(o, "bad"));
+    enum mode_status st = why ? count_bad(p, x->a, why, err) : MODE_OK;
     json_decref(o);
     if (at > 0 && !p->n_cut++) {
         p->cut = x->a;
         p->cut_at = (uint64_t)at;
     }
-    if (!p->n_cut || p->n_done[PLAN_CAPTIONS] < p->shards.n) return;
-    char *before = p->warning; /* not yet reported if everything was cached */
-    p->warning = mode_xasprintf("%s%s%u of %zu shards %s cut short (%s at byte %llu%s): samples up to there are taken, "
-                                "the rest is missing. HINT: a whole copy of the shard, and `mode run` again",
-                                before ? before : "", before ? "; " : "", p->n_cut, p->shards.n,
-                                p->n_cut == 1 ? "is" : "are", p->shards.shard[p->cut].path,
-                                (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others");
-    free(before);
+    if (st || p->n_done[PLAN_CAPTIONS] < p->shards.n) return st;
+    uint32_t n_bad = 0;
+    for (uint32_t j = 0; j <= p->n_added; j++) n_bad += p->n_bad[j];
+    if (p->n_cut)
+        add_warning(p, mode_xasprintf(
+                           "%u of %zu shards %s cut short (%s at byte %llu%s): samples up to there are taken, the rest "
+                           "is missing. HINT: a whole copy of the shard, and `mode run` again",
+                           p->n_cut, p->shards.n, p->n_cut == 1 ? "is" : "are", p->shards.shard[p->cut].path,
+                           (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others"));
+    if (n_bad)
+        add_warning(p, mode_xasprintf(
+                           "%u of %zu shards %s skipped (%s: %.300s%s): none of %s samples is used or counted. HINT: a "
+                           "whole copy of the shard, and `mode run` again",
+                           n_bad, p->shards.n, n_bad == 1 ? "is" : "are", p->shards.shard[p->first_bad].path,
+                           p->bad_why, n_bad == 1 ? "" : "; and others", n_bad == 1 ? "its" : "their"));
+    return MODE_OK;
 }
 
 static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struct mode_error *err)
@@ -504,21 +543,47 @@ static enum mode_status finish(struct plan *p, uint32_t node, bool cached, struc
     for (size_t i = 0; i < x->commit->n_rejects; i++) sum->rejects += x->commit->rejects[i]->n;
     sum->seconds += x->commit->seconds;
     if (!cached && x->commit->attempt > 1) sum->retries += x->commit->attempt - 1;
-    if (x->stage == PLAN_CAPTIONS) count_cut(p, x);
+    if (x->stage == PLAN_CAPTIONS) return count_lost(p, x, err);
     if (x->stage == PLAN_ASSIGN) x->counted = plan_count_pairs(p, x->commit->note);
     if (x->stage == PLAN_SELECT) return plan_check_selected(p, x->a, err);
     return x->stage == PLAN_ASSIGN ? plan_check_pools(p, x->a, err) : MODE_OK;
+}
+
+static bool may_leave_out(const struct plan *p, const struct plan_node *x)
+{
+    return x->stage == PLAN_CAPTIONS && p->spec.skip_bad_shards && !x->left_out;
+}
+
+/* The node's task and key as they are now, and whether it is done. */
+static enum mode_status make_spec(struct plan_spec *spec, bool *committed, struct plan *p, uint32_t node,
+                                  struct mode_error *err)
+{
+    struct plan_node *x = &p->node[node];
+    enum mode_status st = plan_task_spec(spec, p, node, err);
+    if (st) return st;
+    mode_task_key(x->key, &spec->msg);
+    *committed = mode_store_commit_exists(p->store, x->key);
+    return MODE_OK;
 }
 
 static enum mode_status open_node(struct plan *p, uint32_t node, bool *live, struct mode_error *err)
 {
     struct plan_node *x = &p->node[node];
     struct plan_spec spec;
+    bool committed;
     *live = false;
-    enum mode_status st = plan_task_spec(&spec, p, node, err);
+    enum mode_status st = make_spec(&spec, &committed, p, node, err);
+    if (!st && !committed && may_leave_out(p, x)) { /* found not to be a tar before: it is not tried again */
+        plan_spec_clear(&spec);
+        x->left_out = true;
+        st = make_spec(&spec, &committed, p, node, err);
+        if (!st && !committed) {
+            plan_spec_clear(&spec);
+            x->left_out = false;
+            st = make_spec(&spec, &committed, p, node, err);
+        }
+    }
     if (st) return mode_error_prefix(err, st, "%s", x->label);
-    mode_task_key(x->key, &spec.msg);
-    bool committed = mode_store_commit_exists(p->store, x->key);
     if (!committed) st = mode_store_task_put(p->store, x->key, &spec.msg, err);
     plan_spec_clear(&spec);
     if (st) return st;
@@ -572,6 +637,16 @@ void plan_lost(struct plan *p, uint32_t node)
     set_state(p, x, PLAN_LOST);
     for (uint32_t i = 0; i < x->n_feeds; i++) plan_lost(p, x->feeds[i]);
     if (x->same != PLAN_NONE) plan_lost(p, x->same);
+}
+
+bool plan_leave_out(struct plan *p, uint32_t node)
+{
+    struct plan_node *x = &p->node[node];
+    if (x->state != PLAN_LIVE || !may_leave_out(p, x)) return false;
+    x->left_out = true;
+    set_state(p, x, PLAN_WAITING);
+    look_at(p, node);
+    return true;
 }
 
 void plan_revive(struct plan *p, uint32_t node)

@@ -14,6 +14,9 @@
  * An expert for tasks (experts_for): words/t of these, or names/x of a file, and the centres and assignments of data.train
  * -> select/x -> train/x, which continues from the seed like dense and is evaluated like every model.
  *
+ * With data.bad_shards: skip the captions of a shard that cannot be read as a tar are requested a second time, by a
+ * request that skips it: keys of the other shards do not depend on the option (docs/decisions/0045).
+ *
  * With train.init there is train/init -> train/seed. If the seed is not trained further, both are one task.
  *
  *     plan_open(&plan, &spec, store, &world, digests, NULL, &err);
@@ -71,6 +74,7 @@ struct plan_node {
     char key[MODE_DIGEST_HEX]; /* "" while unknown */
     enum plan_state state;
     bool summed;          /* has been DONE: included in the sums */
+    bool left_out;        /* captions of a shard that turned out not to be a tar: one without samples is requested */
     uint8_t n_redone;     /* how often its outputs were found damaged */
     bool cached, counted; /* counted: an assignment whose commit record states the number of pairs of each expert */
     uint32_t n_missing;   /* inputs not done */
@@ -146,6 +150,9 @@ struct plan {
     bool all_counted;     /* all assignments are counted */
     uint32_t n_cut, cut;  /* truncated shards, and the first one seen */
     uint64_t cut_at;      /* byte position of its end */
+    uint32_t *n_bad;      /* [n_added + 1] skipped shards of each source */
+    uint32_t first_bad;   /* the first one seen of all, */
+    char *bad_why;        /* and why; NULL: none */
 };
 
 /* Takes over the spec (also after a failure). Examines every input: MODE_E_NOINPUT, MODE_E_CONFIG. It does not touch
@@ -165,11 +172,15 @@ bool plan_more(const struct plan *p);
  * committed already and counted as done. After a failure the same node is processed again. */
 enum mode_status plan_next(struct plan *p, uint32_t *node, struct mode_error *err);
 /* The node's commit record exists: its dependents may proceed. All nodes with its key are done. MODE_E_VALUE: done, but
- * the run cannot continue, because an expert has too few pairs. plan_next returns the same for nodes it finds
+ * the run cannot continue, because an expert has too few pairs or too many shards are skipped. plan_next returns the
+ * same for nodes it finds
  * committed. */
 enum mode_status plan_done(struct plan *p, uint32_t node, struct mode_error *err);
 /* The node and everything that depends on it will not be done. */
 void plan_lost(struct plan *p, uint32_t node);
+/* The work of a live node cannot be done, because of its input. If it is the captions of a shard, and data.bad_shards
+ * is skip, the node waits to be examined again, as one that requests captions that skip the shard. */
+bool plan_leave_out(struct plan *p, uint32_t node);
 /* A lost node is retried: it and its lost dependents are live or waiting again. */
 void plan_revive(struct plan *p, uint32_t node);
 /* An output of a done node (and of all with its key) is damaged and its commit record was removed: it is redone.

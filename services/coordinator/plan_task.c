@@ -103,6 +103,7 @@ static enum mode_status captions_task(struct plan_spec *s, const struct plan *p,
     r.has_all = r.all = p->spec.captions.all;
     if (p->spec.blur_faces[0]) r.blur = p->spec.blur_faces;
     r.strict = p->spec.captions.strict;
+    r.has_skip_bad = r.skip_bad = x->left_out;
     r.max_image_pixels = p->spec.captions.max_image_pixels;
     set_request(s, &r);
     return MODE_OK;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "msg/status_json.h"
+#include "pipeline/captions.h"
 #include "pipeline/validation.h"
 
 #include <dirent.h>
@@ -492,17 +493,24 @@ bool runs_clear(struct runs *r)
 static char *first_loss(const struct runs *r, const struct run *run)
 {
     uint32_t n_lost = 0;
+    bool is_shard = false;
     const struct core_task *first = NULL;
     for (uint32_t n = 0; n < run->plan->n_nodes; n++) {
         if (run->core_task[n] == CORE_NONE) continue;
         const struct core_task *t = &r->core->task[run->core_task[n]];
         if (t->state != CORE_QUARANTINED) continue;
         n_lost++;
-        if (!first) first = t;
+        if (first) continue;
+        first = t;
+        is_shard = run->plan->node[n].stage == PLAN_CAPTIONS && t->last_status == MODE_E_FORMAT;
     }
     if (!first) return mode_xstrdup("a task it needs was cancelled");
-    return mode_xasprintf("%u task%s cannot be done; %s: %s", n_lost, n_lost == 1 ? "" : "s", first->label,
-                          first->last_text ? first->last_text : core_fail_name(first->last_fail));
+    const char *why = first->last_text ? first->last_text : core_fail_name(first->last_fail);
+    char *hinted = is_shard ? mode_captions_bad_hint(why, "data.bad_shards: skip") : NULL,
+         *text = mode_xasprintf("%u task%s cannot be done; %s: %s", n_lost, n_lost == 1 ? "" : "s", first->label,
+                                hinted ? hinted : why);
+    free(hinted);
+    return text;
 }
 
 static void end_failed(struct runs *r, struct run *run, const char *why, int64_t now_ms)
@@ -588,12 +596,23 @@ static void take_results(struct runs *r, struct run *run, int64_t now_ms)
     planner_forget(r->writer, &run->job);
 }
 
+/* Given up because of its input's content; after a restart the status is unknown. */
+static bool is_bad(const struct core_task *t)
+{
+    return t->last_fail == CORE_FAIL_INPUT && (t->last_status == MODE_E_FORMAT || !t->last_status);
+}
+
 /* Tells the plan how the core's task of this node ended, if it has. */
 static enum mode_status tell_plan(struct runs *r, struct run *run, uint32_t n, struct mode_error *err)
 {
     enum core_state state = r->core->task[run->core_task[n]].state;
     if (state == CORE_COMMITTED) return plan_done(run->plan, n, err);
-    if (state == CORE_QUARANTINED || state == CORE_CANCELLED) plan_lost(run->plan, n);
+    if (state == CORE_QUARANTINED && is_bad(&r->core->task[run->core_task[n]]) && plan_leave_out(run->plan, n)) {
+        core_task_pardon(r->core, run->core_task[n]);
+        run->core_task[n] = CORE_NONE;
+    } else if (state == CORE_QUARANTINED || state == CORE_CANCELLED) {
+        plan_lost(run->plan, n);
+    }
     return MODE_OK;
 }
 

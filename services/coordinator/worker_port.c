@@ -303,7 +303,8 @@ static void on_fail(struct server *s, const char *session, const Mode__Fail *m)
                                          .key = m->key,
                                          .fence = m->fence,
                                          .fail = (enum core_fail)m->class_, /* the envelope check allows no other
-                                                                               value */
+                                                                                value */
+                                         .status = m->status,
                                          .text = m->text});
     if (!was && is_given_up(s, m->key)) keep_last_words(s, m);
     if (held && m->class_ == MODE__FAIL_CLASS__FAIL_INTEGRITY && m->digest) {

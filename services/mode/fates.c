@@ -1,5 +1,8 @@
 #include "fates.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 void fates_add(struct mode_str *s, const uint64_t fate[MODE_FATE_COUNT])
 {
     bool more = false;
@@ -20,4 +23,18 @@ const char *fates_hint(const uint64_t fate[MODE_FATE_COUNT])
         return " HINT: captions are looked for where --text-keys says; `mode inspect` lists a shard's members";
     if (fate[MODE_FATE_NO_IMAGE]) return " HINT: pictures are members that end in .jpg, .jpeg, .png or .webp";
     return "";
+}
+
+enum mode_status fates_extract(struct mode_captions *c, const char *out_path, const struct mode_captions_options *o,
+                               uint64_t *n_bad, uint64_t n_shards, struct mode_error *err)
+{
+    enum mode_status st = mode_captions_extract(c, out_path, o, err);
+    if (st == MODE_E_FORMAT && !o->skip_bad) {
+        char *text = mode_captions_bad_hint(err->text, "--" SKIP_BAD_SHARDS);
+        snprintf(err->text, sizeof err->text, "%s", text);
+        free(text);
+    }
+    if (st || !c->bad) return st;
+    fprintf(stderr, "%s is skipped: %s\n", o->shard_path, c->bad);
+    return mode_captions_check_bad(++*n_bad, n_shards, "the sources", o->shard_path, c->bad, err);
 }

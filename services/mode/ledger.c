@@ -79,6 +79,7 @@ static void read_captions(struct reader *r, size_t shard)
                 r->l->cut = mode_xstrdup(c.shard_name);
                 r->l->cut_at = c.cut_at;
             }
+            if (c.bad && !r->l->bad_shards++) r->l->bad = mode_xasprintf("%s: %s", c.shard_name, c.bad);
             r->l->samples += c.n_samples;
             r->kept[shard] = c.n_rows;
         }
@@ -277,6 +278,7 @@ void ledger_clear(struct ledger *l)
     for (size_t i = 0; i < l->n_selected; i++) free(l->selected[i].name);
     free(l->selected);
     free(l->cut);
+    free(l->bad);
     free(l->pool);
     free(l->trained);
     *l = (struct ledger){0};

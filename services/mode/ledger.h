@@ -13,6 +13,8 @@ struct ledger {
     uint64_t shards, samples, fate[MODE_FATE_COUNT];
     uint64_t cut_shards, cut_at; /* truncated shards; byte position where the first one ends */
     char *cut;                   /* its name, or NULL */
+    uint64_t bad_shards;         /* skipped: their contents are not a tar */
+    char *bad;                   /* the first of them and why, or NULL */
     uint64_t embedded, assigned;
     int n_experts;
     uint64_t *pool;    /* [n_experts] pairs of the coarse group, counted from the assignments */

@@ -68,6 +68,16 @@ static enum mode_status conclude(const uint64_t fate[MODE_FATE_COUNT], const cha
     return st;
 }
 
+/* By the training that is gone on with. A file that cannot be read is an error of whoever needs it. */
+static bool was_left_out(const char *path)
+{
+    struct mode_captions c;
+    struct mode_error err;
+    const bool bad = mode_captions_load(&c, path, &err) == MODE_OK && c.bad;
+    mode_captions_clear(&c);
+    return bad;
+}
+
 enum mode_status train_captions_extract(struct mode_stream_shard *to, struct train_folder *folder,
                                         const struct mode_shards *shards, const struct train_captions_options *o,
                                         uint64_t seed, bool resume, bool first, struct mode_error *err)
@@ -75,11 +85,12 @@ enum mode_status train_captions_extract(struct mode_stream_shard *to, struct tra
     struct extraction x = {.n_shards = shards->n};
     struct mode_captions_options co = {.limits = MODE_IMAGE_LIMITS_DEFAULT,
                                        .seed = seed,
+                                       .skip_bad = o->skip_bad,
                                        .progress = on_extracted,
                                        .fetching = on_fetching,
                                        .ctx = &x};
     char *dir = mode_path_join(folder->path, "captions");
-    uint64_t fate[MODE_FATE_COUNT] = {0};
+    uint64_t fate[MODE_FATE_COUNT] = {0}, n_bad = 0;
     enum mode_status st = first ? mode_dir_make(dir, err) : MODE_OK;
     if (!st) st = train_captions_selectors(&co.keys, &co.blur, o, err);
     for (size_t i = 0; !st && i < shards->n; i++) {
@@ -91,8 +102,12 @@ enum mode_status train_captions_extract(struct mode_stream_shard *to, struct tra
         co.shard_name = shards->shard[i].name;
         co.shard_index = (uint32_t)i;
         to[i] = (struct mode_stream_shard){.captions = path, .tar = shards->shard[i].path};
-        if (!first || (resume && mode_file_exists(path))) continue;
-        st = mode_captions_extract(&c, path, &co, err);
+        if (!first) continue;
+        if (resume && mode_file_exists(path)) {
+            n_bad += was_left_out(path);
+            continue;
+        }
+        st = fates_extract(&c, path, &co, &n_bad, shards->n, err);
         for (int f = 0; !st && f < MODE_FATE_COUNT; f++) fate[f] += c.fate_count[f];
         mode_captions_clear(&c);
     }

@@ -22,7 +22,7 @@
 struct options {
     const char *out, *text_keys, *blur_faces;
     int64_t seed, max_pixels;
-    bool all, strict, idx, json, verbose;
+    bool all, strict, skip_bad, idx, json, verbose;
 };
 
 static const struct mode_option table[] = {
@@ -36,6 +36,7 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", MODE_DEFAULT_MAX_IMAGE_PIXELS, "N",
                  "pictures with more pixels are rejected"),
     MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and non-contiguous keys are errors"),
+    MODE_OPT_FLAG(struct options, skip_bad, SKIP_BAD_SHARDS, SKIP_BAD_SHARDS_HELP),
     MODE_OPT_FLAG(struct options, idx, "idx", "write 00000.idx ... as well: DALI's index of all samples of a shard"),
     MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each rejected sample why"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
@@ -52,7 +53,7 @@ static const char prose[] =
     "captions.json is written last: a folder without it is incomplete, and the same command completes it.";
 
 struct totals {
-    uint64_t samples, rows, fate[MODE_FATE_COUNT], duplicate_ext, ignored, n_cut, blurred;
+    uint64_t samples, rows, fate[MODE_FATE_COUNT], duplicate_ext, ignored, n_cut, n_bad, blurred;
 };
 
 struct shard_report {
@@ -106,11 +107,13 @@ static json_t *fates_json(const uint64_t *fate)
 
 static json_t *shard_json(const char *file, const struct mode_captions *c)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:I, s:I}", "shard", c->shard_name, "captions", file,
-                     "samples", (json_int_t)c->n_samples, "rows", (json_int_t)c->n_rows, "fates",
-                     fates_json(c->fate_count), "duplicate_ext", (json_int_t)c->warn_duplicate_ext, "ignored_members",
-                     (json_int_t)c->warn_ignored_members, "cut_at", (json_int_t)c->cut_at, "blurred",
-                     (json_int_t)c->n_blurred);
+    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:I, s:I}", "shard", c->shard_name, "captions", file,
+                          "samples", (json_int_t)c->n_samples, "rows", (json_int_t)c->n_rows, "fates",
+                          fates_json(c->fate_count), "duplicate_ext", (json_int_t)c->warn_duplicate_ext,
+                          "ignored_members", (json_int_t)c->warn_ignored_members, "cut_at", (json_int_t)c->cut_at,
+                          "blurred", (json_int_t)c->n_blurred);
+    if (c->bad) json_object_set_new(o, "bad", json_string(c->bad));
+    return o;
 }
 
 static enum mode_status write_dali_index(const char *out, size_t shard, const char *tar, struct mode_error *err)
@@ -141,6 +144,7 @@ static void print_totals(const struct totals *t, size_t n_shards)
     if (t->ignored) printf("members ignored      %llu\n", (unsigned long long)t->ignored);
     if (t->blurred) printf("rows with faces blurred  %llu\n", (unsigned long long)t->blurred);
     if (t->n_cut) printf("truncated shards     %llu\n", (unsigned long long)t->n_cut);
+    if (t->n_bad) printf("shards skipped      %llu\n", (unsigned long long)t->n_bad);
 }
 
 /* Reports wrong sources as errors of this command line, not of a run spec. */
@@ -203,6 +207,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     co.seed = (uint64_t)o.seed;
     co.all = o.all;
     co.strict = o.strict;
+    co.skip_bad = o.skip_bad;
     co.limits.max_pixels = (uint64_t)o.max_pixels;
     list = json_array();
     for (size_t i = 0; !st && i < shards.n; i++) {
@@ -215,12 +220,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         co.shard_size = shards.shard[i].size;
         co.shard_mtime_ns = shards.shard[i].mtime_ns;
         co.shard_index = (uint32_t)i;
-        st = mode_captions_extract(&c, file, &co, err);
+        st = fates_extract(&c, file, &co, &t.n_bad, shards.n, err);
         if (!st) {
             add_totals(&t, &c);
             json_array_append_new(list, shard_json(mode_path_base(file), &c));
         }
-        if (!st && o.idx) st = write_dali_index(o.out, i, shards.shard[i].path, err);
+        if (!st && o.idx && !c.bad) st = write_dali_index(o.out, i, shards.shard[i].path, err);
         mode_captions_clear(&c);
         free(file);
     }

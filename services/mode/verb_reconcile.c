@@ -39,8 +39,9 @@ static void print_json(const struct ledger *l, const struct candidate *run)
            run->name, mode_run_state_name(run->state), l->n_problems ? "false" : "true", l->shards, l->samples);
     for (int f = 0; f < MODE_FATE_COUNT; f++)
         printf("%s\"%s\": %" PRIu64, f ? ", " : "", mode_fate_name((enum mode_fate)f), l->fate[f]);
-    printf("}, \"cut_shards\": %" PRIu64 ", \"embedded\": %" PRIu64 ", \"assigned\": %" PRIu64 ", \"experts\": [",
-           l->cut_shards, l->embedded, l->assigned);
+    printf("}, \"cut_shards\": %" PRIu64 ", \"bad_shards\": %" PRIu64 ", \"embedded\": %" PRIu64
+           ", \"assigned\": %" PRIu64 ", \"experts\": [",
+           l->cut_shards, l->bad_shards, l->embedded, l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("%s%" PRIu64, k ? ", " : "", l->pool[k]);
     putchar(']');
     if (l->n_selected) { /* names need no escaping */
@@ -64,6 +65,9 @@ static void print_text(const struct ledger *l, const struct candidate *run)
     if (l->cut_shards)
         printf("  %-22s %12" PRIu64 "  %s at byte %" PRIu64 "%s; the rest is not counted\n", "shards cut short",
                l->cut_shards, l->cut, l->cut_at, l->cut_shards == 1 ? "" : ", and others");
+    if (l->bad_shards)
+        printf("  %-22s %12" PRIu64 "  %s%s; none of %s samples is counted\n", "shards skipped", l->bad_shards, l->bad,
+               l->bad_shards == 1 ? "" : ", and others", l->bad_shards == 1 ? "its" : "their");
     printf("  %-22s %12" PRIu64 "\n  %-22s %12" PRIu64 "\n", "embedded", l->embedded, "assigned", l->assigned);
     for (int k = 0; k < l->n_experts; k++) printf("    expert-%-13d %12" PRIu64 "\n", k, l->pool[k]);
     if (l->n_selected) printf("  used again\n");

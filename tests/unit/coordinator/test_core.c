@@ -1,4 +1,5 @@
 /* The pure core, rule by rule; restarts are in test_core_restart.c, crashes in test_core_simulator.c. */
+#include "base/error.h"
 #include "core_world.h"
 
 static const char busy[] = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
@@ -66,6 +67,33 @@ static void test_three_crashes_are_the_end_and_input_errors_at_once(void **state
     want(&c, key_b, 1, true, now); /* submitted again by a person: fresh budgets */
     assert_int_equal(c.task[1].failures[CORE_FAIL_INPUT], 0);
     assert_true(c.task[1].state == CORE_READY || c.task[1].state == CORE_LEASED);
+    core_clear(&c);
+}
+
+static void test_what_a_run_does_without_is_not_given_up(void **state)
+{
+    (void)state;
+    struct core c;
+    begin(&c, false, false);
+    want(&c, key_a, 0, false, 0);
+    want(&c, key_a, 0, false, 0); /* another run, which cannot do without */
+    hello(&c, session_1, "w1", 2, 10);
+    core_handle(&c,
+                &(struct core_event){.type = CORE_EV_FAIL,
+                                     .session = session_1,
+                                     .key = key_a,
+                                     .fence = c.task[0].fence,
+                                     .fail = CORE_FAIL_INPUT,
+                                     .status = MODE_E_FORMAT},
+                10);
+    assert_int_equal(c.task[0].state, CORE_QUARANTINED);
+    assert_int_equal(c.task[0].last_status, MODE_E_FORMAT);
+    core_task_pardon(&c, 0);
+    assert_int_equal(c.task[0].state, CORE_QUARANTINED);
+    core_task_pardon(&c, 0);
+    assert_int_equal(c.task[0].state, CORE_CANCELLED);
+    want(&c, key_a, 0, false, 20);
+    assert_int_equal(c.task[0].failures[CORE_FAIL_INPUT], 0);
     core_clear(&c);
 }
 
@@ -689,6 +717,7 @@ int main(void)
         cmocka_unit_test(test_says_what_ready_tasks_wait_for),
         cmocka_unit_test(test_done_only_when_the_commit_exists),
         cmocka_unit_test(test_three_crashes_are_the_end_and_input_errors_at_once),
+        cmocka_unit_test(test_what_a_run_does_without_is_not_given_up),
         cmocka_unit_test(test_one_node_alone_cannot_condemn_a_task),
         cmocka_unit_test(test_alone_a_node_condemns_what_it_cannot_read),
         cmocka_unit_test(test_a_worker_without_a_compute_process_is_not_waited_for),

@@ -701,6 +701,104 @@ static void test_shards_that_are_cut_short_are_said_once_all_are_read(void **sta
     cut_shard = PLAN_NONE;
 }
 
+static char *spec_with(const char *data, unsigned seed)
+{
+    return mode_xasprintf("name: z\ncaptions: {seed: %u}\ndata: {train: \"many/{00..%s\nencoder: {dir: enc}\n"
+                          "model: ViT-B-32\ntokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+                          "train: {batch: 100, seed_steps: 20, total_steps: 110}\n",
+                          seed, data);
+}
+
+static enum mode_status run_bad(struct plan **p, const char *bad, const char *data, unsigned seed,
+                                struct mode_error *err)
+{
+    char *text = spec_with(data, seed);
+    bad_shards = bad;
+    n_executed = 0;
+    enum mode_status st = run_until(p, text, assign_note, err);
+    bad_shards = "";
+    free(text);
+    return st;
+}
+
+static void test_shards_that_are_no_tar_are_left_out_where_the_spec_says_so(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct plan *p;
+    for (int i = 0; i < 20; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "many/%02d.tar", i);
+        put_file(name, "one of many");
+    }
+    /* by default it is a task that is given up */
+    assert_int_equal(run_bad(&p, "3", "03}.tar\"}", 1, &err), MODE_OK);
+    assert_true(plan_stuck(p));
+    assert_int_equal(n_executed, 3 + 3); /* captions and vectors of the others */
+    plan_close(&p);
+    /* what those others have is found; the rest of the run is without the shard */
+    assert_int_equal(run_bad(&p, "3", "03}.tar\", bad_shards: skip}", 1, &err), MODE_OK);
+    assert_true(plan_finished(p));
+    assert_int_equal(p->n_cached[PLAN_CAPTIONS], 3);
+    assert_int_equal(p->n_cached[PLAN_EMBED], 3);
+    assert_non_null(p->warning);
+    assert_non_null(strstr(p->warning, "1 of 4 shards is skipped ("));
+    assert_non_null(strstr(p->warning, "/many/03.tar: is not a tar): none of its samples is used or counted"));
+    plan_close(&p);
+    /* once more: nothing is tried again, and it is said again */
+    assert_int_equal(run_bad(&p, "", "03}.tar\", bad_shards: skip}", 1, &err), MODE_OK);
+    assert_true(plan_finished(p));
+    assert_int_equal(n_executed, 0);
+    assert_non_null(strstr(p->warning, "1 of 4 shards is skipped ("));
+    plan_close(&p);
+    /* and a run that does not leave out knows nothing of it */
+    assert_int_equal(run_bad(&p, "3", "03}.tar\"}", 1, &err), MODE_OK);
+    assert_true(plan_stuck(p));
+    assert_null(p->warning);
+    plan_close(&p);
+    /* a whole copy: its own captions and vectors, and what saw it */
+    put_file("many/03.tar", "a whole one");
+    assert_int_equal(run_bad(&p, "", "03}.tar\", bad_shards: skip}", 1, &err), MODE_OK);
+    assert_true(plan_finished(p));
+    assert_null(p->warning);
+    for (enum plan_stage s = PLAN_CAPTIONS; s <= PLAN_EMBED; s++) assert_int_equal(p->n_cached[s], 3);
+    assert_int_equal(p->n_cached[PLAN_SEED], 0);
+    plan_close(&p);
+    /* with all good, the option is in no key but that of the report, which shows the spec */
+    assert_int_equal(run_bad(&p, "", "03}.tar\"}", 1, &err), MODE_OK);
+    assert_true(plan_finished(p));
+    assert_int_equal(n_executed, 1);
+    assert_int_equal(p->n_cached[PLAN_ENSEMBLE], 0);
+    plan_close(&p);
+}
+
+static void test_too_many_shards_that_are_no_tar_are_a_wrong_source(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bad, *data, *says; /* NULL: the run is done */
+    } cases[] = {
+        {"0", "00}.tar\", bad_shards: skip}", "data.train: 1 of 1 shards is not a tar"},
+        {"13", "03}.tar\", bad_shards: skip}", "data.train: 2 of 4 shards are not tars"},
+        {"13", "19}.tar\", bad_shards: skip}", NULL},
+        {"135", "19}.tar\", bad_shards: skip}", "data.train: 3 of 20 shards are not tars"},
+        {"45", "03}.tar\", added: [new], bad_shards: skip}", "data.added, source 1: 2 of 2 shards are not tars"},
+        {"06", "03}.tar\", added: [new, newer], bad_shards: skip}", "data.added, source 2: 1 of 1 shards is not a tar"},
+        {"05", "03}.tar\", added: [new, newer], bad_shards: skip}", NULL},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int again = 0; again < 2; again++) { /* and where they are found left out */
+            struct mode_error err = {0};
+            struct plan *p;
+            enum mode_status st = run_bad(&p, cases[i].bad, cases[i].data, 10 + i, &err);
+            assert_int_equal(st, cases[i].says ? MODE_E_VALUE : MODE_OK);
+            if (cases[i].says && !strstr(err.text, cases[i].says)) fail_msg("%s", err.text);
+            if (!cases[i].says) assert_non_null(strstr(p->warning, "2 of "));
+            if (!cases[i].says) assert_non_null(strstr(p->warning, "; and others): none of their samples"));
+            plan_close(&p);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -720,6 +818,8 @@ int main(void)
         cmocka_unit_test(test_a_warm_up_past_the_fork_is_said),
         cmocka_unit_test(test_what_does_not_fit_together_is_refused_by_its_key),
         cmocka_unit_test(test_shards_that_are_cut_short_are_said_once_all_are_read),
+        cmocka_unit_test(test_shards_that_are_no_tar_are_left_out_where_the_spec_says_so),
+        cmocka_unit_test(test_too_many_shards_that_are_no_tar_are_a_wrong_source),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

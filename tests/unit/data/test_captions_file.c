@@ -138,6 +138,27 @@ static void test_empty_shard(void **state)
     mode_captions_clear(&c);
 }
 
+static void test_why_a_shard_was_left_out_is_kept(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    struct mode_captions in = example(), c;
+    in.bad = "is not a tar";
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_captions_load(&c, file, &err), MODE_E_FORMAT); /* it has samples */
+    in.n_samples = 0;
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_captions_load(&c, file, &err), MODE_OK);
+    assert_string_equal(c.bad, "is not a tar");
+    assert_string_equal(c.shard_name, "0/0.tar");
+    mode_captions_clear(&c);
+    in.bad = NULL;
+    assert_int_equal(mode_captions_save(&in, file, &err), MODE_OK);
+    assert_int_equal(mode_captions_load(&c, file, &err), MODE_OK);
+    assert_null(c.bad);
+    mode_captions_clear(&c);
+}
+
 static void test_every_flipped_bit_and_every_cut_is_noticed(void **state)
 {
     (void)state;
@@ -237,6 +258,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_boxes),
         cmocka_unit_test(test_empty_shard),
+        cmocka_unit_test(test_why_a_shard_was_left_out_is_kept),
         cmocka_unit_test(test_every_flipped_bit_and_every_cut_is_noticed),
         cmocka_unit_test(test_wrong_values_with_a_right_checksum_are_refused),
     };

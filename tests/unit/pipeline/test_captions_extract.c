@@ -325,7 +325,7 @@ static void test_tars_without_rows(void **state)
     mode_captions_clear(&c);
 
     FILE *f = fopen(tar_path, "wb");
-    for (int i = 0; i < 100; i++) fputs("this is no tar at all\n", f);
+    for (int i = 0; i < 100; i++) fputs("this is not a tar at all\n", f);
     fclose(f);
     assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_FORMAT);
     assert_non_null(strstr(err.text, "not a tar"));
@@ -389,6 +389,121 @@ static void test_a_damaged_header_is_an_error(void **state)
     struct mode_captions_options o = defaults();
     assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_FORMAT);
     assert_non_null(strstr(err.text, "checksum"));
+}
+
+static void put_tar(const void *bytes, size_t n)
+{
+    FILE *f = fopen(tar_path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    fclose(f);
+}
+
+static void test_contents_that_are_no_tar_may_be_left_out(void **state)
+{
+    (void)state;
+    static const char page[] = "<html>no such file</html>", gz[] = "\x1f\x8b\x08 and then nothing of the kind";
+    struct mode_captions_options o = defaults();
+    struct mode_captions c;
+    char *whole, *with, *without;
+    size_t size, n_with, n_without;
+    begin();
+    add_jpeg("a.jpg");
+    add_text("a.txt", "x");
+    add_jpeg("b.jpg");
+    add_text("b.txt", "y");
+    end();
+    assert_int_equal(mode_file_read(tar_path, 0, &whole, &size, &err), MODE_OK);
+    const size_t second = 512 + (jpeg.size + 511) / 512 * 512 + 1024;
+
+    for (int skip = 0; skip < 2; skip++) { /* of a good shard the bytes are the same */
+        o.skip_bad = skip;
+        c = extract_ok(&o);
+        assert_null(c.bad);
+        mode_captions_clear(&c);
+        assert_int_equal(mode_file_read(out_path, 0, skip ? &with : &without, skip ? &n_with : &n_without, &err),
+                         MODE_OK);
+    }
+    assert_int_equal(n_with, n_without);
+    assert_memory_equal(with, without, n_with);
+    free(with);
+    free(without);
+
+    whole[second + 130] = '7';
+    const struct {
+        const void *bytes;
+        size_t n;
+        const char *why;
+    } cases[] = {{page, sizeof page - 1, "is not a tar (25 bytes, the first four are 3c 68 74 6d)"},
+                 {"", 0, "an empty file is not a tar"},
+                 {gz, sizeof gz - 1, "is gzip and damaged"},
+                 {whole, size, "a header that fails its checksum at byte"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_tar(cases[i].bytes, cases[i].n);
+        unlink(out_path);
+        o.skip_bad = false;
+        assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_FORMAT);
+        assert_false(mode_file_exists(out_path));
+        o.skip_bad = true;
+        o.strict = i % 2; /* which is about samples */
+        c = extract_ok(&o);
+        assert_int_equal(c.n_samples, 0);
+        assert_int_equal(c.n_rows, 0);
+        assert_int_equal(c.shard_size, cases[i].n);
+        assert_int_equal(c.data_size, cases[i].n); /* nobody is to unpack it */
+        assert_string_equal(c.shard_name, "x/0.tar");
+        assert_non_null(c.bad);
+        assert_memory_equal(c.bad, cases[i].why, strlen(cases[i].why)); /* without the path, and without hints */
+        assert_null(strstr(c.bad, "HINT"));
+        mode_captions_clear(&c);
+        o.shard_mtime_ns = 1; /* it is being written: that passes */
+        assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "must not change"));
+        o.shard_mtime_ns = 0;
+    }
+    free(whole);
+
+    o.strict = true;
+    begin();
+    add_jpeg("a.jpg");
+    add_jpeg("a.jpg");
+    end();
+    assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_VALUE); /* a tar that strict refuses */
+    unlink(tar_path);
+    assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_NOINPUT);
+    assert_int_equal(mkdir(tar_path, 0777), 0);
+    assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_NOINPUT);
+    rmdir(tar_path);
+}
+
+static void test_a_sentence_has_one_hint(void **state)
+{
+    (void)state;
+    char *text = mode_captions_bad_hint("a.tar: is not a tar", "--x");
+    assert_string_equal(text, "a.tar: is not a tar. HINT: --x skips shards that cannot be read");
+    free(text);
+    text = mode_captions_bad_hint("a.tar: is not a tar. HINT: a web page?", "--x");
+    assert_string_equal(text, "a.tar: is not a tar. HINT: a web page? (--x skips shards that cannot be read)");
+    free(text);
+}
+
+static void test_a_source_of_bad_shards_is_an_error(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t n_bad, n;
+        bool good;
+    } cases[] = {{0, 1, true},  {1, 1, false},  {1, 2, true},        {2, 2, false},       {2, 19, false},
+                 {2, 20, true}, {3, 20, false}, {1000, 10000, true}, {1001, 10000, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const enum mode_status st = mode_captions_check_bad(cases[i].n_bad, cases[i].n, "data.train", "s/3.tar",
+                                                            "is not a tar", &err);
+        assert_int_equal(st, cases[i].good ? MODE_OK : MODE_E_VALUE);
+    }
+    assert_string_equal(
+        err.text,
+        "data.train: 1001 of 10000 shards are not tars or are corrupt; expected at most one, or a tenth of them "
+        "(s/3.tar: is not a tar). HINT: is it the right source, and was it copied completely?");
 }
 
 static void test_the_draw_is_fixed_and_even(void **state)
@@ -617,6 +732,9 @@ int main(void)
         cmocka_unit_test(test_tars_without_rows),
         cmocka_unit_test(test_a_cut_tar_keeps_what_is_whole),
         cmocka_unit_test(test_a_damaged_header_is_an_error),
+        cmocka_unit_test(test_contents_that_are_no_tar_may_be_left_out),
+        cmocka_unit_test(test_a_sentence_has_one_hint),
+        cmocka_unit_test(test_a_source_of_bad_shards_is_an_error),
         cmocka_unit_test(test_the_draw_is_fixed_and_even),
         cmocka_unit_test(test_all_captions_of_a_sample_are_pairs_of_their_own),
         cmocka_unit_test(test_a_shard_changed_since_planning_is_an_error),

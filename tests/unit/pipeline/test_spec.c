@@ -43,6 +43,7 @@ static void test_defaults_and_paths(void **state)
     assert_string_equal(s.tokenizer_merges, "/m.gz");
     assert_int_equal(s.cluster.fine, 1024);
     assert_int_equal(s.cluster.seed, 7); /* from `seed` */
+    assert_false(s.skip_bad_shards);
     assert_int_equal(s.captions.text_keys.n, 3);
     assert_true(s.train.beta2 == 0.98 && s.train.out_ratio == 0.02 && !s.train.share_steps);
     assert_string_equal(s.router, "paper");
@@ -129,7 +130,7 @@ static void test_inline_model_keeps_its_types(void **state)
     struct mode_spec s;
     struct mode_error err = {0};
     if (parse(&s, &err,
-              "name: a\ndata: {train: [x, y]}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
+              "name: a\ndata: {train: [x, y], bad_shards: skip}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
               "train: {betas: [0.8, 0.95], expert_steps: share}\n"
               "captions: {per_sample: all}\n"
               "model: {embed_dim: 16, vision_cfg: {image_size: 32, mlp_ratio: 4.0, pool_type: \"tok\"}, text_cfg: "
@@ -140,6 +141,7 @@ static void test_inline_model_keeps_its_types(void **state)
                         "{\"embed_dim\":16,\"vision_cfg\":{\"image_size\":32,\"mlp_ratio\":4.0,\"pool_type\":\"tok\"},"
                         "\"text_cfg\":{\"width\":8}}");
     assert_true(s.train.beta1 == 0.8 && s.train.beta2 == 0.95 && s.train.share_steps && s.captions.all);
+    assert_true(s.skip_bad_shards);
     assert_int_equal(s.data_train.n, 2);
     mode_spec_clear(&s);
 }
@@ -170,6 +172,9 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
             "letters");
     refused("name: a\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\nmodel: ViT-Z\n", "ViT-Z",
             "ViT-B-32");
+    refused("name: a\ndata: {train: a, bad_shards: ignore}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
+            "model: ViT-B-32\n",
+            "data.bad_shards is \"ignore\"", "stop|skip");
     refused("name: [\n", "run.yaml:2", "YAML");
     refused(MINIMAL "---\nname: second\n", "run.yaml:8", "second document");
     refused(MINIMAL "train.lr: 1e-3\n", "run.yaml:7", "as \"lr\" below \"train\"");

@@ -346,6 +346,42 @@ static void test_unpacked_shards_go_to_a_file(void **state)
     mode_batch_clear(&got);
 }
 
+static void test_a_shard_without_rows_need_not_be_there(void **state)
+{
+    (void)state;
+    struct mode_stream_options o = options_of(MODE_POOL_ALL);
+    struct mode_stream_shard shards[WORLD_SHARDS + 1];
+    char *none = mode_path_join(world.dir, "none.captions.bin");
+    const struct mode_captions file = {
+        .shard_name = (char *)(uintptr_t) "none.tar", .shard_size = 7, .data_size = 7, .bad = "is not a tar"};
+    struct mode_batch b[2] = {{0}, {0}};
+    struct mode_error err = {0};
+    assert_int_equal(mode_captions_save(&file, none, &err), MODE_OK);
+    for (int i = 0, k = 0; i <= WORLD_SHARDS; i++)
+        shards[i] = i == 1 ? (struct mode_stream_shard){.captions = none, .tar = "/nonexistent/none.tar"}
+                           : world.shards[k++];
+    for (int with = 0; with < 2; with++) {
+        struct mode_stream *s;
+        if (with) {
+            o.shards = shards;
+            o.n_shards = WORLD_SHARDS + 1;
+        }
+        if (mode_stream_open(&s, &o, &err)) fail_msg("%s", err.text);
+        assert_int_equal(mode_batch_init(&b[with], BATCH, SIDE, CONTEXT, &err), MODE_OK);
+        assert_int_equal(mode_stream_fill(s, &b[with], 3 * BATCH, &err), MODE_OK);
+        mode_stream_close(&s);
+    }
+    assert_memory_equal(b[0].pixels, b[1].pixels, (size_t)BATCH * SIDE * SIDE * 3 * sizeof(float));
+    o.window_shards = 2; /* nor is it fetched ahead */
+    struct mode_stream *s;
+    if (mode_stream_open(&s, &o, &err)) fail_msg("%s", err.text);
+    assert_int_equal(mode_stream_fill(s, &b[0], 0, &err), MODE_OK);
+    mode_stream_close(&s);
+    mode_batch_clear(&b[0]);
+    mode_batch_clear(&b[1]);
+    free(none);
+}
+
 static void test_a_failure_ahead_waits_for_its_turn(void **state)
 {
     (void)state;
@@ -427,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_batches_read_ahead_are_the_same),
         cmocka_unit_test(test_by_windows_parts_are_the_whole),
         cmocka_unit_test(test_unpacked_shards_go_to_a_file),
+        cmocka_unit_test(test_a_shard_without_rows_need_not_be_there),
         cmocka_unit_test(test_a_failure_ahead_waits_for_its_turn),
         cmocka_unit_test(test_what_does_not_belong_together_is_refused),
     };
