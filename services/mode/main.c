@@ -42,6 +42,7 @@
     X(convert) \
     X(evaluate) \
     X(probe) \
+    X(overlap) \
     X(weights) \
     X(ensemble) \
     X(predict) \

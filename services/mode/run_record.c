@@ -21,6 +21,28 @@ const char *run_record_shard(const struct run_record *r, size_t shard)
     return s ? s : "";
 }
 
+enum mode_status run_record_tasks(json_t **dirs, const char *workspace, const char *run, struct mode_error *err)
+{
+    char *file = mode_xasprintf("%s/runs/%s/inputs.json", workspace, run), *text = NULL;
+    json_t *inputs = NULL, *task;
+    size_t size, i;
+    enum mode_status st = mode_file_read(file, 1u << 30, &text, &size, err);
+    if (st) goto out;
+    inputs = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+    const json_t *tasks = json_object_get(inputs, "tasks");
+    if (!json_is_array(tasks)) {
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: has no list of tasks", file);
+        goto out;
+    }
+    *dirs = json_array();
+    json_array_foreach(tasks, i, task) json_array_append_new(*dirs, json_string(run_record_text(task, "dir")));
+out:
+    json_decref(inputs);
+    free(text);
+    free(file);
+    return st;
+}
+
 void run_record_centres_label(const struct run_record *r, char *label, size_t size)
 {
     if (r->n_added)

@@ -32,6 +32,8 @@ enum mode_status run_record_encoder(char **dir, const char *workspace, struct mo
 /* A text field of a node of the plan (label, key, stage), "" if missing. */
 const char *run_record_text(const json_t *node, const char *field);
 const char *run_record_shard(const struct run_record *r, size_t shard); /* its path */
+/* The folders of its evaluation tasks, an array of texts. MODE_E_FORMAT: inputs.json is damaged. */
+enum mode_status run_record_tasks(json_t **dirs, const char *workspace, const char *run, struct mode_error *err);
 /* The label of the task that made the centres of all experts. */
 void run_record_centres_label(const struct run_record *r, char *label, size_t size);
 

@@ -1,10 +1,7 @@
 /* mode pairs - lists the pairs of each expert. */
-#include "base/file.h"
+#include "assigned.h"
 #include "base/options.h"
 #include "base/str.h"
-#include "cluster/centres.h"
-#include "data/captions.h"
-#include "data/safetensors.h"
 #include "ensemble/selection.h"
 #include "msg/place.h"
 #include "remote/address.h"
@@ -67,43 +64,19 @@ static void print_pair(int expert, const char *shard, const struct mode_sample *
 static enum mode_status print_shard(const struct run_record *r, size_t shard, const struct mode_centres *centres,
                                     const struct wanted *w, bool json, struct mode_error *err)
 {
-    struct mode_captions captions = {0};
-    struct mode_safetensors f = {0};
-    const struct mode_tensor *fine, *distance;
-    Mode__Commit *commit = NULL, *also = NULL;
-    char *path = NULL, *assigned = NULL, *tar = NULL, label[64];
-    enum mode_status st;
-    snprintf(label, sizeof label, "captions/%04zu", shard);
-    if ((st = run_record_output(r, &commit, &path, label, "captions.bin", err)) ||
-        (st = mode_captions_load(&captions, path, err)))
-        goto out;
-    snprintf(label, sizeof label, "assign/%04zu", shard);
-    const int64_t dim[] = {captions.n_rows};
-    if ((st = run_record_output(r, &also, &assigned, label, "assign.safetensors", err)) ||
-        (st = mode_safetensors_open(&f, assigned, err)) ||
-        (st = mode_safetensors_need(&f, "fine_id", MODE_DTYPE_I32, 1, dim, &fine, err)) ||
-        (st = mode_safetensors_need(&f, "distance", MODE_DTYPE_F32, 1, dim, &distance, err)))
-        goto out;
-    tar = mode_xasprintf("%.*s", (int)mode_remote_pin_at(run_record_shard(r, shard)), run_record_shard(r, shard));
-    for (uint32_t i = 0; i < captions.n_rows; i++) {
-        const int32_t id = ((const int32_t *)fine->data)[i];
-        if (id < 0 || id >= centres->m) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: row %u has fine id %d of %d", label, i, id, centres->m);
-            break;
-        }
+    struct assigned a;
+    enum mode_status st = assigned_open(&a, r, shard, centres, err);
+    const char *path = run_record_shard(r, shard);
+    char *tar = mode_xasprintf("%.*s", (int)mode_remote_pin_at(path), path);
+    for (uint32_t i = 0; !st && i < a.captions.n_rows; i++) {
+        const int32_t id = a.fine[i];
         const int expert = centres->fine_to_coarse[id];
         if (w->expert != ALL && expert != w->expert) continue;
         if (w->selection.chosen && !(id < w->selection.m && w->selection.chosen[id])) continue;
-        const struct mode_sample s = mode_captions_row(&captions, i);
-        print_pair(expert, tar, &s, id, mode_f32(distance)[i], json);
+        const struct mode_sample s = mode_captions_row(&a.captions, i);
+        print_pair(expert, tar, &s, id, a.distance[i], json);
     }
-out:
-    mode_safetensors_close(&f);
-    mode_captions_clear(&captions);
-    if (commit) mode__commit__free_unpacked(commit, NULL);
-    if (also) mode__commit__free_unpacked(also, NULL);
-    free(path);
-    free(assigned);
+    assigned_close(&a);
     free(tar);
     return st;
 }
@@ -146,20 +119,13 @@ static enum mode_status print_run(const char *run, const struct options *o, stru
     struct run_record r;
     struct mode_centres centres = {0};
     struct wanted wanted = {0};
-    Mode__Commit *commit = NULL;
-    char label[64], *path = NULL;
     enum mode_status st = run_record_open(&r, o->workspace, run, err);
-    if (st || (st = find_wanted(&wanted, &r, run, o->expert, err))) goto out;
-    run_record_centres_label(&r, label, sizeof label);
-    if ((st = run_record_output(&r, &commit, &path, label, "centres.safetensors", err)) ||
-        (st = mode_centres_load(&centres, path, err)))
+    if (st || (st = find_wanted(&wanted, &r, run, o->expert, err)) || (st = assigned_centres(&centres, &r, err)))
         goto out;
     for (size_t s = 0; !st && s < r.n_shards; s++) st = print_shard(&r, s, &centres, &wanted, o->json, err);
 out:
     mode_selection_clear(&wanted.selection);
     mode_centres_clear(&centres);
-    if (commit) mode__commit__free_unpacked(commit, NULL);
-    free(path);
     run_record_close(&r);
     return st;
 }

@@ -79,6 +79,17 @@ last=$(tail -1 "$work/pairs")
 tar -xOf "$(echo "$last" | cut -f2)" --wildcards "$(echo "$last" | cut -f3).*" | grep -aqF "$(echo "$last" | cut -f6)" ||
     fail "the last pair's caption is not its sample's: $last"
 
+# a task of training pictures: each is found, and is the pair of the expert that mode pairs says
+mkdir -p "$work/copies/x"
+tar -xf "$work/a/train/1/1.tar" -C "$work/copies/x" --wildcards '*.jpg'
+"$bin/mode" pack --task "$work/copies" --out "$work/copied" >/dev/null || fail "pack of copies"
+"$bin/mode" overlap "$work/copied" --workspace "$work/a" --out "$work/overlap" >"$work/overlaps" || fail "overlap"
+awk -F '\t' '$6 == "exact" { print $9, $4, $5 }' "$work/overlap" | sort >"$work/found"
+awk -F '\t' '$2 ~ /\/1\/1.tar$/ { print $1, $2, $3 }' "$work/pairs" | sort >"$work/whose"
+[ -s "$work/found" ] && diff "$work/found" "$work/whose" || fail "overlap finds other pairs than were copied"
+grep -q '^copied *expert-[01] *[0-9]' "$work/overlaps" || fail "overlap counts no pairs of experts: $(cat "$work/overlaps")"
+[ "$("$bin/mode" overlap --workspace "$work/a" --json | grep -c '"task"')" = 3 ] || fail "overlap without tasks is not of the run's"
+
 # again: nothing to do, in seconds; up to a minute on a busy machine
 before=$(ls "$work/a/commits" | wc -l)
 t=$(date +%s)
