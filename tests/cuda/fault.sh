@@ -45,6 +45,25 @@ train begin --backend auto
 grep -q 'cudaErrorECCUncorrectable' begin.log || fail "it does not say what is wrong with the GPU"
 rm -f fault
 
+# a driver that is too old, or none, is reported and is no GPU failure; within CUDA 12 an older driver will do
+for driver in "11080 is for CUDA up to 11.8, and this program was built with 12.8" "0 no NVIDIA driver answers here"; do
+    export MODE_EMULATOR_DRIVER=${driver%% *}
+    train old --backend cuda
+    [ $code = 70 ] && grep -q "${driver#* }.* HINT: install" old.log || fail "driver $driver: code $code"
+    train old --backend auto
+    [ $code = 0 ] || fail "driver $driver, and \"auto\": code $code"
+    rm -rf old
+done
+export MODE_EMULATOR_DRIVER=12040
+train old --backend cuda
+[ $code = 0 ] || fail "a driver of another minor version: code $code"
+rm -rf old
+unset MODE_EMULATOR_DRIVER
+export MODE_EMULATOR_BLAS=refuses
+train old --backend cuda
+unset MODE_EMULATOR_BLAS
+[ $code = 70 ] && grep -q 'cuBLAS cannot be started: status 1. HINT: .* newer driver' old.log || fail "a cuBLAS for a newer driver: code $code"
+
 # a GPU that this program has no kernels for has not failed
 export MODE_EMULATOR_CAPABILITY=75
 train old --backend cuda

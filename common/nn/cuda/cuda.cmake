@@ -3,15 +3,37 @@
 # for sm_90a alone, which its instructions require. The runtime is linked statically, cuBLAS is loaded when a GPU is
 # first used.
 set(MODE_CUDA_DIR ${CMAKE_CURRENT_LIST_DIR})
-# cuDNN is loaded at run time; building needs only its header, which is not part of the toolkit
+# cuDNN is loaded at run time; building needs only its header, which is not part of the toolkit. The header of a version
+# that cudnn.c refuses at run time may lack declarations that cudnn.c uses.
 macro(mode_cudnn_sources list)
   find_path(MODE_CUDNN_INCLUDE cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  set(mode_cudnn_has 0)
   if(MODE_CUDNN_INCLUDE)
+    file(STRINGS ${MODE_CUDNN_INCLUDE}/cudnn_version.h mode_cudnn_version REGEX "^#define CUDNN_(MAJOR|MINOR|PATCHLEVEL) ")
+    string(REGEX REPLACE "[^0-9;]" "" mode_cudnn_version "${mode_cudnn_version}")
+    list(GET mode_cudnn_version 0 1 2 mode_cudnn_has)
+    string(REGEX REPLACE "(.*);(.*);(.*)" "10000 * \\1 + 100 * \\2 + \\3" mode_cudnn_has "${mode_cudnn_has}")
+    math(EXPR mode_cudnn_has "${mode_cudnn_has}")
+  endif()
+  file(STRINGS ${MODE_CUDA_DIR}/cudnn.c mode_cudnn_oldest REGEX "^enum { OLDEST = ")
+  string(REGEX REPLACE "[^0-9]" "" mode_cudnn_oldest "${mode_cudnn_oldest}")
+  if(NOT mode_cudnn_has LESS mode_cudnn_oldest)
     list(FILTER ${list} EXCLUDE REGEX "/cudnn_absent\\.c$")
     set_source_files_properties(${MODE_CUDA_DIR}/cudnn.c PROPERTIES COMPILE_OPTIONS "-isystem${MODE_CUDNN_INCLUDE}")
   else()
-    message(STATUS "cuDNN is left out: cudnn_graph.h was not found")
+    if(MODE_CUDNN_INCLUDE)
+      message(STATUS "cuDNN is left out: ${MODE_CUDNN_INCLUDE}/cudnn_graph.h is of version ${mode_cudnn_has}; expected ${mode_cudnn_oldest} or newer (-DMODE_CUDNN_INCLUDE=DIR)")
+    else()
+      message(STATUS "cuDNN is left out: cudnn_graph.h was not found (-DMODE_CUDNN_INCLUDE=DIR)")
+    endif()
     list(FILTER ${list} EXCLUDE REGEX "/cudnn\\.c$")
+  endif()
+endmacro()
+# The oldest toolkit with everything that is used: the graph API of 12.0, sm_90a.
+macro(mode_cuda_toolkit)
+  if(CUDAToolkit_VERSION VERSION_LESS 12.0)
+    message(FATAL_ERROR "The cuda backend: found CUDA ${CUDAToolkit_VERSION} (${CUDAToolkit_BIN_DIR}); expected 12.0 or newer. "
+                        "HINT: -DCMAKE_CUDA_COMPILER=DIR/bin/nvcc of a newer toolkit, in a new build folder")
   endif()
 endmacro()
 # NCCL is loaded at run time; its header is only used to verify the declarations in nccl.h
@@ -25,11 +47,19 @@ macro(mode_cuda_backend target)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
   endif()
+  # NVIDIA's packages put nvcc where no PATH looks
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    find_program(MODE_NVCC nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
+    if(MODE_NVCC)
+      set(CMAKE_CUDA_COMPILER ${MODE_NVCC})
+    endif()
+  endif()
   enable_language(CUDA)
   # in a project that requires CMake 3.25, CMake 3.25.1 marks a library as deprecated that CUDA 13 no longer has: an
   # error
   set(CMAKE_MINIMUM_REQUIRED_VERSION 3.24)
   find_package(CUDAToolkit REQUIRED)
+  mode_cuda_toolkit()
   file(GLOB mode_cuda_kernels CONFIGURE_DEPENDS ${MODE_CUDA_DIR}/*.cu)
   file(GLOB mode_cuda_host CONFIGURE_DEPENDS ${MODE_CUDA_DIR}/*.c)
   mode_cudnn_sources(mode_cuda_host)

@@ -117,12 +117,13 @@ size_t mode__attention_cudnn_version(struct mode__attention_ways *w)
 }
 
 /* Before 9.26 cuDNN's Ampere kernels, used on all GPUs but Hopper and large Blackwell, ignore the strides of the
- * log-sum-exp in the backward pass and assume [B, H, T] (NVIDIA's frontend refuses other strides there). */
-static bool misreads_lse_strides(const struct mode__attention_ways *w)
+ * log-sum-exp in the backward pass and assume [B, H, T] (NVIDIA's frontend refuses other strides there). For packed
+ * sequences NVIDIA's frontend refuses them in every version. */
+static bool misreads_lse_strides(const struct mode__attention_ways *w, const struct mode__attention_shape *s)
 {
     int major = 0;
     CUDA_OK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-    return mode__cudnn_version(w->dnn) < 92600 && major != 9 && major != 10;
+    return (s->packed || mode__cudnn_version(w->dnn) < 92600) && major != 9 && major != 10;
 }
 
 /* Before 9.26 Hopper's backward kernels process 128 keys at a time, and where only the first 64 exist they do not mask
@@ -133,6 +134,16 @@ static bool attends_past_end(const struct mode__attention_ways *w, const struct 
     int major = 0;
     CUDA_OK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
     return mode__cudnn_version(w->dnn) < 92600 && major == 9 && (s->packed ? s->tokens >= 64 : s->tokens % 128 == 64);
+}
+
+/* What NVIDIA's frontend refuses with versions that are accepted here: packed sequences on GPUs before Hopper, and
+ * deterministic gradients on Blackwell. */
+static bool comes_later(const struct mode__attention_ways *w, const struct way *x)
+{
+    int major = 0;
+    CUDA_OK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    return mode__cudnn_version(w->dnn) < 91801 &&
+           ((major < 9 && x->s.packed) || (major == 10 && x->back && x->s.deterministic));
 }
 
 /* A plan for a new shape, if the rule or autotuning may use one. */
@@ -148,8 +159,10 @@ static void plan(struct mode__attention_ways *w, struct way *x)
         reason(x, "packed sequences in inference come in ever new numbers");
     } else if (!mode__attention_cudnn(w)) {
         reason(x, "there is no cuDNN");
-    } else if (x->back && misreads_lse_strides(w)) {
-        reason(x, "cuDNN below 9.26 is wrong here on GPUs of this kind");
+    } else if (comes_later(w, x)) {
+        reason(x, "cuDNN takes it on GPUs of this kind from 9.18.1 on");
+    } else if (x->back && misreads_lse_strides(w, &x->s)) {
+        reason(x, "cuDNN is wrong here on GPUs of this kind: below 9.26, and where sequences are packed");
     } else if (x->back && attends_past_end(w, &x->s)) {
         reason(x, "cuDNN below 9.26 can make NaN of dq where keys are 64 more than a multiple of 128");
     } else {

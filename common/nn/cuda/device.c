@@ -24,13 +24,23 @@ static struct {
 #undef X
 } blas;
 
+void *mode__cuda_library(const char *name)
+{
+    static const int majors[] = {CUBLAS_VER_MAJOR, 13, 12};
+    char file[32];
+    void *lib = NULL;
+    for (int i = 0; i < 3 && !lib; i++) {
+        snprintf(file, sizeof file, "%s.so.%d", name, majors[i]);
+        lib = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    }
+    return lib;
+}
+
 static enum mode_status load_blas(struct mode_error *err)
 {
-    static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so", NULL};
     static bool is_loaded;
-    void *lib = NULL;
     if (is_loaded) return MODE_OK;
-    for (int i = 0; names[i] && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    void *lib = mode__cuda_library("libcublas");
     if (!lib)
         return MODE_FAIL(err, MODE_E_DEVICE,
                          "backend \"cuda\": libcublas.so.13 or .12 cannot be loaded: %s. HINT: install CUDA's "
@@ -83,10 +93,15 @@ enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_err
     }
     /* cuBLAS's default workspace would be memory that no plan counts, and a new one per captured graph; set the stream
      * first, as cublasSetStream resets the workspace */
-    if (blas.cublasCreate_v2(&l->blas) || blas.cublasSetStream_v2(l->blas, l->stream) ||
-        (l->workspace && blas.cublasSetWorkspace_v2(l->blas, l->workspace, MODE__WORKSPACE)) ||
-        blas.cublasSetMathMode(l->blas, math))
-        return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": cuBLAS cannot be started");
+    cublasStatus_t st = blas.cublasCreate_v2(&l->blas);
+    if (!st) st = blas.cublasSetStream_v2(l->blas, l->stream);
+    if (!st && l->workspace) st = blas.cublasSetWorkspace_v2(l->blas, l->workspace, MODE__WORKSPACE);
+    if (!st) st = blas.cublasSetMathMode(l->blas, math);
+    if (st)
+        return MODE_FAIL(err, MODE_E_DEVICE,
+                         "backend \"cuda\": cuBLAS cannot be started: status %d. HINT: no GPU memory is left, or this "
+                         "libcublas needs a newer driver: `mode doctor` and nvidia-smi show the versions",
+                         (int)st);
     return MODE_OK;
 }
 
@@ -117,12 +132,33 @@ static void close_device(struct mode_backend *be)
     be->device = NULL;
 }
 
+/* A runtime is for drivers of its major version and for newer ones; without a driver it says that this one is too old. */
+static enum mode_status no_gpu(struct mode_error *err, cudaError_t e)
+{
+    int driver = 0;
+    if (e != cudaErrorInsufficientDriver || cudaDriverGetVersion(&driver) != cudaSuccess)
+        return fail(err, "no usable GPU", e);
+    if (driver == 0)
+        return MODE_FAIL(err, MODE_E_DEVICE,
+                         "backend \"cuda\": no NVIDIA driver answers here (libcuda.so.1). HINT: install one for CUDA "
+                         "%d.0 or newer",
+                         CUDART_VERSION / 1000);
+    return MODE_FAIL(
+        err, MODE_E_DEVICE,
+        "backend \"cuda\": the NVIDIA driver is for CUDA up to %d.%d, and this program was built with %d.%d. "
+        "HINT: install a driver for CUDA %d.0 or newer%s",
+        driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10, CUDART_VERSION / 1000,
+        driver < 12000 ? "" : ", or build with a toolkit of the driver's version"); /* cuda.cmake takes no older one */
+}
+
+/* PTX of a toolkit that is newer than the driver is none that it can compile. */
 static enum mode_status find_kernels(struct mode_error *err)
 {
     struct cudaDeviceProp d;
     const cudaError_t e = mode__cuda_has_kernels();
     if (e == cudaSuccess) return MODE_OK;
-    if (e != cudaErrorNoKernelImageForDevice || cudaGetDeviceProperties(&d, 0) != cudaSuccess)
+    if ((e != cudaErrorNoKernelImageForDevice && e != cudaErrorUnsupportedPtxVersion) ||
+        cudaGetDeviceProperties(&d, 0) != cudaSuccess)
         return fail(err, "no usable GPU", e);
     return MODE_FAIL(err, MODE_E_DEVICE,
                      "backend \"cuda\": this program has no kernels for %s, compute capability %d.%d; expected 8.0 or "
@@ -137,7 +173,7 @@ static enum mode_status open_device(struct mode_backend *be, struct mode_error *
     cudaError_t e = cudaGetDeviceCount(&n);
     enum mode_status st = MODE_OK;
     if (e != cudaSuccess)
-        st = fail(err, "no usable GPU", e);
+        st = no_gpu(err, e);
     else if (n == 0)
         st = MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": this machine has no GPU that the driver shows");
     else if (!(st = find_kernels(err)) && !(st = load_blas(err)))

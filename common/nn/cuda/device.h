@@ -50,6 +50,10 @@ static inline struct mode__cuda *mode__cuda_of(const struct mode_backend *be)
     return be->device;
 }
 
+/* device.c: loads a library of the toolkit, such as "libcublas"; NULL: not found, and dlerror says why. The major version
+ * that this was compiled with comes first, since another one may need a newer driver; the types and values used here are
+ * the same in 12 and 13. */
+void *mode__cuda_library(const char *name);
 /* device.c: a lane's stream, handle and workspace; close also cleans up after a failed open. */
 enum mode_status mode__lane_open(struct mode_backend *be, int i, struct mode_error *err);
 void mode__lane_close(struct mode__lane *l);

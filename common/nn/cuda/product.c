@@ -60,11 +60,9 @@ struct mode__products {
 
 static bool load_lt(void)
 {
-    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so", NULL};
     static bool is_loaded;
-    void *lib = NULL;
     if (is_loaded) return true;
-    for (int i = 0; names[i] && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    void *lib = mode__cuda_library("libcublasLt");
     if (!lib) return false;
 #define X(name)                                                                                                        \
     {                                                                                                                  \

@@ -6,6 +6,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 struct mode_emu_blas {
@@ -137,8 +139,11 @@ cublasStatus_t gemm_strided_batched(cublasHandle_t h, bool tf, cublasOperation_t
 
 extern "C" {
 
+/* MODE_EMULATOR_BLAS=refuses: as a library that wants a newer driver */
 cublasStatus_t cublasCreate_v2(cublasHandle_t *h)
 {
+    const char *s = getenv("MODE_EMULATOR_BLAS");
+    if (s && !strcmp(s, "refuses")) return CUBLAS_STATUS_NOT_INITIALIZED;
     *h = new mode_emu_blas();
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -4,11 +4,12 @@
  *
  * Two candidates: engine 4 with knob 24 at 0, and at 1, whose sums come out a little larger, as if summed in another
  * order. As in the real library, GEMMs without attention are taken in three dimensions only. In the backward pass of
- * packed sequences, head sizes that are no multiple of 16 come out wrong.
- * MODE_EMULATOR_CUDNN: old (a version that is refused); 9.19 (wrong in the backward pass as the real one is: on GPUs
- * before Hopper it ignores the strides of the log-sum-exp; on Hopper, where the number of keys is a multiple of 128
- * plus 64, also in packed sequences, 64 zero keys more are counted); none (no engine takes any graph); broken
- * (execution fails); chance (engine 5, non-deterministic, comes first). */
+ * packed sequences, head sizes that are no multiple of 16 come out wrong, and on GPUs before Hopper all do.
+ * MODE_EMULATOR_CUDNN: old (a version that is refused); 9.15 (as 9.19, and on GPUs before Hopper packed sequences come
+ * out wrong in the forward pass too); 9.19 (wrong in the backward pass as the real one is: on GPUs before Hopper it
+ * ignores the strides of the log-sum-exp; on Hopper, where the number of keys is a multiple of 128 plus 64, also in
+ * packed sequences, 64 zero keys more are counted); none (no engine takes any graph); broken (execution fails); chance
+ * (engine 5, non-deterministic, comes first). */
 #include <cudnn_graph.h>
 
 #include "base/error.h"
@@ -25,6 +26,7 @@ enum {
     SCRATCH = 1000 /* bytes of workspace; a run overwrites them, as cuDNN may */,
     VERSION = 92600,
     OLD = 91500,
+    OLDEST = 91501,
     BEFORE_9_26 = 91900
 };
 enum { ENGINE = 4, CHANCE, CANDIDATES = 2, PARTS = 64, ATTRIBUTES = 16 };
@@ -85,9 +87,15 @@ static bool is(const char *what)
     return v && strcmp(v, what) == 0;
 }
 
+/* The oldest that is taken, and one that knows packed sequences before Hopper. */
+static bool is_before_9_26(void)
+{
+    return is("9.15") || is("9.19");
+}
+
 size_t cudnnGetVersion(void)
 {
-    return is("old") ? OLD : is("9.19") ? BEFORE_9_26 : VERSION;
+    return is("old") ? OLD : is("9.15") ? OLDEST : is("9.19") ? BEFORE_9_26 : VERSION;
 }
 
 const char *cudnnGetErrorString(cudnnStatus_t status)
@@ -499,7 +507,7 @@ static cudnnStatus_t read_graph(struct program *p, const struct descriptor *d)
         p->graph.node[p->graph.n_nodes++] = n;
     }
     note_backward(&r);
-    if (is("9.19")) misread(&r);
+    if (is_before_9_26()) misread(&r);
     return r.status;
 }
 
@@ -611,10 +619,15 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t x, cudnnBackendA
     }
 }
 
-static bool has_heads_it_miscounts(const struct program *p)
+/* The way back of packed sequences: heads of no multiple of 16 channels, and all on Ampere, where kernels know no
+ * statistic in packed rows; there packed sequences at all, by the oldest. */
+static bool miscounts_packed(const struct program *p)
 {
-    const struct mode__graph_tensor *dq = &p->graph.tensor[p->dq];
-    return p->statistic != MODE__NONE && dq->first >= 0 && dq->dim[3] % 16;
+    const struct mode__graph_tensor *last = &p->graph.tensor[p->dq]; /* dq, or out */
+    int major = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    if (last->first < 0) return false;
+    return p->statistic != MODE__NONE ? last->dim[3] % 16 || major < 9 : major < 9 && is("9.15");
 }
 
 /* A zero key has the weight exp(0 - lse), which overflows f32 in such rows; times zero it is NaN in dq. */
@@ -654,7 +667,7 @@ static void run_job(void *data)
     memset(j->work, 0xff, SCRATCH);
     check_ends(&m);
     execute(&m);
-    if (is("9.19")) count_keys_beyond(&m, &j->program);
+    if (is_before_9_26()) count_keys_beyond(&m, &j->program);
 }
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t y)
@@ -682,9 +695,9 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
                                   .round = true,
                                   .half = true,
                                   .quick = j->program.beta,
-                                  .off = has_heads_it_miscounts(plan->program) ? 0.25
-                                         : plan->knob == 1                     ? 0x1p-12
-                                                                               : 0};
+                                  .off = miscounts_packed(plan->program) ? 0.25
+                                         : plan->knob == 1               ? 0x1p-12
+                                                                         : 0};
     handle->jobs = j;
     for (int i = 0; i < j->program.graph.n_tensors; i++) {
         struct mode__graph_tensor *t = &j->program.graph.tensor[i];

@@ -25,8 +25,12 @@ function(mode_emulate_cuda)
     target_include_directories(${lib} PUBLIC ${MODE_EMULATOR_DIR}/include)
     target_compile_options(${lib} PRIVATE ${flags})
   endforeach()
-  set_target_properties(mode_emulated_blas PROPERTIES OUTPUT_NAME cublas SUFFIX .so.13)
-  set_target_properties(mode_emulated_lt PROPERTIES OUTPUT_NAME cublasLt SUFFIX .so.13)
+  set_target_properties(mode_emulated_blas PROPERTIES OUTPUT_NAME cublas SUFFIX .so.12)
+  set_target_properties(mode_emulated_lt PROPERTIES OUTPUT_NAME cublasLt SUFFIX .so.12)
+  foreach(name cublas cublasLt)
+    add_library(mode_emulated_newer_${name} SHARED ${MODE_EMULATOR_DIR}/newer.c)
+    set_target_properties(mode_emulated_newer_${name} PROPERTIES OUTPUT_NAME ${name} SUFFIX .so.13 LIBRARY_OUTPUT_DIRECTORY ${out})
+  endforeach()
 
   # what is loaded in place of NCCL; it has its own copy of what it needs of common/
   add_library(mode_emulated_nccl SHARED ${MODE_EMULATOR_DIR}/nccl.c ${common}/dist/meeting.c ${common}/base/error.c
@@ -81,8 +85,9 @@ function(mode_emulate_cuda)
   target_compile_options(mode_emulated PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${flags};${aligned}>)
   target_link_options(mode_emulated INTERFACE ${aligned})
   target_link_libraries(mode_emulated PUBLIC mode_emulator ${CMAKE_DL_LIBS})
-  add_dependencies(mode_emulated mode_emulated_blas mode_emulated_lt mode_emulated_nccl mode_emulated_cudnn)
-  # the backend looks for libcublas.so.13 with dlopen; RPATH, unlike RUNPATH, is searched before LD_LIBRARY_PATH
+  add_dependencies(mode_emulated mode_emulated_blas mode_emulated_lt mode_emulated_nccl mode_emulated_cudnn mode_emulated_newer_cublas
+                   mode_emulated_newer_cublasLt)
+  # the backend looks for libcublas.so.12 with dlopen; RPATH, unlike RUNPATH, is searched before LD_LIBRARY_PATH
   target_link_options(mode_emulated INTERFACE -Wl,--disable-new-dtags -Wl,-rpath,${out})
 endfunction()
 

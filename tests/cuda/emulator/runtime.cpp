@@ -376,6 +376,8 @@ const char *cudaGetErrorName(cudaError_t e)
     case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorUnsupportedPtxVersion: return "cudaErrorUnsupportedPtxVersion";
     case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
     case cudaErrorInvalidDeviceFunction: return "cudaErrorInvalidDeviceFunction";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
@@ -418,10 +420,26 @@ cudaError_t cudaPeekAtLastError(void)
     return fault_or(last_error);
 }
 
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+/* MODE_EMULATOR_DRIVER=11080: the driver of an older toolkit; 0: there is none */
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    const char *s = getenv("MODE_EMULATOR_DRIVER");
+    *version = s ? atoi(s) : CUDART_VERSION;
+    return cudaSuccess;
+}
+
 cudaError_t cudaGetDeviceCount(int *n)
 {
-    *n = 1;
-    return fault();
+    int driver;
+    cudaDriverGetVersion(&driver);
+    *n = driver / 1000 < CUDART_VERSION / 1000 ? 0 : 1;
+    return *n ? fault() : note(cudaErrorInsufficientDriver);
 }
 
 cudaError_t cudaSetDevice(int device)
@@ -482,17 +500,6 @@ int mode_emu_ends(void)
 cudaError_t cudaDeviceReset(void)
 {
     return cudaDeviceSynchronize();
-}
-
-cudaError_t cudaRuntimeGetVersion(int *version)
-{
-    *version = CUDART_VERSION;
-    return cudaSuccess;
-}
-
-cudaError_t cudaDriverGetVersion(int *version)
-{
-    return cudaRuntimeGetVersion(version);
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)

@@ -5,6 +5,8 @@
 #include <cuda_runtime_api.h>
 #include <library_types.h>
 
+#define CUBLAS_VER_MAJOR (CUDART_VERSION / 1000)
+
 typedef struct mode_emu_blas *cublasHandle_t;
 typedef enum {
     CUBLAS_STATUS_SUCCESS = 0,
