@@ -363,7 +363,7 @@ early 66 "^mode train: --config: $o/none.json: cannot be opened" $training --ste
 early 73 'no/log: cannot be created: there is no folder .*no' $training --steps 1 --out "$o/new" --log "$o/no/log"
 early 73 'is not a folder' $training --steps 1 --out "$work/texts"
 early 66 'nowhere: cannot be opened' $training --steps 1 --out "$o/new" --clip-merges "$o/nowhere"
-expect 70 'takes [0-9.]+ MiB .* there are 1.0 MiB .--memory.. HINT: --memory [0-9]+m' $training --steps 1 --out "$o/new/deep" --memory 1m
+expect 70 'takes [0-9.]+ MiB .*; 1.0 MiB are free .--memory.. HINT: --memory [0-9]+m' $training --steps 1 --out "$o/new/deep" --memory 1m
 nothing
 mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --backend cuda --out "$o/gpu" >/dev/null 2>&1 || # no GPU here
     expect 70 'backend "cuda"' timeout 200 $training --steps 1 --out "$o/new" --ranks 2 --rank 0 --rendezvous "$o/meet" --backend cuda

@@ -73,7 +73,7 @@ refuse 2 'which training images? Give --shards SHARDS, or --workspace DIR' "$wor
 refuse 2 "a task's folder is needed" --shards "$work/train"
 refuse 2 '--distance: 65 is out of range' "$work/task" --shards "$work/train" --distance 65
 refuse 2 '--correlation: 2 is out of range' "$work/task" --shards "$work/train" --correlation 2
-refuse 66 'made: is no evaluation task' "$work/made" --shards "$work/train"
+refuse 66 'made: is not an evaluation task' "$work/made" --shards "$work/train"
 refuse 66 'none' "$work/task" --shards "$work/none"
 refuse 66 'none' "$work/task" --workspace "$work/none"
 mkdir -p "$work/workspace/runs"

@@ -270,9 +270,9 @@ static void test_who_does_not_fit_is_told_why(void **state)
         Mode__RejectCode code;
         const char *says;
     } cases[] = {
-        {offsetof(Mode__Join, code_version), "train-77", MODE__REJECT_CODE__REJECT_CODE, "which makes train-77"},
+        {offsetof(Mode__Join, code_version), "train-77", MODE__REJECT_CODE__REJECT_CODE, "whose outputs are train-77"},
         {offsetof(Mode__Join, build), "0.0.9", MODE__REJECT_CODE__REJECT_CODE, "of version 0.0.9"},
-        {offsetof(Mode__Join, service), "embed", MODE__REJECT_CODE__REJECT_CODE, "you are embed"},
+        {offsetof(Mode__Join, service), "embed", MODE__REJECT_CODE__REJECT_CODE, "this is embed"},
         {offsetof(Mode__Join, store_id), "f", MODE__REJECT_CODE__REJECT_STORE, "another store"},
         {offsetof(Mode__Join, workspace), "/v", MODE__REJECT_CODE__REJECT_STORE, "the workspace is /v there and /w"},
     };
