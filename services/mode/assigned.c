@@ -1,5 +1,7 @@
 #include "assigned.h"
 
+#include "base/str.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -49,6 +51,15 @@ static enum mode_status open_assignment(struct assigned *a, const struct run_rec
 out:
     if (commit) mode__commit__free_unpacked(commit, NULL);
     free(path);
+    return st;
+}
+
+enum mode_status assigned_skipped(char **why, const struct run_record *r, size_t shard, struct mode_error *err)
+{
+    struct assigned a = {0};
+    enum mode_status st = open_captions(&a, r, shard, err);
+    *why = !st && a.captions.bad ? mode_xstrdup(a.captions.bad) : NULL;
+    assigned_close(&a);
     return st;
 }
 

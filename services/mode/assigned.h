@@ -17,6 +17,9 @@ struct assigned {
 /* The centres of all experts of a run. Errors: those of run_record_output. */
 enum mode_status assigned_centres(struct mode_centres *centres, const struct run_record *r, struct mode_error *err);
 
+/* Why the run skipped this shard as corrupt (data.bad_shards); NULL: it did not. The caller frees. */
+enum mode_status assigned_skipped(char **why, const struct run_record *r, size_t shard, struct mode_error *err);
+
 /* Close also after a failure; one all zero is fine. MODE_E_FORMAT: a fine id that is none of the centres'; else those of
  * run_record_output and of the files. */
 enum mode_status assigned_open(struct assigned *a, const struct run_record *r, size_t shard,

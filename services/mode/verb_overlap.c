@@ -33,18 +33,18 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, shards, "shards", NULL, "SHARDS",
                  "the training shards: a folder, a pattern, a::b, @list.txt, an address; may be given several times"),
     MODE_OPT_STR(struct options, workspace, "workspace", NULL, "DIR",
-                 "or those of a workspace's run; also its tasks, where none are named"),
+                 "or the shards of a workspace's run; also its tasks, if none are named"),
     MODE_OPT_STR(struct options, run, "run", NULL, "NAME",
                  "with --workspace: the run (default: the one that experts/ is of)"),
     MODE_OPT_STR(struct options, out, "out", NULL, "FILE", "every match, tab-separated"),
     MODE_OPT_INT(struct options, distance, "distance", MODE_DEFAULT_OVERLAP_DISTANCE, "N",
-                 "near-duplicates: most bits of 64 in which the hashes differ"),
+                 "near-duplicates: maximum number of hash bits, of 64, that differ"),
     MODE_OPT_REAL(struct options, correlation, "correlation", MODE_DEFAULT_OVERLAP_CORRELATION, "X",
-                  "near-duplicates: least correlation of the thumbnails"),
+                  "near-duplicates: minimum correlation of the thumbnails"),
     MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", MODE_DEFAULT_MAX_IMAGE_PIXELS, "N",
-                 "an image of more pixels is not decoded"),
+                 "images with more pixels are not decoded"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
-    MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each unreadable image why"),
+    MODE_OPT_FLAG(struct options, verbose, "verbose", "report why each unreadable image cannot be decoded"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
 
@@ -56,9 +56,9 @@ static const char prose[] =
     "Data overlap analysis: which evaluation images are in the training data? exact: byte-identical files. near: "
     "resized, recompressed, converted, slightly cropped; a perceptual hash finds them, the correlation of small colour "
     "thumbnails confirms them (docs/RUN.md).\n"
-    "Per task: images, those with exact duplicates, those with near-duplicates alone, the share of both, and the "
+    "Per task: images, those with exact duplicates, those with near-duplicates only, the share of both, and the "
     "training "
-    "images that match. Of a workspace's run also how many of its pairs are in which expert's group.";
+    "images that match. For a workspace's run also how many of these are pairs of each expert.";
 
 /* Shards, and whose pairs the matches are. */
 struct training {
@@ -75,8 +75,8 @@ struct job {
     struct training t;
     struct mode_overlap *overlap;
     int n_tasks;
-    size_t shard; /* that is read; n_reading == 0: tasks are */
-    bool is_reading_shards;
+    size_t shard;            /* the one being read */
+    bool is_reading_shards;  /* else tasks are being read */
     char *path;              /* its name, without a pin */
     FILE *out;               /* NULL: nowhere */
     int64_t *pairs;          /* [n_tasks, n_experts] of a run */
@@ -323,6 +323,19 @@ static enum mode_status check_out(const struct options *o, const struct training
 
 /* ---- the work ---- */
 
+/* A shard that the run skipped has no training images. */
+static enum mode_status read_shard(struct job *j, const char *path, struct mode_error *err)
+{
+    char *skipped = NULL;
+    enum mode_status st = has_run(j) ? assigned_skipped(&skipped, &j->t.record, j->shard, err) : MODE_OK;
+    if (skipped)
+        fprintf(stderr, "%s was skipped by the run: %s\n", j->path, skipped);
+    else if (!st)
+        st = mode_overlap_shard(j->overlap, path, err);
+    free(skipped);
+    return st;
+}
+
 static enum mode_status read_shards(struct job *j, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
@@ -331,7 +344,7 @@ static enum mode_status read_shards(struct job *j, struct mode_error *err)
     for (; !st && j->shard < j->t.n; j->shard++) {
         const char *path = shard_path(&j->t, j->shard);
         j->path = mode_xasprintf("%.*s", (int)mode_remote_pin_at(path), path);
-        st = mode_overlap_shard(j->overlap, path, err);
+        st = read_shard(j, path, err);
         if (j->t.has_assigned) assigned_close(&j->t.assigned);
         j->t.has_assigned = false;
         free(j->path);
