@@ -3,7 +3,7 @@
  *     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
  *     struct mode_adamw_step *now;                      // visible to host and device
  *     st = mode_adamw_begin(&now, be, &err);
- *     opt.lr = mode_schedule_lr(5e-4, step, 2000, total);
+ *     opt.lr = mode_schedule_lr(&schedule, step);
  *     mode_adamw_tell(now, &opt, step + 1);             // on the host, before the step's ops are issued
  *     mode_adamw_update(be, params, n, now);            // asynchronous ops
  *

@@ -27,6 +27,9 @@
 #define MODE_DEFAULT_GRAD_CLIP_NORM   "0"
 #define MODE_DEFAULT_ACCUMULATE       "1"
 #define MODE_DEFAULT_WARMUP_STEPS     "2000" /* as a default it is at most a tenth of the schedule */
+#define MODE_DEFAULT_SCHEDULE         "cosine"
+#define MODE_DEFAULT_COOLDOWN_POWER   "1"
+#define MODE_DEFAULT_COOLDOWN_END     "0"
 #define MODE_DEFAULT_OUT_RATIO        "0.02"
 #define MODE_DEFAULT_CHECKPOINT_STEPS "200"
 #define MODE_DEFAULT_SCALE_MIN        "0.9"

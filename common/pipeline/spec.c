@@ -9,6 +9,7 @@
 #include "data/utf8.h"
 #include "ensemble/router.h"
 #include "ensemble/selection.h"
+#include "optim/schedule.h"
 #include "pipeline/cache.h"
 #include "pipeline/given.h"
 #include "pipeline/model_config.h"
@@ -71,6 +72,10 @@ static const char *key_of_open_clip(const char *tail)
                                            {"learning_rate", "train.lr"},
                                            {"wd", "train.weight_decay"},
                                            {"warmup", "train.warmup_steps"},
+                                           {"lr_scheduler", "train.schedule"},
+                                           {"epochs_cooldown", "train.cooldown_steps"},
+                                           {"lr_cooldown_power", "train.cooldown_power"},
+                                           {"lr_cooldown_end", "train.cooldown_end"},
                                            {"accum_freq", "train.accumulate"},
                                            {"grad_checkpointing", "train.checkpoint_activations"},
                                            {"save_frequency", "train.checkpoint_steps"},
@@ -492,6 +497,32 @@ static enum mode_status take_model_of_init(struct reader *r)
     return st;
 }
 
+/* The keys of the cooldown need its schedule, which needs the number of steps. */
+static enum mode_status check_cooldown(const struct reader *r)
+{
+    static const char *const own[] = {"train.cooldown_steps", "train.cooldown_power", "train.cooldown_end"};
+    const struct mode_spec *s = r->spec;
+    enum mode_schedule_kind kind = MODE_SCHEDULE_COSINE;
+    mode_schedule_named(&kind, s->train.schedule);
+    const bool cools = kind == MODE_SCHEDULE_CONSTANT_COOLDOWN;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (!cools && given(r, own[i]))
+            return MODE_FAIL(r->err, MODE_E_CONFIG,
+                             "%s: %s is given, and train.schedule is %s, which has no cooldown. HINT: schedule: "
+                             "constant_cooldown",
+                             r->what, own[i], s->train.schedule);
+    if (cools && s->train.cooldown_steps == 0)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.schedule is constant_cooldown and train.cooldown_steps %s; expected in how many "
+                         "steps, the last of the schedule, the learning rate falls",
+                         r->what, given(r, own[0]) ? "is 0" : "is missing");
+    if (s->train.cooldown_end > s->train.lr)
+        return MODE_FAIL(r->err, MODE_E_CONFIG,
+                         "%s: train.cooldown_end is %g, above train.lr (%g); the learning rate would rise", r->what,
+                         s->train.cooldown_end, s->train.lr);
+    return MODE_OK;
+}
+
 /* The fork point must lie after the start. It may be 0 only with train.init and only if the key is given: a missing key
  * does not mean 0. */
 static enum mode_status check_schedule(struct reader *r)
@@ -522,6 +553,8 @@ static enum mode_status check_schedule(struct reader *r)
     r->spec->train.warmup_given = given(r, "train.warmup_steps");
     uint64_t warmup;
     struct mode_error why;
+    enum mode_status st = check_cooldown(r);
+    if (st) return st;
     if (steps && mode_spec_warmup(s, s->train.total_steps, &warmup, &why))
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: %s", r->what, why.text);
     return MODE_OK;
@@ -909,9 +942,16 @@ enum mode_status mode_spec_warmup(const struct mode_spec *spec, uint64_t total_s
     const uint64_t most = mode_warmup_most(total_steps);
     *warmup = spec->train.warmup_steps;
     if (!spec->train.warmup_given && *warmup > most) *warmup = most;
-    if (*warmup == 0 || *warmup < total_steps) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_CONFIG,
-                     "train.warmup_steps is %llu and the schedule has %llu steps: the learning rate would rise to its "
-                     "end. HINT: leave the key out (2000, at most a tenth of the schedule), or give less",
-                     (unsigned long long)*warmup, (unsigned long long)total_steps);
+    if (*warmup > 0 && *warmup >= total_steps)
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "train.warmup_steps is %llu and the schedule has %llu steps: the learning rate would rise to "
+                         "its end. HINT: leave the key out (2000, at most a tenth of the schedule), or give less",
+                         (unsigned long long)*warmup, (unsigned long long)total_steps);
+    if (spec->train.cooldown_steps > total_steps - *warmup)
+        return MODE_FAIL(err, MODE_E_CONFIG,
+                         "train.cooldown_steps is %llu and the warm-up has %llu steps; expected at most the %llu of "
+                         "the schedule together. HINT: they are steps, not epochs",
+                         (unsigned long long)spec->train.cooldown_steps, (unsigned long long)*warmup,
+                         (unsigned long long)total_steps);
+    return MODE_OK;
 }

@@ -72,6 +72,9 @@ struct mode_spec {
         uint64_t window_shards;
         uint64_t evaluate_steps; /* validation interval; 0: none */
         bool warmup_given;
+        char *schedule;          /* a name of optim/schedule.h */
+        uint64_t cooldown_steps; /* 0 without constant_cooldown */
+        double cooldown_power, cooldown_end;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
         uint64_t accumulate;              /* micro-batches of a step (gradient caching) */
         bool checkpoint_activations;      /* activation checkpointing in all blocks */
@@ -127,7 +130,7 @@ enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs,
                                  uint64_t *seed_steps, uint64_t *total_steps, struct mode_error *err);
 
 /* Warmup steps of a schedule of total_steps: train.warmup_steps, or if that is not given the default, but at most a
- * tenth of the schedule. MODE_E_CONFIG: it does not end before the schedule. */
+ * tenth of the schedule. MODE_E_CONFIG: it does not end before the schedule, or not before the cooldown. */
 enum mode_status mode_spec_warmup(const struct mode_spec *spec, uint64_t total_steps, uint64_t *warmup,
                                   struct mode_error *err);
 /* The upper limit of the default warmup: a tenth of the schedule. */

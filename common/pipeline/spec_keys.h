@@ -9,6 +9,7 @@
 #define MODE_PIPELINE_SPEC_KEYS_H
 
 #include "data/caption_text.h"
+#include "optim/schedule.h"
 #include "pipeline/defaults.h"
 
 /* clang-format off */
@@ -49,6 +50,10 @@
     X("train.checkpoint_activations", BOOL, train.checkpoint_activations, "false", 0, 0, "activation checkpointing in every block; otherwise as memory requires") \
     X("train.algorithms", PATH, train.algorithms, "", 0, 0, "file that mode train --algorithms wrote on such a GPU: which algorithms make matrix products") \
     X("train.warmup_steps", UINT, train.warmup_steps, MODE_DEFAULT_WARMUP_STEPS, 0, 1e9, "linear warm-up; where it is not given, at most a tenth of the schedule") \
+    X("train.schedule", WORD, train.schedule, MODE_DEFAULT_SCHEDULE, 0, 0, MODE_SCHEDULE_NAMES ": learning rate after the warm-up") \
+    X("train.cooldown_steps", UINT, train.cooldown_steps, "0", 0, 1e12, "with constant_cooldown: the last so many steps of the schedule") \
+    X("train.cooldown_power", REAL, train.cooldown_power, MODE_DEFAULT_COOLDOWN_POWER, 0.01, 100, "with constant_cooldown: power of the decay; 1 = linear") \
+    X("train.cooldown_end", REAL, train.cooldown_end, MODE_DEFAULT_COOLDOWN_END, 0, 1e3, "with constant_cooldown: learning rate at the end of the schedule") \
     X("train.seed", UINT, train.seed, "=seed", 0, 1e15, "of initialisation, order and crops") \
     X("train.init", PATH, train.init, "", 0, 0, "folder or file of a CLIP model that the seed begins with, or hf-hub:ORG/NAME; none = random weights") \
     X("train.seed_steps", UINT, train.seed_steps, "0", 0, 1e12, "steps of the seed model (the fork point); 0 = by epochs, or with init none") \

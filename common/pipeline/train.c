@@ -56,7 +56,27 @@ struct training {
 static double lr_of(const struct mode_train_spec *s, uint64_t step)
 {
     double position = (double)s->start_step + (double)(step - s->start_step) * s->schedule_stride;
-    return mode_schedule_lr(s->lr, position, (int64_t)s->warmup_steps, (int64_t)s->total_steps);
+    const struct mode_schedule schedule = {.kind = s->schedule,
+                                           .lr = s->lr,
+                                           .warmup = s->warmup_steps,
+                                           .total = s->total_steps,
+                                           .cooldown = s->cooldown_steps,
+                                           .power = s->cooldown_power,
+                                           .end = s->cooldown_end};
+    return mode_schedule_lr(&schedule, position);
+}
+
+static enum mode_status check_cooldown(const struct mode_train_spec *s, struct mode_error *err)
+{
+    if (s->schedule != MODE_SCHEDULE_CONSTANT_COOLDOWN) return MODE_OK;
+    if (s->cooldown_steps >= 1 && s->cooldown_steps <= s->total_steps && s->cooldown_power > 0 &&
+        s->cooldown_end >= 0 && s->cooldown_end <= s->lr)
+        return MODE_OK;
+    return MODE_FAIL(err, MODE_E_VALUE,
+                     "training %s: a cooldown in the last %llu of %llu steps, of power %g, from %g to %g: expected 1 "
+                     "step to all, a power > 0, and no end below 0 or above the peak",
+                     s->name, (unsigned long long)s->cooldown_steps, (unsigned long long)s->total_steps,
+                     s->cooldown_power, s->lr, s->cooldown_end);
 }
 
 static enum mode_status check_spec(const struct mode_train_spec *s, int size, struct mode_error *err)
@@ -86,6 +106,8 @@ static enum mode_status check_spec(const struct mode_train_spec *s, int size, st
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: a schedule stride of %g walks from step %llu to %g of %llu",
                          s->name, s->schedule_stride, (unsigned long long)s->start_step, reach,
                          (unsigned long long)s->total_steps);
+    enum mode_status st = check_cooldown(s, err);
+    if (st) return st;
     if (s->batch % size != 0 || s->accumulate > s->batch / size)
         return MODE_FAIL(
             err, MODE_E_VALUE,
@@ -115,6 +137,9 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
                     s->dense_tokens, s->full_last_block);
     if (s->window_shards) mode_str_printf(&text, "\nwindows of %u shards", s->window_shards);
     if (s->selection) mode_str_printf(&text, "\nselection %s", t->selection);
+    if (s->schedule)
+        mode_str_printf(&text, "\nschedule %s %llu %a %a", mode_schedule_name(s->schedule),
+                        (unsigned long long)s->cooldown_steps, s->cooldown_power, s->cooldown_end);
     const char *algorithms = t->chosen ? t->chosen : s->algorithms;
     if (algorithms) mode_str_printf(&text, "\n%s", algorithms);
     mode_digest_bytes(text.data, text.len, hex);
@@ -582,6 +607,12 @@ static enum mode_status write_summary(const struct training *t, const char *path
                           (json_int_t)r->parameters, "final_loss", r->final_loss, "start_lr", lr_of(s, s->start_step),
                           "end_lr", lr_of(s, s->end_step - 1));
     MODE_ASSERT(o);
+    if (s->schedule) json_object_set_new(o, "schedule", json_string(mode_schedule_name(s->schedule)));
+    if (s->schedule == MODE_SCHEDULE_CONSTANT_COOLDOWN) {
+        json_object_set_new(o, "cooldown_steps", json_integer((json_int_t)s->cooldown_steps));
+        json_object_set_new(o, "cooldown_power", json_real(s->cooldown_power));
+        json_object_set_new(o, "cooldown_end", json_real(s->cooldown_end));
+    }
     if (s->init) json_object_set_new(o, "init", json_string(s->init));
     if (s->window_shards) json_object_set_new(o, "window_shards", json_integer(s->window_shards));
     if (s->selection) json_object_set_new(o, "selection", json_string(t->selection));

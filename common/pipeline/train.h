@@ -24,6 +24,7 @@
 #define MODE_PIPELINE_TRAIN_H
 
 #include "base/error.h"
+#include "optim/schedule.h"
 #include "pipeline/board.h"
 #include "pipeline/stream.h"
 #include "pipeline/train_memory.h"
@@ -64,10 +65,13 @@ struct mode_train_spec {
     bool no_graphs;                     /* a device does not capture steps as graphs: bit-identical, slower */
     bool measure;                       /* the first step autotunes a device's algorithms: results not reproducible */
     const char *algorithms;             /* mode_backend_use_algorithms; NULL: by rule, or by the hook `chosen` */
+    enum mode_schedule_kind schedule;   /* of lr, schedule.h                         */
     uint64_t warmup_steps, total_steps; /* of the whole schedule                     */
-    uint64_t start_step, end_step;      /* this training's part, start < end <= total */
+    uint64_t cooldown_steps;            /* its last steps; this and the next with constant_cooldown only */
+    double cooldown_power, cooldown_end;
+    uint64_t start_step, end_step; /* this training's part, start < end <= total */
     /* Step i has the learning rate of schedule position start + (i - start) * stride. Usually 1; above 1 for an expert
-     * with fewer steps than the schedule has left, so that it still decays to 0. */
+     * with fewer steps than the schedule has left, so that it still ends where the schedule does. */
     double schedule_stride;
     uint64_t checkpoint_steps; /* interval; 0 = only when stopped           */
     int32_t expert;            /* coarse id, or MODE_POOL_ALL               */

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "msg/code_version.h"
+#include "optim/schedule.h"
 #include "pipeline/checkpoint.h"
 #include "proto/assign.pb-c.h"
 #include "proto/captions.pb-c.h"
@@ -211,6 +212,42 @@ static void init_task(struct plan_spec *s, const struct plan *p)
     set_request(s, &r);
 }
 
+/* Only set values are sent, here as below. A seed that ends before the cooldown is trained at a constant rate: its key
+ * depends neither on the cooldown nor on the total, so the same seed serves any number of steps after the fork. */
+static void set_schedule(Mode__TrainRequest *r, const struct mode_spec *spec, bool seed)
+{
+    enum mode_schedule_kind kind = MODE_SCHEDULE_COSINE;
+    mode_schedule_named(&kind, spec->train.schedule);
+    if (kind == MODE_SCHEDULE_COSINE) return;
+    if (seed && r->end_step <= r->total_steps - spec->train.cooldown_steps) {
+        kind = MODE_SCHEDULE_CONSTANT;
+        r->total_steps = r->end_step;
+    }
+    r->schedule = (char *)mode_schedule_name(kind);
+    if (kind == MODE_SCHEDULE_CONSTANT) return;
+    r->has_cooldown_steps = 1;
+    r->cooldown_steps = spec->train.cooldown_steps;
+    r->has_cooldown_power = spec->train.cooldown_power != 1;
+    r->cooldown_power = spec->train.cooldown_power;
+    r->has_cooldown_end = spec->train.cooldown_end != 0;
+    r->cooldown_end = spec->train.cooldown_end;
+}
+
+static void warn_about_fork(struct plan *p, uint64_t warmup, uint64_t seed_steps, uint64_t total_steps)
+{
+    const uint64_t cooldown = p->spec.train.cooldown_steps;
+    if (p->warning) return;
+    if (warmup > seed_steps)
+        p->warning = mode_xasprintf("train.warmup_steps %llu reaches past the fork at step %llu: the experts begin "
+                                    "while the learning rate still rises",
+                                    (unsigned long long)warmup, (unsigned long long)seed_steps);
+    else if (total_steps - cooldown < seed_steps)
+        p->warning = mode_xasprintf("train.cooldown_steps %llu of %llu begin before the fork at step %llu: the seed's "
+                                    "learning rate already falls, and the experts begin below the peak",
+                                    (unsigned long long)cooldown, (unsigned long long)total_steps,
+                                    (unsigned long long)seed_steps);
+}
+
 static enum mode_status train_task(struct plan_spec *s, struct plan *p, const struct plan_node *x,
                                    struct mode_error *err)
 {
@@ -231,10 +268,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
         return MODE_OK;
     }
     if (init && !weights) return MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s has no weights", init->label);
-    if (seed && warmup > seed_steps && !p->warning)
-        p->warning = mode_xasprintf("train.warmup_steps %llu reaches past the fork at step %llu: the experts begin "
-                                    "while the learning rate still rises",
-                                    (unsigned long long)warmup, (unsigned long long)seed_steps);
+    if (seed) warn_about_fork(p, warmup, seed_steps, total_steps);
     char *name = plan_model_name(p, expert ? x->a + 2 : selected ? x->a + 2 + plan_experts(p) : seed);
     r.name = name;
     r.model_config = spec->model_config;
@@ -252,6 +286,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.total_steps = total_steps;
     r.start_step = seed ? p->init_step : seed_steps;
     r.end_step = seed ? seed_steps : total_steps;
+    set_schedule(&r, spec, seed);
     r.out_ratio = spec->train.out_ratio;
     r.checkpoint_steps = spec->train.checkpoint_steps;
     r.scale_min = spec->train.scale_min;

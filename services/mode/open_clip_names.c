@@ -46,7 +46,11 @@ static const struct {
              {"torchscript", "left out: not needed"},
              {"trace", "left out: not needed"},
              {"cache-dir", "MODE_CACHE in the environment"},
-             {"lr-scheduler", "left out: always cosine"},
+             {"lr-scheduler", "--schedule: const is constant, const-cooldown is constant_cooldown"},
+             {"skip-scheduler", "--schedule constant --warmup 0"},
+             {"epochs-cooldown", "--cooldown-steps: epochs * pairs / batch"},
+             {"lr-cooldown-power", "--cooldown-power"},
+             {"lr-cooldown-end", "--cooldown-end"},
              {"opt", "left out: always AdamW"},
              {"momentum", "left out: always AdamW"}};
 

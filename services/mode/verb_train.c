@@ -15,6 +15,7 @@
 #include "merges.h"
 #include "nn/backend.h"
 #include "open_clip_names.h"
+#include "optim/schedule.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/defaults.h"
 #include "pipeline/given.h"
@@ -41,7 +42,7 @@ struct options {
     struct ranks_options ranks;
     struct train_captions_options captions;
     const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks,
-        *order, *window, *selection, *assign, *out_ratio;
+        *order, *window, *selection, *assign, *out_ratio, *schedule, *cooldown_steps, *cooldown_power, *cooldown_end;
     int64_t batch, total_steps, seed, checkpoint_steps, evaluate_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -78,6 +79,16 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, warmup, "warmup", NULL, "N",
                  "steps of linear warm-up, fewer than the schedule has (default: " MODE_DEFAULT_WARMUP_STEPS
                  ", at most a tenth of it)"),
+    MODE_OPT_STR(struct options, schedule, "schedule", MODE_DEFAULT_SCHEDULE, "NAME",
+                 "learning rate after the warm-up: cosine (falls to 0 at the end of the schedule) | constant | "
+                 "constant_cooldown (constant, then falls in the last steps of the schedule)"),
+    MODE_OPT_STR(struct options, cooldown_steps, "cooldown-steps", NULL, "N",
+                 "with --schedule constant_cooldown: the last N steps of the schedule"),
+    MODE_OPT_STR(struct options, cooldown_power, "cooldown-power", NULL, "X",
+                 "with constant_cooldown: power of the decay (default: " MODE_DEFAULT_COOLDOWN_POWER ", linear)"),
+    MODE_OPT_STR(struct options, cooldown_end, "cooldown-end", NULL, "X",
+                 "with constant_cooldown: learning rate at the end of the schedule (default: " MODE_DEFAULT_COOLDOWN_END
+                 ")"),
     MODE_OPT_REAL(struct options, beta1, "beta1", MODE_DEFAULT_BETA1, "X", "AdamW"),
     MODE_OPT_REAL(struct options, beta2, "beta2", MODE_DEFAULT_BETA2, "X", "AdamW"),
     MODE_OPT_REAL(struct options, eps, "eps", MODE_DEFAULT_EPS, "X", "AdamW"),
@@ -287,6 +298,85 @@ static enum mode_status find_warmup(int64_t *warmup, const struct options *o, ui
                      (long long)*warmup, (unsigned long long)total);
 }
 
+/* A number from least to most; otherwise: if it is not given. */
+static enum mode_status find_real(double *value, const char *given, const char *otherwise, const char *option,
+                                  double least, double most, struct mode_error *err)
+{
+    enum mode_status st = mode_parse_real(given ? given : otherwise, option, value, err);
+    if (st && err) err->status = MODE_E_USAGE;
+    if (st) return MODE_E_USAGE;
+    return *value >= least && *value <= most
+               ? MODE_OK
+               : MODE_FAIL(err, MODE_E_USAGE, "%s: %s is out of range, expected %g to %g", option, given, least, most);
+}
+
+/* --schedule, and whether the options of the cooldown go with it. */
+static enum mode_status check_schedule(enum mode_schedule_kind *kind, const struct options *o, struct mode_error *err)
+{
+    const char *option = o->cooldown_steps   ? "--cooldown-steps"
+                         : o->cooldown_power ? "--cooldown-power"
+                         : o->cooldown_end   ? "--cooldown-end"
+                                             : NULL;
+    if (!mode_schedule_named(kind, o->schedule))
+        return MODE_FAIL(err, MODE_E_USAGE, "--schedule %s: must be cosine, constant or constant_cooldown",
+                         o->schedule);
+    if (*kind != MODE_SCHEDULE_CONSTANT_COOLDOWN && option)
+        return MODE_FAIL(err, MODE_E_USAGE, "%s goes with --schedule constant_cooldown", option);
+    if (*kind == MODE_SCHEDULE_CONSTANT_COOLDOWN && !o->cooldown_steps)
+        return MODE_FAIL(err, MODE_E_USAGE,
+                         "--schedule constant_cooldown needs --cooldown-steps N: in how many steps, the last of the "
+                         "schedule, the learning rate falls");
+    return MODE_OK;
+}
+
+/* The options of the cooldown, in a schedule of s->total steps. */
+static enum mode_status find_cooldown(struct mode_schedule *s, const struct options *o, struct mode_error *err)
+{
+    int64_t steps;
+    enum mode_status st;
+    if (s->kind != MODE_SCHEDULE_CONSTANT_COOLDOWN) return MODE_OK;
+    if ((st = option_count(&steps, o->cooldown_steps, "--cooldown-steps", 1, MOST_STEPS, err)) ||
+        (st = find_real(&s->power, o->cooldown_power, MODE_DEFAULT_COOLDOWN_POWER, "--cooldown-power", 0.01, 100,
+                        err)) ||
+        (st = find_real(&s->end, o->cooldown_end, MODE_DEFAULT_COOLDOWN_END, "--cooldown-end", 0, o->lr, err)))
+        return st;
+    s->cooldown = (uint64_t)steps;
+    if (s->cooldown + s->warmup <= s->total) return MODE_OK;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "--cooldown-steps %llu: the schedule has %llu steps, %llu of them warm-up; expected at most the "
+                     "rest",
+                     (unsigned long long)s->cooldown, (unsigned long long)s->total, (unsigned long long)s->warmup);
+}
+
+/* --schedule and what belongs to it, in a schedule of that many steps. */
+static enum mode_status find_schedule(struct mode_schedule *s, const struct options *o, uint64_t total,
+                                      struct mode_error *err)
+{
+    int64_t warmup;
+    *s = (struct mode_schedule){.lr = o->lr, .total = total};
+    enum mode_status st = check_schedule(&s->kind, o, err);
+    if (st || (st = find_warmup(&warmup, o, total, err))) return st;
+    s->warmup = (uint64_t)warmup;
+    return find_cooldown(s, o, err);
+}
+
+static void print_schedule(const struct mode_train_spec *s)
+{
+    fprintf(stderr, "learning rate: ");
+    if (s->warmup_steps) fprintf(stderr, "warm-up in %llu steps to ", (unsigned long long)s->warmup_steps);
+    fprintf(stderr, "%g, ", s->lr);
+    if (s->schedule == MODE_SCHEDULE_CONSTANT)
+        fprintf(stderr, "constant");
+    else if (s->schedule == MODE_SCHEDULE_COSINE)
+        fprintf(stderr, "cosine decay to 0 at step %llu", (unsigned long long)s->total_steps);
+    else
+        fprintf(stderr, "constant to step %llu, cooldown to %g at step %llu",
+                (unsigned long long)(s->total_steps - s->cooldown_steps), s->cooldown_end,
+                (unsigned long long)s->total_steps);
+    fprintf(stderr, "; this training: steps %llu to %llu\n", (unsigned long long)s->start_step,
+            (unsigned long long)s->end_step);
+}
+
 /* shards: of a window; 0: one permutation. */
 static enum mode_status find_order(int64_t *shards, const struct options *o, struct mode_error *err)
 {
@@ -322,6 +412,7 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
             "--selection FILE says which fine clusters, --assign GLOB which cluster every pair is in: both "
             "are needed");
     if (o->out_ratio && !o->selection) return MODE_FAIL(err, MODE_E_USAGE, "--out-ratio goes with --selection");
+    if ((st = check_schedule(&(enum mode_schedule_kind){0}, o, err))) return st;
     if (o->fresh_optimizer && !o->init) return MODE_FAIL(err, MODE_E_USAGE, "--fresh-optimizer goes with --init");
     if ((st = ranges_check(o, table, ranges, err)) || (st = backend_check(&o->backend, err)) ||
         (st = memory_option(memory, o->memory, err)) ||
@@ -396,14 +487,7 @@ static enum mode_status find_tasks(struct mode_validation **v, const struct opti
 static enum mode_status find_out_ratio(double *ratio, const struct options *o, struct mode_error *err)
 {
     *ratio = 0;
-    if (!o->selection) return MODE_OK;
-    if (mode_parse_real(o->out_ratio ? o->out_ratio : MODE_DEFAULT_OUT_RATIO, "--out-ratio", ratio, err)) {
-        if (err) err->status = MODE_E_USAGE;
-        return MODE_E_USAGE;
-    }
-    return *ratio >= 0 && *ratio <= 1
-               ? MODE_OK
-               : MODE_FAIL(err, MODE_E_USAGE, "--out-ratio: %s is out of range, expected 0 to 1", o->out_ratio);
+    return o->selection ? find_real(ratio, o->out_ratio, MODE_DEFAULT_OUT_RATIO, "--out-ratio", 0, 1, err) : MODE_OK;
 }
 
 /* The selected clusters, and every shard's assignment. */
@@ -517,7 +601,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct mode_validation *validation = NULL;
     char *model = NULL, *preprocess = NULL, *resume_from = NULL, *algorithms = NULL, *fetched = NULL;
     glob_t assign = {0};
-    int64_t steps = 0, warmup, window;
+    int64_t steps = 0, window;
+    struct mode_schedule schedule;
     double out_ratio;
     size_t memory = 0;
     int n = 0;
@@ -552,7 +637,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         goto out;
     }
     const uint64_t total = o.total_steps ? (uint64_t)o.total_steps : end;
-    if ((st = find_warmup(&warmup, &o, total, err)) || (st = mode_sources_expand(&shards, &source, 1, ".", err)) ||
+    if ((st = find_schedule(&schedule, &o, total, err)) || (st = mode_sources_expand(&shards, &source, 1, ".", err)) ||
         (st = mode_shards_look(&shards, err)) || (o.assign && (st = find_selection(&assign, shards.n, &o, err))))
         goto out;
     if (o.algorithms && mode_file_exists(o.algorithms) &&
@@ -580,7 +665,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .tokenizer = o.merges,
                                          .seed = (uint64_t)o.seed,
                                          .batch = o.batch,
-                                         .lr = o.lr,
+                                         .lr = schedule.lr,
                                          .beta1 = o.beta1,
                                          .beta2 = o.beta2,
                                          .eps = o.eps,
@@ -595,8 +680,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .no_streams = o.no_streams,
                                          .measure = o.measure,
                                          .algorithms = algorithms,
-                                         .warmup_steps = (uint64_t)warmup,
-                                         .total_steps = total,
+                                         .schedule = schedule.kind,
+                                         .warmup_steps = schedule.warmup,
+                                         .total_steps = schedule.total,
+                                         .cooldown_steps = schedule.cooldown,
+                                         .cooldown_power = schedule.power,
+                                         .cooldown_end = schedule.end,
                                          .start_step = start,
                                          .end_step = end,
                                          .schedule_stride = 1,
@@ -611,6 +700,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .shards = stream,
                                          .validation = validation,
                                          .parent = o.init ? &parent : NULL};
+    if (first) print_schedule(&spec);
     st = train(&o, &spec, &hook, resume_from, be, &meeting, err);
     if (st) mode_error_rename(err, "training train: ", ""); /* this is the only training */
 out:

@@ -8,6 +8,7 @@
 #include "dist/meeting.h"
 #include "dist/ranks.h"
 #include "nn/choice.h"
+#include "optim/schedule.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/given.h"
 #include "pipeline/train.h"
@@ -280,6 +281,9 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                    .algorithms = r->algorithms,
                                    .warmup_steps = r->warmup_steps,
                                    .total_steps = r->total_steps,
+                                   .cooldown_steps = r->cooldown_steps,
+                                   .cooldown_power = r->cooldown_power,
+                                   .cooldown_end = r->cooldown_end,
                                    .start_step = r->start_step,
                                    .end_step = r->end_step,
                                    .schedule_stride = r->schedule_stride,
@@ -298,6 +302,11 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                          .summary = mode_job_output(job, MODE_FILE_TRAIN)};
     if (r->init_path) {
         st = take_given(job, r, &outputs, err);
+        goto out;
+    }
+    if (!mode_schedule_named(&spec.schedule, r->schedule)) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "training %s: its schedule is \"%s\", expected one of " MODE_SCHEDULE_NAMES,
+                       r->name, r->schedule);
         goto out;
     }
     if ((st = check_tokenizer(r, err)) || (st = open_validation(&validation, &results, job, r, err))) goto out;

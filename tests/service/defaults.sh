@@ -18,7 +18,7 @@ same captions max-image-pixels captions.max_image_pixels
 for key in fine coarse metric sample_per_centre fine_iterations coarse_iterations; do
     same cluster "$(echo $key | tr _ -)" cluster.$key
 done
-for key in batch lr beta1 beta2 eps weight_decay grad_clip_norm accumulate checkpoint_steps scale_min scale_max evaluate_steps order; do
+for key in batch lr beta1 beta2 eps weight_decay grad_clip_norm accumulate checkpoint_steps scale_min scale_max evaluate_steps order schedule; do
     same train "$(echo $key | tr _ -)" train.$key
 done
 same evaluate batch evaluate.batch

@@ -116,7 +116,7 @@ static void test_seed_then_expert_then_evaluation(void **state)
     struct mode_error err = {0};
     struct mode_local_report report = {0};
     struct mode_local_input in[MAX_INPUTS];
-    char digest[MODE_DIGEST_HEX], name[] = "seed", expert[] = "expert-1";
+    char digest[MODE_DIGEST_HEX], name[] = "seed", expert[] = "expert-1", odd[] = "linear";
     char *seed_dir = mode_path_join(world.dir, "seed"), *expert_dir = mode_path_join(world.dir, "expert-1");
     char *seed_config = mode_path_join(seed_dir, MODE_FILE_CLIP_CONFIG),
          *weights = mode_path_join(seed_dir, MODE_FILE_CLIP_WEIGHTS),
@@ -127,6 +127,10 @@ static void test_seed_then_expert_then_evaluation(void **state)
 
     Mode__TrainRequest r = request_of(name, 0, 4, -1, digest);
     size_t n = shard_inputs(in, false);
+    r.schedule = odd; /* never another schedule than the requested one */
+    assert_int_equal(run_train(&r, in, n, seed_dir, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "its schedule is \"linear\", expected one of cosine|"));
+    r.schedule = NULL;
     world_ok(run_train(&r, in, n, seed_dir, &report, &err), &err);
     assert_int_equal(report.rows_in, WORLD_SHARDS * WORLD_ROWS);
     assert_int_equal(report.rows_out, WORLD_SHARDS * WORLD_ROWS);

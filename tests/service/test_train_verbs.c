@@ -184,6 +184,69 @@ static void test_going_on_from_a_trained_model(void **state)
     }
 }
 
+#define LR "sed 's/.*\"lr\": //; s/,.*//' "
+/* A constant rate goes on without a total fixed in advance, and ends with a cooldown. */
+static void test_schedules(void **state)
+{
+    (void)state;
+    assert_int_equal(sh(TRAIN "--steps 12 --schedule constant --out flat >/dev/null 2>err.txt"), 0);
+    assert_int_equal(sh("grep -q '^learning rate: warm-up in 3 steps to 0.0005, constant; this training: steps 0 to "
+                        "12$' err.txt"),
+                     0);
+    assert_int_equal(sh(TRAIN "--steps 8 --schedule constant --out flat8 >/dev/null 2>&1"), 0);
+#define ON "$M train --init flat8 --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 --steps 4 "
+    assert_int_equal(sh(ON "--schedule constant --out flat-on >/dev/null 2>&1"), 0);
+    assert_int_equal(sh("cmp flat/open_clip_model.safetensors flat-on/open_clip_model.safetensors &&"
+                        "cmp flat/optimizer.safetensors flat-on/optimizer.safetensors"),
+                     0);
+    assert_int_equal(sh(ON "--schedule constant_cooldown --cooldown-steps 4 --cooldown-end 1e-4 --out cool >/dev/null "
+                           "2>err.txt"),
+                     0);
+    assert_int_equal(sh("grep -q ' constant to step 8, cooldown to 0.0001 at step 12; this training: steps 8 to 12$' "
+                        "err.txt && grep -q '\"schedule\": \"constant_cooldown\"' cool/train.json"),
+                     0);
+    assert_int_equal(sh("test \"$(" LR "cool/steps.jsonl | tr '\\n' ' ')\" = '0.0005 0.0004 0.0003 0.0002 '"), 0);
+#undef ON
+    /* the whole at once: the same model */
+    assert_int_equal(sh(TRAIN "--steps 12 --schedule constant_cooldown --cooldown-steps 4 --cooldown-end 1e-4 --out "
+                              "cooled >/dev/null 2>&1 && cmp cool/open_clip_model.safetensors "
+                              "cooled/open_clip_model.safetensors"),
+                     0);
+    /* killed, and resumed with the same schedule only */
+#define COOLS "--steps 400 --schedule constant_cooldown --cooldown-steps 390 --cooldown-power 2 --checkpoint-steps 20 "
+    assert_int_equal(sh(TRAIN COOLS "--out cools >/dev/null 2>&1"), 0);
+    assert_int_equal(signalled("cools-hit", COOLS, "step ", "TERM"), 143);
+    assert_int_equal(sh(TRAIN "--steps 400 --out cools-hit --resume 2>err.txt"), 65);
+    assert_int_equal(sh("grep -q 'with other parameters' err.txt"), 0);
+    assert_int_equal(sh(TRAIN COOLS "--out cools-hit --resume >/dev/null 2>&1"), 0);
+    assert_int_equal(sh("for f in open_clip_model.safetensors optimizer.safetensors steps.jsonl train.json; do cmp "
+                        "cools/$f cools-hit/$f || exit 1; done"),
+                     0);
+#undef COOLS
+    static const struct {
+        const char *args, *words;
+    } wrong[] = {
+        {"--schedule const", "--schedule const: must be cosine, constant or constant_cooldown"},
+        {"--schedule constant_cooldown", "constant_cooldown needs --cooldown-steps N"},
+        {"--cooldown-steps 4", "--cooldown-steps goes with --schedule constant_cooldown"},
+        {"--schedule constant --cooldown-end 0", "--cooldown-end goes with"},
+        {"--schedule constant_cooldown --cooldown-steps 10",
+         "--cooldown-steps 10: the schedule has 12 steps, 3 of them warm-up"},
+        {"--schedule constant_cooldown --cooldown-steps 0", "--cooldown-steps: 0 is out of range"},
+        {"--schedule constant_cooldown --cooldown-steps 4 --cooldown-power 0", "--cooldown-power: 0 is out of range"},
+        {"--schedule constant_cooldown --cooldown-steps 4 --cooldown-end 1e-3",
+         "--cooldown-end: 1e-3 is out of range, expected 0 to 0.0005"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char *line = mode_xasprintf(TRAIN "--steps 12 --out x %s 2>err.txt; code=$?; grep -q -e '%s' err.txt || { cat "
+                                          "err.txt; exit 98; }; test ! -e x || exit 97; exit $code",
+                                    wrong[i].args, wrong[i].words);
+        const int code = sh(line);
+        if (code != 2) fail_msg("%s: exit %d, expected 2", wrong[i].args, code);
+        free(line);
+    }
+}
+
 static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
 {
     (void)state;
@@ -348,6 +411,12 @@ static void test_open_clips_options_are_translated(void **state)
                         "grep -q '^--local-loss  *left out' err.txt && ! grep -q '^--lr' err.txt && "
                         "grep -q -- '--train-data is open_clip.s;.*docs/FROM_OPEN_CLIP.md' err.txt"),
                      0);
+    assert_int_equal(sh("$M train --lr-scheduler const-cooldown --epochs-cooldown 4 --lr-cooldown-end 1e-6 --out x "
+                        "2>err.txt"),
+                     2);
+    assert_int_equal(sh("grep -q '^--lr-scheduler  *--schedule: ' err.txt && grep -q '^--epochs-cooldown  "
+                        "*--cooldown-steps: ' err.txt && grep -q '^--lr-cooldown-end  *--cooldown-end$' err.txt"),
+                     0);
     assert_int_equal(sh("$M train --datta 0.tar 2>err.txt"), 2);
     assert_int_equal(sh("grep -q 'is --data meant' err.txt && test $(wc -l <err.txt) = 1"), 0);
     assert_int_equal(sh("$M trian 2>err.txt"), 2);
@@ -484,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_train_encode_evaluate),
         cmocka_unit_test(test_probe),
         cmocka_unit_test(test_going_on_from_a_trained_model),
+        cmocka_unit_test(test_schedules),
         cmocka_unit_test(test_a_terminated_training_resumes_to_the_same_bytes),
         cmocka_unit_test(test_samples_that_are_not_taken_are_named),
         cmocka_unit_test(test_open_clips_options_are_translated),

@@ -96,8 +96,10 @@ int main(int argc, char **argv)
         if (mode_clip_train_step(clip, &losses[s], px, flat, len, b, &err)) stop(&err);
         if (lr > 0) {
             struct mode_adamw o = MODE_ADAMW_DEFAULT;
-            o.lr = mode_schedule_lr(lr, (double)s, (int64_t)number(argc, argv, "warmup", 0),
-                                    (int64_t)number(argc, argv, "total", (double)steps));
+            const struct mode_schedule schedule = {.lr = lr,
+                                                   .warmup = (uint64_t)number(argc, argv, "warmup", 0),
+                                                   .total = (uint64_t)number(argc, argv, "total", (double)steps)};
+            o.lr = mode_schedule_lr(&schedule, (double)s);
             o.weight_decay = number(argc, argv, "wd", 0.2);
             o.clip_norm = number(argc, argv, "clip", 0);
             o.beta1 = number(argc, argv, "beta1", 0.9);

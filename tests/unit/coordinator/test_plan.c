@@ -353,6 +353,80 @@ static void test_a_warm_up_past_the_fork_is_said(void **state)
     plan_close(&p);
 }
 
+/* Only a spec that sets it has the schedule in its requests. A seed that ends before the cooldown is one of constant
+ * rate, whose request does not say what comes after it. */
+static void test_a_schedule_is_in_the_requests(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *train, *schedule[2]; /* of the seed; of the others */
+        uint64_t total[2], cooldown[2];
+        bool said;
+    } cases[] = {
+        {"warmup_steps: 2", {"cosine", "cosine"}, {10, 10}, {0, 0}, false},
+        {"warmup_steps: 2, schedule: cosine", {"cosine", "cosine"}, {10, 10}, {0, 0}, false},
+        {"warmup_steps: 2, schedule: constant", {"constant", "constant"}, {5, 10}, {0, 0}, false},
+        {"schedule: constant_cooldown, cooldown_steps: 5", {"constant", "constant_cooldown"}, {5, 10}, {0, 5}, false},
+        {"schedule: constant_cooldown, cooldown_steps: 3, cooldown_power: 2, cooldown_end: 1e-5",
+         {"constant", "constant_cooldown"},
+         {5, 10},
+         {0, 3},
+         false},
+        {"schedule: constant_cooldown, cooldown_steps: 6",
+         {"constant_cooldown", "constant_cooldown"},
+         {10, 10},
+         {6, 6},
+         true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mode_error err = {0};
+        struct plan *p;
+        char *text = mode_xasprintf("name: z\nseed: 602\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                                    "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+                                    "train: {batch: 100, %s, seed_steps: 5, total_steps: 10}\n",
+                                    cases[i].train);
+        assert_int_equal(run_until(&p, text, assign_note, &err), MODE_OK);
+        for (enum plan_stage s = PLAN_SEED; s <= PLAN_EXPERTS; s++) {
+            Mode__TrainRequest *r = request_of(&p->node[p->first[s]]);
+            const int k = s != PLAN_SEED;
+            assert_string_equal(r->schedule, cases[i].schedule[k]);
+            assert_int_equal(r->total_steps, cases[i].total[k]);
+            assert_int_equal(r->cooldown_steps, cases[i].cooldown[k]);
+            assert_int_equal(r->has_cooldown_steps, cases[i].cooldown[k] > 0);
+            assert_int_equal(r->has_cooldown_power, i == 4 && k);
+            assert_int_equal(r->has_cooldown_end, i == 4 && k);
+            assert_true(i != 4 || !k || (r->cooldown_power == 2 && r->cooldown_end == 1e-5));
+            mode__train_request__free_unpacked(r, NULL);
+        }
+        assert_int_equal(p->warning != NULL, cases[i].said);
+        if (p->warning) assert_non_null(strstr(p->warning, "6 of 10 begin before the fork at step 5"));
+        plan_close(&p);
+        free(text);
+    }
+}
+
+/* What comes after the fork of a constant rate does not redo the seed. */
+static void test_a_seed_of_constant_rate_is_kept(void **state)
+{
+    (void)state;
+    unsigned got[PLAN_STAGES];
+    struct what w = AS_BEFORE;
+    w.captions_seed = "89"; /* a run of its own */
+    w.train = ", schedule: constant_cooldown, cooldown_steps: 2";
+    run(got, w);
+    w.total = "15"; /* the default warm-up stays one step */
+    w.train = ", schedule: constant_cooldown, cooldown_steps: 5";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 6, 1});
+    w.train = ", schedule: constant_cooldown, cooldown_steps: 3, cooldown_power: 2";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 6, 1});
+    w.train = ", schedule: constant";
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 6, 1});
+    w.added = ", added: [newer]"; /* its expert alone is trained */
+    expect(w, (unsigned[]){1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 2, 1});
+    w.added = "";
+    w.train = ", schedule: constant_cooldown, cooldown_steps: 6"; /* begins before the fork */
+    expect(w, (unsigned[]){0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 8, 1});
+}
+
 /* train.init: the bytes count, not the path; without steps of its own the seed is that model. */
 static void test_a_given_model_is_where_the_seed_begins(void **state)
 {
@@ -812,6 +886,8 @@ int main(void)
         cmocka_unit_test(test_a_given_model_is_where_the_seed_begins),
         cmocka_unit_test(test_requests_of_a_run_that_begins_with_a_model),
         cmocka_unit_test(test_an_order_by_windows_is_in_the_requests),
+        cmocka_unit_test(test_a_schedule_is_in_the_requests),
+        cmocka_unit_test(test_a_seed_of_constant_rate_is_kept),
         cmocka_unit_test(test_pools_are_checked_when_all_is_assigned),
         cmocka_unit_test(test_what_is_undone_is_done_again_and_counted_once),
         cmocka_unit_test(test_the_bytes_that_keys_are_made_of),

@@ -1,4 +1,4 @@
-/* AdamW against the formula in double precision, step by step; the schedule against hand-computed values. */
+/* AdamW against the formula in double precision, step by step; schedules against hand-computed values. */
 #include "base/rng.h"
 #include "nn/backend.h"
 #include "optim/adamw.h"
@@ -139,27 +139,64 @@ static void test_a_row_without_gradient_still_decays_and_forgets(void **state)
     mode_backend_close(&be);
 }
 
+static double cosine(double lr, double step, uint64_t warmup, uint64_t total)
+{
+    const struct mode_schedule s = {.lr = lr, .warmup = warmup, .total = total};
+    return mode_schedule_lr(&s, step);
+}
+
 static void test_schedule_warms_up_and_falls_to_zero(void **state)
 {
     (void)state;
-    assert_true(fabs(mode_schedule_lr(8, 0, 4, 12) - 2) < 1e-12);
-    assert_true(fabs(mode_schedule_lr(8, 3, 4, 12) - 8) < 1e-12);
-    assert_true(fabs(mode_schedule_lr(8, 4, 4, 12) - 8) < 1e-12);
-    assert_true(fabs(mode_schedule_lr(8, 8, 4, 12) - 4) < 1e-12);
-    assert_true(fabs(mode_schedule_lr(8, 6, 4, 12) - 4 * (1 + sqrt(0.5))) < 1e-12);
-    assert_true(mode_schedule_lr(8, 11, 4, 12) > 0);
-    assert_true(mode_schedule_lr(8, 12, 4, 12) == 0);
-    assert_true(fabs(mode_schedule_lr(8, 0, 0, 2) - 8) < 1e-12);
-    assert_true(mode_schedule_lr(8, 9, 0, 9) == 0);
+    assert_true(fabs(cosine(8, 0, 4, 12) - 2) < 1e-12);
+    assert_true(fabs(cosine(8, 3, 4, 12) - 8) < 1e-12);
+    assert_true(fabs(cosine(8, 4, 4, 12) - 8) < 1e-12);
+    assert_true(fabs(cosine(8, 8, 4, 12) - 4) < 1e-12);
+    assert_true(fabs(cosine(8, 6, 4, 12) - 4 * (1 + sqrt(0.5))) < 1e-12);
+    assert_true(cosine(8, 11, 4, 12) > 0);
+    assert_true(cosine(8, 12, 4, 12) == 0);
+    assert_true(fabs(cosine(8, 0, 0, 2) - 8) < 1e-12);
+    assert_true(cosine(8, 9, 0, 9) == 0);
 }
 
 /* 32 epochs of 400 million pairs, batch 32768; the experts fork after 27 */
 static void test_the_papers_schedule_forks_at_a_seventeenth(void **state)
 {
     (void)state;
-    const int64_t total = 390624, fork = 329589;
-    assert_true(fabs(mode_schedule_lr(5e-4, fork, 2000, total) - 2.98e-5) < 0.005e-5);
-    assert_true(fabs(mode_schedule_lr(4e-4, fork, 2000, total) - 2.39e-5) < 0.005e-5); /* ViT-L/14 */
+    const uint64_t total = 390624, fork = 329589;
+    assert_true(fabs(cosine(5e-4, (double)fork, 2000, total) - 2.98e-5) < 0.005e-5);
+    assert_true(fabs(cosine(4e-4, (double)fork, 2000, total) - 2.39e-5) < 0.005e-5); /* ViT-L/14 */
+}
+
+/* Between steps, as experts with fewer steps use it, and beyond the end. tests/golden/test_schedules.c has whole steps. */
+static void test_a_cooldown_is_the_end_of_a_constant_rate(void **state)
+{
+    (void)state;
+    struct mode_schedule s = {
+        .kind = MODE_SCHEDULE_CONSTANT_COOLDOWN, .lr = 8, .warmup = 4, .total = 20, .cooldown = 8, .power = 1};
+    assert_true(mode_schedule_lr(&s, 1) == 4);
+    assert_true(mode_schedule_lr(&s, 11.75) == 8);
+    assert_true(mode_schedule_lr(&s, 12) == 8);
+    assert_true(fabs(mode_schedule_lr(&s, 12.5) - 7.5) < 1e-12);
+    assert_true(mode_schedule_lr(&s, 20) == 0 && mode_schedule_lr(&s, 21.5) == 0);
+    s.power = 2;
+    s.end = 4;
+    assert_true(fabs(mode_schedule_lr(&s, 14.5) - (4 + 4 * 0.6875 * 0.6875)) < 1e-12);
+    assert_true(mode_schedule_lr(&s, 20) == 4 && mode_schedule_lr(&s, 1e9) == 4);
+    s.kind = MODE_SCHEDULE_CONSTANT; /* whatever the other fields are */
+    assert_true(mode_schedule_lr(&s, 1) == 4 && mode_schedule_lr(&s, 19.5) == 8 && mode_schedule_lr(&s, 1e9) == 8);
+}
+
+static void test_schedules_have_names(void **state)
+{
+    (void)state;
+    enum mode_schedule_kind kind = MODE_SCHEDULE_CONSTANT;
+    assert_false(mode_schedule_named(&kind, "const-cooldown"));
+    assert_int_equal(kind, MODE_SCHEDULE_CONSTANT);
+    for (enum mode_schedule_kind k = MODE_SCHEDULE_COSINE; k <= MODE_SCHEDULE_CONSTANT_COOLDOWN; k++) {
+        assert_true(mode_schedule_named(&kind, mode_schedule_name(k)));
+        assert_int_equal(kind, k);
+    }
 }
 
 int main(void)
@@ -170,6 +207,8 @@ int main(void)
         cmocka_unit_test(test_a_row_without_gradient_still_decays_and_forgets),
         cmocka_unit_test(test_schedule_warms_up_and_falls_to_zero),
         cmocka_unit_test(test_the_papers_schedule_forks_at_a_seventeenth),
+        cmocka_unit_test(test_a_cooldown_is_the_end_of_a_constant_rate),
+        cmocka_unit_test(test_schedules_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

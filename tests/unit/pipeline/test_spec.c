@@ -299,6 +299,51 @@ static void test_a_warm_up_ends_before_the_schedule(void **state)
     mode_spec_clear(&s);
 }
 
+static void test_a_cooldown_fits_into_its_schedule(void **state)
+{
+    (void)state;
+    struct mode_spec s;
+    struct mode_error err = {0};
+    uint64_t warmup;
+#define COOLS MINIMAL "train: {seed_steps: 30, total_steps: 50, schedule: constant_cooldown, "
+    if (parse(&s, &err, MINIMAL)) fail_msg("%s", err.text);
+    assert_string_equal(s.train.schedule, "cosine");
+    mode_spec_clear(&s);
+    if (parse(&s, &err, MINIMAL "train: {seed_steps: 30, total_steps: 50, schedule: constant}\n"))
+        fail_msg("%s", err.text);
+    assert_string_equal(s.train.schedule, "constant");
+    assert_true(s.train.cooldown_steps == 0);
+    mode_spec_clear(&s);
+    if (parse(&s, &err, COOLS "cooldown_steps: 45}\n")) fail_msg("%s", err.text); /* all but the warm-up */
+    assert_true(s.train.cooldown_steps == 45 && s.train.cooldown_power == 1 && s.train.cooldown_end == 0);
+    mode_spec_clear(&s);
+    if (parse(&s, &err, COOLS "warmup_steps: 0, cooldown_steps: 50, cooldown_power: 0.5, cooldown_end: 5e-4}\n"))
+        fail_msg("%s", err.text);
+    assert_true(s.train.cooldown_power == 0.5 && s.train.cooldown_end == s.train.lr);
+    mode_spec_clear(&s);
+    refused(COOLS "cooldown_steps: 46}\n", "train.cooldown_steps is 46 and the warm-up has 5 steps", "at most the 50");
+    refused(COOLS "cooldown_steps: 51, warmup_steps: 0}\n", "train.cooldown_steps is 51", "not epochs");
+    refused(COOLS "warmup_steps: 1}\n", "train.cooldown_steps is missing", "the last of the schedule");
+    refused(COOLS "cooldown_steps: 0}\n", "train.cooldown_steps is 0", "the last of the schedule");
+    refused(COOLS "cooldown_steps: 5, cooldown_power: 0}\n", "train.cooldown_power", "between");
+    refused(COOLS "cooldown_steps: 5, cooldown_end: -1}\n", "train.cooldown_end", "between");
+    refused(COOLS "cooldown_steps: 5, cooldown_end: 6e-4}\n", "train.cooldown_end is 0.0006", "would rise");
+#undef COOLS
+    refused(MINIMAL "train: {cooldown_steps: 5}\n", "train.cooldown_steps is given, and train.schedule is cosine",
+            "HINT: schedule: constant_cooldown");
+    refused(MINIMAL "train: {schedule: constant, cooldown_end: 0}\n", "train.cooldown_end is given", "is constant,");
+    refused(MINIMAL "train: {schedule: const-cooldown}\n", "\"const-cooldown\"", "cosine|constant|constant_cooldown");
+    refused(MINIMAL "train: {lr_scheduler: const}\n", "train.lr_scheduler", "\"train.schedule\"");
+    refused(MINIMAL "train: {epochs_cooldown: 2}\n", "train.epochs_cooldown", "\"train.cooldown_steps\"");
+    /* by epochs it is found when the pairs are counted */
+    assert_int_equal(parse(&s, &err, MINIMAL "train: {schedule: constant_cooldown, cooldown_steps: 100}\n"), MODE_OK);
+    assert_int_equal(mode_spec_warmup(&s, 99, &warmup, &err), MODE_E_CONFIG);
+    assert_int_equal(mode_spec_warmup(&s, 110, &warmup, &err), MODE_E_CONFIG);
+    assert_int_equal(mode_spec_warmup(&s, 112, &warmup, &err), MODE_OK);
+    assert_int_equal(warmup, 11);
+    mode_spec_clear(&s);
+}
+
 static void test_experts_for_tasks(void **state)
 {
     (void)state;
@@ -601,6 +646,7 @@ int main(void)
         cmocka_unit_test(test_the_routers_constants_are_keys),
         cmocka_unit_test(test_experts_for_tasks),
         cmocka_unit_test(test_a_warm_up_ends_before_the_schedule),
+        cmocka_unit_test(test_a_cooldown_fits_into_its_schedule),
         cmocka_unit_test_setup_teardown(test_tasks_are_found_below_a_folder_that_holds_others, make_tasks,
                                         remove_shards),
     };

@@ -491,6 +491,77 @@ static void test_a_loss_that_is_not_finite_ends_the_training(void **state)
     assert_non_null(strstr(err.text, "loss of step"));
 }
 
+/* A seed of constant rate and a continuation with a cooldown are one training with that schedule, also interrupted. */
+static void test_a_fork_with_a_cooldown_continues_a_constant_rate(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_result r;
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
+    char *config = file_of("flat", MODE_FILE_CLIP_CONFIG), *weights = file_of("flat", MODE_FILE_CLIP_WEIGHTS),
+         *optimizer = file_of("flat", MODE_FILE_CLIP_OPTIMIZER), *summary = file_of("cooled", MODE_FILE_TRAIN);
+    const struct mode_train_parent parent = {config, weights, optimizer};
+    struct stopper first = {.t.stop_at = 10}, second = {0};
+    spec.schedule = MODE_SCHEDULE_CONSTANT_COOLDOWN;
+    spec.cooldown_steps = 4;
+    spec.cooldown_power = 1.5;
+    spec.cooldown_end = 1e-4;
+    world_ok(train("one", &spec, NULL, NULL, NULL, &err), &err);
+    struct mode_train_spec flat = spec_of(0, FORK, NULL); /* knows neither the cooldown nor the total */
+    flat.schedule = MODE_SCHEDULE_CONSTANT;
+    flat.total_steps = FORK;
+    world_ok(train("flat", &flat, NULL, NULL, NULL, &err), &err);
+    spec.start_step = FORK;
+    spec.parent = &parent;
+    assert_int_equal(train("cooled", &spec, &first, NULL, NULL, &err), MODE_E_STOPPED);
+    struct mode_train_spec other = spec;
+    for (int i = 0; i < 4; i++) { /* a checkpoint of another schedule */
+        other = spec;
+        if (i == 0) other.schedule = MODE_SCHEDULE_COSINE;
+        if (i == 1) other.cooldown_steps = 5;
+        if (i == 2) other.cooldown_power = 1;
+        if (i == 3) other.cooldown_end = 0;
+        assert_int_equal(train("other", &other, NULL, first.t.last, NULL, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "other parameters"));
+    }
+    world_ok(train("cooled", &spec, &second, first.t.last, &r, &err), &err);
+    assert_int_equal(r.resumed_at, 10);
+    assert_true(same_file("one", "cooled", MODE_FILE_CLIP_WEIGHTS));
+    assert_true(same_file("one", "cooled", MODE_FILE_CLIP_OPTIMIZER));
+    for (int i = 0; i < TOTAL; i++) {
+        json_t *a = row_of("one", i), *b = i < FORK ? row_of("flat", i) : row_of("cooled", i - FORK);
+        assert_true(json_equal(a, b));
+        const double want = i < 3   ? spec.lr * (i + 1) / 3
+                            : i < 8 ? spec.lr
+                                    : spec.cooldown_end + (spec.lr - spec.cooldown_end) * pow((12. - i) / 4, 1.5);
+        assert_true(fabs(number(a, "lr") - want) < 1e-11);
+        json_decref(a);
+        json_decref(b);
+    }
+    json_t *o = json_load_file(summary, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(o, "schedule")), "constant_cooldown");
+    assert_int_equal(json_integer_value(json_object_get(o, "cooldown_steps")), 4);
+    assert_true(number(o, "cooldown_power") == 1.5 && number(o, "cooldown_end") == 1e-4);
+    json_decref(o);
+
+    /* with twice the stride: half the steps of the cooldown, to the same end */
+    spec.end_step = FORK + 3;
+    spec.schedule_stride = 2;
+    world_ok(train("short", &spec, NULL, NULL, NULL, &err), &err);
+    for (int i = 0; i < 3; i++) {
+        json_t *a = row_of("one", FORK + 2 * i), *b = row_of("short", i);
+        assert_true(number(a, "lr") == number(b, "lr"));
+        json_decref(a);
+        json_decref(b);
+    }
+    free(first.t.last);
+    free(second.t.last);
+    free(config);
+    free(weights);
+    free(optimizer);
+    free(summary);
+}
+
 static void test_impossible_trainings_are_refused(void **state)
 {
     (void)state;
@@ -507,6 +578,15 @@ static void test_impossible_trainings_are_refused(void **state)
     spec = spec_of(0, TOTAL, NULL);
     spec.beta2 = 1;
     assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+    for (int i = 0; i < 4; i++) {
+        spec = spec_of(0, TOTAL, NULL);
+        spec.schedule = MODE_SCHEDULE_CONSTANT_COOLDOWN;
+        spec.cooldown_steps = i == 0 ? 0 : i == 1 ? TOTAL + 1 : 3;
+        spec.cooldown_power = i == 2 ? 0 : 1;
+        spec.cooldown_end = i == 3 ? 2 * spec.lr : 0;
+        assert_int_equal(train("bad", &spec, NULL, NULL, NULL, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "a cooldown in the last"));
+    }
 }
 
 static void test_the_loss_falls(void **state)
@@ -605,6 +685,7 @@ int main(void)
         cmocka_unit_test(test_a_continuation_never_starts_from_something_else),
         cmocka_unit_test(test_what_is_odd_about_a_parent_is_said),
         cmocka_unit_test(test_a_loss_that_is_not_finite_ends_the_training),
+        cmocka_unit_test(test_a_fork_with_a_cooldown_continues_a_constant_rate),
         cmocka_unit_test(test_impossible_trainings_are_refused),
         cmocka_unit_test(test_the_loss_falls),
         cmocka_unit_test(test_the_final_loss_is_the_mean_of_the_last_steps),
