@@ -82,6 +82,11 @@ cuda-emulate: deps-test build ## tests of the cuda backend on an emulated GPU, i
 	@for orders in "shuffled late" "forward shuffled" "reverse 3210"; do set -- $$orders; echo "threads $$1, streams $$2"; \
 	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$1 MODE_EMULATOR_STREAMS=$$2 ctest -j$(JOBS) --no-tests=error --output-on-failure -L cuda) || exit 1; done
 
+.PHONY: cuda-ptx
+cuda-ptx: ## the kernels as nvcc compiles them, executed on the host, against the reference (needs nvcc, no GPU; ten minutes). OUT=folder for counts
+	@cmake -S tests/cuda -B build-ptx -DMODE_EMULATE=ON >/dev/null && cmake --build build-ptx -j$(JOBS) --target gpu-tests cuda-ptx >/dev/null
+	@tests/cuda/ptx.sh build-ptx $(OUT)
+
 .PHONY: scale scale-memory soak
 SHARDS ?= 10000
 WORKERS ?= 210

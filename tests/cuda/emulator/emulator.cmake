@@ -1,5 +1,5 @@
 # mode_emulate_cuda(): the library mode_emulated, the cuda backend on a machine without a GPU, and the tests of the
-# emulator, cuda-emulator and cuda-emulator-hopper. The sources of common/nn/cuda are compiled unchanged, the kernels as
+# emulator, cuda-emulator, cuda-emulator-hopper and cuda-ptx-interpreter. The sources of common/nn/cuda are compiled unchanged, the kernels as
 # C++ after rewrite.sh; CUDA need not be installed. Link mode_emulated before the library with the other backends: it
 # brings nn/backend.c along.
 set(MODE_EMULATOR_DIR ${CMAKE_CURRENT_LIST_DIR})
@@ -10,10 +10,14 @@ function(mode_emulate_cuda)
   set(flags -ffp-contract=off -include cuda_runtime.h -Wall -Wextra -Wno-unknown-pragmas -Wno-deprecated-enum-enum-conversion -fno-strict-aliasing)
   # a GPU faults on misaligned vector loads, the host does not
   set(aligned -fsanitize=alignment -fno-sanitize-recover=alignment)
+  set(ptx) # kernels as nvcc compiled them
+  foreach(name parse arithmetic memory collective tensor grid counts)
+    list(APPEND ptx ${MODE_EMULATOR_DIR}/../ptx/${name}.cpp)
+  endforeach()
   # streams, memory and blocks; and what is loaded in place of cuBLAS
   add_library(mode_emulator SHARED ${MODE_EMULATOR_DIR}/blocks.cpp ${MODE_EMULATOR_DIR}/hopper.cpp
-              ${MODE_EMULATOR_DIR}/runtime.cpp ${MODE_EMULATOR_DIR}/streams.cpp)
-  set_source_files_properties(${MODE_EMULATOR_DIR}/hopper.cpp PROPERTIES COMPILE_OPTIONS -O3) # the loops of wgmma
+              ${MODE_EMULATOR_DIR}/runtime.cpp ${MODE_EMULATOR_DIR}/streams.cpp ${ptx})
+  set_source_files_properties(${MODE_EMULATOR_DIR}/hopper.cpp ${ptx} PROPERTIES COMPILE_OPTIONS -O3) # the loops of wgmma and of lanes
   add_library(mode_emulated_blas SHARED ${MODE_EMULATOR_DIR}/blas.cpp)
   add_library(mode_emulated_lt SHARED ${MODE_EMULATOR_DIR}/lt.cpp)
   foreach(lib mode_emulated_blas mode_emulated_lt)
@@ -65,6 +69,12 @@ function(mode_emulate_cuda)
     target_link_options(${name} PRIVATE ${aligned})
     target_link_libraries(${name} PRIVATE mode_emulator)
   endforeach()
+
+  add_executable(cuda-ptx-interpreter ${MODE_EMULATOR_DIR}/../ptx/test_ptx.cpp)
+  set_target_properties(cuda-ptx-interpreter PROPERTIES CXX_STANDARD 20)
+  target_include_directories(cuda-ptx-interpreter PRIVATE ${MODE_EMULATOR_DIR})
+  target_compile_options(cuda-ptx-interpreter PRIVATE ${flags})
+  target_link_libraries(cuda-ptx-interpreter PRIVATE mode_emulator)
 
   # build/emulator/nn/cuda/: the kernels (.cu as .cpp) and their headers after rewriting
   file(GLOB host CONFIGURE_DEPENDS ${common}/nn/cuda/*.c)

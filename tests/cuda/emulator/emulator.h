@@ -33,6 +33,8 @@ struct grid {
     std::function<void()> body; /* what one thread does */
 };
 void run_grid(const grid &g); /* blocks.cpp */
+/* runtime.cpp. The allocation of device memory that holds p: *low <= p < *high; false: there is none */
+bool device_range(const void *p, uintptr_t *low, uintptr_t *high);
 
 /* hopper.cpp, called by blocks.cpp: no thread can run, so asynchronous copies that were put off complete now; all
  * threads of a cluster have ended. */

@@ -12,6 +12,8 @@
  * that must exist before the first of them is counted. */
 #include "emulator.h"
 
+#include "../ptx/ptx.h"
+
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
@@ -29,7 +31,7 @@ namespace mode_emu
 
 enum : size_t {
     PAGE = 65536, /* the largest page size of any system */
-    EDGE = 256, /* guard bytes before and after an allocation */
+    EDGE = 256,   /* guard bytes before and after an allocation */
     LARGE_PAGE = 2 << 20,
     UNTOUCHED = 1 << 30,   /* larger allocations are not filled, so that untouched pages take no memory */
     SPARE_MOST = 128 << 20 /* bytes of freed pages kept for reuse */
@@ -185,8 +187,8 @@ static bool take_bytes(allocation *a, size_t bytes)
         if ((a->base = take_spare(bytes))) return true;
         watch_faults();
         const size_t more = large ? (size_t)LARGE_PAGE : 0;
-        char *p = (char *)mmap(nullptr, bytes + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-                               0);
+        char *p = (char *)mmap(nullptr, bytes + more, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) return false;
         if (large) {
             const size_t before = LARGE_PAGE - (uintptr_t)p % LARGE_PAGE;
@@ -225,6 +227,15 @@ static bool is_device(const void *p)
 {
     const auto *a = find(p);
     return a && a->second.type != cudaMemoryTypeHost;
+}
+
+bool device_range(const void *p, uintptr_t *low, uintptr_t *high)
+{
+    const auto *a = find(p);
+    if (!a || a->second.type == cudaMemoryTypeHost || (uintptr_t)p >= a->first + a->second.bytes) return false;
+    *low = a->first;
+    *high = a->first + a->second.bytes;
+    return true;
 }
 
 static cudaError_t take(void **p, size_t bytes, enum cudaMemoryType type)
@@ -324,7 +335,8 @@ void must_be_loaded(std::set<const void *> &loaded_ones, const void *what, const
 }
 
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            unsigned cluster, std::function<void()> body, std::function<void()> recheck)
+            unsigned cluster, std::function<void()> body, std::function<void()> recheck,
+            std::vector<std::string> arguments)
 {
     locked l(lock);
     const size_t most = shared_limit(function);
@@ -352,14 +364,18 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
     must_be_loaded(loaded, function, name, stream);
     const bool is_replayed = is_captured(stream);
     struct grid g = {name, grid, block, shared, shared_limits.count(function) > 0, cluster, std::move(body)};
-    enqueue(stream, [g, recheck, function, is_replayed] {
+    const mode_ptx::function *ptx = mode_ptx::kernel_of(function);
+    enqueue(stream, [g, recheck, function, is_replayed, ptx, arguments] {
         recheck(); /* a graph may be launched after memory it uses was freed */
         if (is_replayed && g.shared > shared_limit(function)) {
             fprintf(stderr, "emulator: kernel %s was recorded with %zu bytes of shared memory and is allowed %zu now\n",
                     g.name, g.shared, shared_limit(function));
             abort();
         }
-        run_grid(g);
+        if (ptx)
+            mode_ptx::run(*ptx, g, arguments);
+        else
+            run_grid(g);
     });
 }
 

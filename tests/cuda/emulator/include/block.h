@@ -15,9 +15,11 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -92,9 +94,11 @@ void *shared_at(uint32_t offset, int block);
 /* __launch_bounds__: checks the threads per block; the minimum of blocks per multiprocessor is ignored. */
 void check_bounds(int threads, int blocks = 0);
 
-/* Enqueues a kernel. function: whose attributes apply; cluster: blocks per cluster */
+/* Enqueues a kernel. function: whose attributes apply; cluster: blocks per cluster; arguments: the bytes of each, for a
+ * kernel that is executed as PTX */
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            unsigned cluster, std::function<void()> body, std::function<void()> recheck);
+            unsigned cluster, std::function<void()> body, std::function<void()> recheck,
+            std::vector<std::string> arguments);
 /* Kernel arguments must be device or managed memory, or NULL. */
 void check_argument(const char *kernel, int number, const void *p);
 cudaError_t set_attribute(const void *function, cudaFuncAttribute attribute, int value);
@@ -124,7 +128,8 @@ template <typename... P> struct kernel {
                 [f = k.function, args = std::tuple<std::remove_const_t<P>...>(p...)] { std::apply(f, args); },
                 [name = k.name, args = std::tuple<std::remove_const_t<P>...>(p...)] {
                     std::apply([name](const auto &...a) { int i = 0; (check(name, ++i, a), ...); }, args);
-                });
+                },
+                {std::string((const char *)&p, sizeof p)...});
         }
     };
     call operator()(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr, unsigned cluster = 1) const
