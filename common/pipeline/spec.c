@@ -867,13 +867,24 @@ void mode_spec_list_clear(struct mode_spec_list *list)
     *list = (struct mode_spec_list){0};
 }
 
-enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error *err)
+static bool has_encoder(const struct mode_spec *spec)
 {
     char *config = mode_path_join(spec->encoder.dir, "config.json");
-    bool encoder = mode_file_exists(config);
+    const bool yes = mode_file_exists(config);
     free(config);
-    if (!encoder && spec->encoder.hub[0]) return fail_cache("encoder.hub", spec->encoder.hub, spec->encoder.dir, err);
-    if (!encoder)
+    return yes;
+}
+
+bool mode_spec_awaits_encoder(const struct mode_spec *spec)
+{
+    return spec->encoder.hub[0] && !has_encoder(spec);
+}
+
+enum mode_status mode_spec_check(const struct mode_spec *spec, bool fetched, struct mode_error *err)
+{
+    if (fetched && mode_spec_awaits_encoder(spec))
+        return fail_cache("encoder.hub", spec->encoder.hub, spec->encoder.dir, err);
+    if (!spec->encoder.hub[0] && !has_encoder(spec))
         return MODE_FAIL(err, MODE_E_NOINPUT, "encoder.dir: %s holds no Hugging Face encoder (config.json is missing)",
                          spec->encoder.dir);
     if (!mode_file_exists(spec->tokenizer_merges) && spec->merges_by_default) {

@@ -121,9 +121,11 @@ enum mode_status mode_spec_tasks(const struct mode_spec_list *given, const char 
 void mode_spec_list_add(struct mode_spec_list *list, char *item); /* takes ownership of item */
 void mode_spec_list_clear(struct mode_spec_list *list);
 void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from); /* to must be empty */
-/* Check the inputs. MODE_E_NOINPUT: the encoder, the tokenizer, a task's folder or train.init does not exist;
- * MODE_E_CONFIG: train.init is not the configured model. */
-enum mode_status mode_spec_check(const struct mode_spec *spec, struct mode_error *err);
+/* Is the encoder one on the Hub that is not in the cache yet, so that `mode run` will download it? */
+bool mode_spec_awaits_encoder(const struct mode_spec *spec);
+/* Check the inputs. fetched: an encoder on the Hub must be in the cache, too. MODE_E_NOINPUT: the encoder, the
+ * tokenizer, a task's folder or train.init does not exist; MODE_E_CONFIG: train.init is not the configured model. */
+enum mode_status mode_spec_check(const struct mode_spec *spec, bool fetched, struct mode_error *err);
 /* The schedule in optimizer steps for n_pairs kept pairs. given_steps: already done by the model of train.init.
  * MODE_E_CONFIG: no steps to train, the fork point is not before the end, or train.init is beyond it. */
 enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs, uint64_t given_steps,

@@ -380,7 +380,7 @@ static enum mode_status look_at_init(struct plan *p, const struct plan_world *wo
 static enum mode_status look_at_inputs(struct plan *p, const struct plan_world *world, struct digests *d,
                                        struct mode_error *err)
 {
-    enum mode_status st = mode_spec_check(&p->spec, err);
+    enum mode_status st = mode_spec_check(&p->spec, true, err);
     if (!st) st = look_at_shards(p, d, err);
     if (!st) st = check_record(p, MODE_STORE_MAX_RECORD, err);
     if (!st) st = world->encoder_id(&p->encoder_id, d, &p->spec, err);

@@ -16,6 +16,7 @@
 
 /* clang-format off */
 #define MODE_VERBS(X) \
+    X(init) \
     X(up) \
     X(down) \
     X(run) \

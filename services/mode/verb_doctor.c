@@ -252,8 +252,9 @@ static void look_at_inputs(int count[DOCTOR_VERDICTS], const struct mode_spec *s
         doctor_say(count, DOCTOR_BAD, "inputs", "data: %s", err.text);
     else
         doctor_say(count, DOCTOR_OK, "inputs",
-                   "%zu shard%s (%s here%s), the encoder, the merges%s and the evaluation tasks of %s are there",
-                   shards.n, shards.n == 1 ? "" : "s", mode_size_text(size, bytes), far,
+                   "%zu shard%s (%s here%s), %sthe merges%s and the evaluation tasks of %s are there", shards.n,
+                   shards.n == 1 ? "" : "s", mode_size_text(size, bytes), far,
+                   mode_spec_awaits_encoder(spec) ? "" : "the encoder, ",
                    spec->train.init[0] ? ", the model to begin with" : "", spec->name);
     mode_shards_clear(&shards);
     mode_spec_list_clear(&sources);
@@ -267,7 +268,10 @@ static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
         doctor_say(count, DOCTOR_BAD, "spec", "%s", err.text);
         return;
     }
-    if (mode_spec_check(&spec, &err))
+    if (mode_spec_awaits_encoder(&spec))
+        doctor_say(count, DOCTOR_NONE, "encoder", "%s is not in the cache yet; `mode run` downloads it",
+                   spec.encoder.hub);
+    if (mode_spec_check(&spec, false, &err))
         doctor_say(count, DOCTOR_BAD, "inputs", "%s", err.text);
     else
         look_at_inputs(count, &spec);

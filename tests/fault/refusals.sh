@@ -44,12 +44,12 @@ expect 78 'BAD +inputs +data: .*/[0-9]+/0.tar: cannot be opened' mode doctor --w
 sed 's/{batch: 32,/{init: laion2b, batch: 32,/' "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'train.init: .*/laion2b: no such file or folder. HINT: open_clip.s tags .*hf-hub:' mode doctor --workspace "$w" --spec "$w/bad.yaml"
 # one argument too many, and a missing one, give the same sentence in every verb
-for verb in up down embed assign select train encode tokenize ensemble weights pack doctor experts 'bench embed' 'bench train' \
+for verb in init up down embed assign select train encode tokenize ensemble weights pack doctor experts 'bench embed' 'bench train' \
     'run a.yaml' 'status a' 'watch a' 'cancel a' 'drain a' 'verify a' 'reconcile a' 'convert a b' 'keys a'; do
     expect 2 '^mode [a-z]*: unexpected argument "stray"; ' mode $verb stray
 done
 for missing in 'captions|SHARDS' 'captions a|--out DIR' 'preprocess|FILE' 'preprocess a|--out FILE' 'inspect|FILE' 'convert a b|--to hf' \
-    'convert|IN' 'convert a|OUT' 'embed|--encoder DIR' 'pack|--pairs DIR or --task DIR' 'pack --pairs a|--out DIR' 'run|SPEC.yaml' \
+    'convert|IN' 'convert a|OUT' 'embed|--encoder DIR' 'init|--data SHARDS or --from-open-clip' 'pack|--pairs DIR or --task DIR' 'pack --pairs a|--out DIR' 'run|SPEC.yaml' \
     'probe --model a|a task' 'cancel|RUN' 'drain|WORKER' 'keys|a folder'; do
     expect 2 "^mode [a-z]*: ${missing#*|}.* is needed; --help lists all options" mode ${missing%|*}
 done
@@ -138,6 +138,7 @@ for input in nothing folder; do
     expect 66 "$input" mode select --centres "$f/$input" --encoder "$enc" --classes "$f/words"
     expect 66 "$input" mode select --centres "$centres" --encoder "$enc" --task "$f/$input"
     expect 66 "$input" mode inspect "$f/$input"
+    expect 66 "$input" mode init --data "$f/$input"
     expect 66 "$input" mode tokenize --clip-merges "$f/$input"
     expect 66 "$input" mode tokenize --tokenizer "bert:$f/$input"
     expect 66 "$input" mode preprocess "$f/$input" --out "$f/out"

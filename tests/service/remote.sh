@@ -65,6 +65,11 @@ same "http again"
 
 "$bin/mode" inspect "$at/plain/d/00000.tar" --text-keys 'json:texts[]' | sed 1d >far.txt || fail "inspect"
 "$bin/mode" inspect site/d/00000.tar --text-keys 'json:texts[]' | sed 1d | cmp - far.txt || fail "inspect says other things"
+# of remote shards `mode init` reads the first only
+forget
+"$bin/mode" init --data "$at/plain/d/{00000..$last}.tar" >spec.yaml 2>log || fail "init: $(cat log)"
+grep -q "# $shards shards, about 160 pairs" spec.yaml || fail "init: $(cat spec.yaml)"
+[ "$(asked /plain/)" = 1 ] || fail "mode init made $(asked /plain/) requests: $(cat requests)"
 
 # server faults: temporary errors, cut connections, no HEAD, no ranges, weak ETags, redirects, slow responses
 printf '%s\n' '503 3 /d/00000' 'cut 4 /d/00001' 'nohead /d/00002' 'weak /d/00003' 'cut 1 /d/00003' >faults

@@ -80,7 +80,7 @@ static void test_what_lies_in_the_cache(void **state)
     if (parse(&s, &err, HUB "org/name}\n")) fail_msg("%s", err.text);
     assert_string_equal(s.encoder.dir, "/cache/models/hub/org/name");
     assert_string_equal(s.tokenizer_merges, "/cache/models/bpe_simple_vocab_16e6.txt.gz");
-    assert_int_equal(mode_spec_check(&s, &err), MODE_E_NOINPUT);
+    assert_int_equal(mode_spec_check(&s, true, &err), MODE_E_NOINPUT);
     assert_non_null(strstr(err.text, "encoder.hub: org/name is not where"));
     assert_non_null(strstr(err.text, "MODE_CACHE"));
     mode_spec_clear(&s);
@@ -114,7 +114,7 @@ static void test_what_lies_in_the_cache(void **state)
     char *text = mode_xasprintf("name: a\ndata: {train: [x]}\nmodel: ViT-B-32\nencoder: {dir: %s}\n", dir);
     if (parse(&s, &err, text)) fail_msg("%s", err.text);
     assert_string_equal(s.tokenizer_merges, "/home/x/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz");
-    assert_int_equal(mode_spec_check(&s, &err), MODE_E_NOINPUT);
+    assert_int_equal(mode_spec_check(&s, true, &err), MODE_E_NOINPUT);
     assert_non_null(strstr(err.text, "the run file names none, and /home/x/.cache"));
     assert_non_null(strstr(err.text, "deploy/fetch-models.sh /home/x/.cache/mode/models"));
     mode_spec_clear(&s);
