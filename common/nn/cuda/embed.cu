@@ -197,12 +197,12 @@ static __global__ void table_joins(float *dtable, const float *head, const float
 /* Reduces the warps' sums of 32 V columns from j on, in order, into s of the first warp, whose threads return true. */
 template <int V> static __device__ inline bool add_up(float (&s)[V], int64_t j, int64_t d)
 {
-    __shared__ float sums[DEEP][WARP * V];
-    for (int v = 0; v < V; v++) sums[threadIdx.y][threadIdx.x * V + v] = s[v];
+    __shared__ float sums[DEEP][V * WARP]; /* [V, lanes]: lanes are in different banks */
+    for (int v = 0; v < V; v++) sums[threadIdx.y][v * WARP + threadIdx.x] = s[v];
     __syncthreads();
     if (threadIdx.y > 0 || j >= d) return false;
     for (int i = 1; i < DEEP; i++)
-        for (int v = 0; v < V; v++) s[v] += sums[i][threadIdx.x * V + v];
+        for (int v = 0; v < V; v++) s[v] += sums[i][v * WARP + threadIdx.x];
     return true;
 }
 

@@ -15,6 +15,12 @@ static __device__ inline void narrow(__half *to, float x)
     *to = __float2half_rn(x);
 }
 
+static __device__ inline uint32_t narrow_pair(const __half *, float x, float y)
+{
+    const __half2 pair = __floats2half2_rn(x, y);
+    return *(const uint32_t *)&pair;
+}
+
 static __global__ void row_squares(float *squares, const float *x, int64_t m, int64_t d)
 {
     int64_t i = (int64_t)blockIdx.x * ROWS + threadIdx.y;

@@ -119,7 +119,7 @@ static __global__ void __launch_bounds__(WARP *warps_of(W), 1)
                    int64_t m, int64_t d)
 {
     constexpr int KEPT = HELD / V, STEP = WARP * W * V;
-    __shared__ float sums[warps_of(W)][WARP * V];
+    __shared__ float sums[warps_of(W)][V * WARP]; /* [V, lanes]: lanes are in different banks */
     const int64_t rows = norm_rows(m), from = (int64_t)blockIdx.x * rows, to = from + rows < m ? from + rows : m;
     const int64_t first = (threadIdx.y % W * WARP + threadIdx.x) * V;
     float dw[KEPT][V], db[KEPT][V];
@@ -172,12 +172,12 @@ static __global__ void __launch_bounds__(WARP *warps_of(W), 1)
         for (int k = 0; k < KEPT; k++) {
             const int64_t j = first + k * STEP;
             float s[V];
-            for (int v = 0; v < V; v++) sums[threadIdx.y][threadIdx.x * V + v] = s[v] = half ? db[k][v] : dw[k][v];
+            for (int v = 0; v < V; v++) sums[threadIdx.y][v * WARP + threadIdx.x] = s[v] = half ? db[k][v] : dw[k][v];
             __syncthreads();
             if (threadIdx.y < W && j < d) {
                 for (int r = (int)threadIdx.y + W; r < warps_of(W); r += W)
-                    for (int v = 0; v < V; v++) s[v] += sums[r][threadIdx.x * V + v];
-                for (int v = 0; v < V; v++) part[((int64_t)blockIdx.x * 2 + half) * d + j + v] = s[v];
+                    for (int v = 0; v < V; v++) s[v] += sums[r][v * WARP + threadIdx.x];
+                store<V>(part + ((int64_t)blockIdx.x * 2 + half) * d + j, s);
             }
             __syncthreads();
         }
@@ -188,7 +188,7 @@ void mode__cuda_layernorm_back(cudaStream_t stream, bool bf16, void *dx, float *
                                int64_t m, int64_t d)
 {
     const int64_t blocks = ceil_div(m, norm_rows(m));
-    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dx, (const T *)dy, (const T *)x, w, (const T *)add),
+    BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dx, (const T *)dy, (const T *)x, w, (const T *)add, work),
                            BY_ROW(d, layernorm_back<T, V, W><<<(unsigned)blocks, block_of(W), 0, stream>>>(
                                          (T *)dx, work, (const T *)dy, (const T *)x, stats, w, (const T *)add, m, d))));
     mode__cuda_add_chunks(stream, dw, db, work, blocks, d);

@@ -135,7 +135,7 @@ int64_t mode__cuda_sum_work(int64_t m, int64_t n)
  * rows at a time */
 template <int V, typename F> static __device__ inline void chunk_sums(float *part, int64_t m, int64_t n, F value)
 {
-    __shared__ float sums[ROWS][WARP * V];
+    __shared__ float sums[ROWS][V * WARP]; /* [V, lanes]: lanes are in different banks */
     int64_t j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V, chunk = chunk_of(m, n), first = blockIdx.y * chunk;
     int64_t end = first + chunk < m ? first + chunk : m;
     float s[V], x[V];
@@ -145,11 +145,11 @@ template <int V, typename F> static __device__ inline void chunk_sums(float *par
             value(x, i, j);
             for (int v = 0; v < V; v++) s[v] += x[v];
         }
-    for (int v = 0; v < V; v++) sums[threadIdx.y][threadIdx.x * V + v] = s[v];
+    for (int v = 0; v < V; v++) sums[threadIdx.y][v * WARP + threadIdx.x] = s[v];
     __syncthreads();
     if (threadIdx.y > 0 || j >= n) return;
     for (int i = 1; i < ROWS; i++)
-        for (int v = 0; v < V; v++) s[v] += sums[i][threadIdx.x * V + v];
+        for (int v = 0; v < V; v++) s[v] += sums[i][v * WARP + threadIdx.x];
     store<V>(part + blockIdx.y * n + j, s);
 }
 

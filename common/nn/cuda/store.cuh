@@ -27,6 +27,13 @@ static __device__ inline void narrow(__nv_bfloat16 *to, float x)
     *to = __float2bfloat16_rn(x);
 }
 
+/* Two elements as they are stored; `to` selects the type. */
+static __device__ inline uint32_t narrow_pair(const __nv_bfloat16 *, float x, float y)
+{
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(x, y);
+    return *(const uint32_t *)&pair;
+}
+
 /* x rounded to T. */
 template <typename T> static __device__ inline float stored(float x)
 {
@@ -46,12 +53,37 @@ template <int V, typename T> static __device__ inline void load(float (&to)[V], 
     for (int v = 0; v < V; v++) to[v] = widen(p.x[v]);
 }
 
+/* As one access: of arrays nvcc makes several. */
+static __device__ inline void store_words(void *to, const uint32_t (&w)[1])
+{
+    *(uint32_t *)to = w[0];
+}
+
+static __device__ inline void store_words(void *to, const uint32_t (&w)[2])
+{
+    *(double *)to = __hiloint2double((int)w[1], (int)w[0]);
+}
+
+static __device__ inline void store_words(void *to, const uint32_t (&w)[4])
+{
+    pack<uint32_t, 4> p = {{w[0], w[1], w[2], w[3]}};
+    *(pack<uint32_t, 4> *)to = p;
+}
+
+/* Elements of 16 bits are rounded in pairs, by one instruction each. */
 template <int V, typename T> static __device__ inline void store(T *to, const float (&from)[V])
 {
-    pack<T, V> p;
+    if constexpr (sizeof(T) == 2 && V % 2 == 0) {
+        uint32_t w[V / 2];
 #pragma unroll
-    for (int v = 0; v < V; v++) narrow(&p.x[v], from[v]);
-    *(pack<T, V> *)to = p;
+        for (int v = 0; v < V; v += 2) w[v / 2] = narrow_pair(to, from[v], from[v + 1]);
+        store_words(to, w);
+    } else {
+        pack<T, V> p;
+#pragma unroll
+        for (int v = 0; v < V; v++) narrow(&p.x[v], from[v]);
+        *(pack<T, V> *)to = p;
+    }
 }
 
 /* Are all rows of n elements aligned to 16 bytes? bytes: the size of the smallest element type in use. */

@@ -729,6 +729,7 @@ const std::map<std::string, entry> table = {
     {"cvt.rn.bf16x2.f32", {pack<to_bf16, 16>, 4, CONVERT, "dab"}},
     {"cvt.f32.f16", {U(float, u32, from_f16), 4, CONVERT, "da"}},
     {"cvt.rn.f16.f32", {U(u32, float, to_f16), 4, CONVERT, "da"}},
+    {"cvt.rn.f16x2.f32", {pack<to_f16, 16>, 4, CONVERT, "dab"}},
     {"cvt.rn.satfinite.e4m3x2.f32", {pack<to_e4m3, 8>, 4, CONVERT, "dab"}},
     {"cvt.rn.satfinite.e5m2x2.f32", {pack<to_e5m2, 8>, 4, CONVERT, "dab"}},
 };

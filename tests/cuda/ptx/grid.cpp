@@ -368,8 +368,9 @@ static void run_cluster(std::vector<block> &cluster, std::vector<transfer> &tran
     std::vector<warp *> running;
     for (block &b : cluster)
         for (warp &w : b.warps) running.push_back(&w);
+    size_t turn = 0;
     for (size_t stuck = 0; !running.empty();) {
-        const size_t k = in_order() ? stuck % running.size() : random_below((uint32_t)running.size());
+        const size_t k = in_order() ? turn++ % running.size() : random_below((uint32_t)running.size());
         warp &w = *running[k];
         const bool went = !is_waiting(w) && take_turns(w, in_order() ? 4096 : 1 + random_below(256));
         if (!w.alive) running.erase(running.begin() + (ptrdiff_t)k);

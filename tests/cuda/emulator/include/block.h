@@ -439,6 +439,10 @@ static inline double __longlong_as_double(long long x)
 {
     return mode_emu_bits<double>(x);
 }
+static inline double __hiloint2double(int high, int low)
+{
+    return mode_emu_bits<double>((uint64_t)(uint32_t)high << 32 | (uint32_t)low);
+}
 static inline int __float2int_rn(float x)
 {
     return (int)nearbyintf(x);
