@@ -38,7 +38,7 @@ def profile(mode, config, size, dense):
                              stdout=subprocess.DEVNULL)
     ops = {m[1]: (float(m[3]) * float(m[2]) * 1e9, float(m[4]) * float(m[2]) * 1e9) for m in
            re.finditer(r"^(\w+) +\d+ +([\d.]+) +[\d.]+% +([\d.]+) +([\d.]+)$", run.stderr, re.M)}
-    return ops, float(re.search(r"([\d.]+) tokens a text", run.stderr)[1])
+    return ops, float(re.search(r"([\d.]+) tokens per text", run.stderr)[1])
 
 
 def is_product(op):

@@ -51,7 +51,8 @@ static enum mode_status gunzip(struct mode_str *out, const char *path, const cha
 {
     unsigned char chunk[1 << 15];
     z_stream z = {.next_in = (unsigned char *)(uintptr_t)data, .avail_in = (uInt)size};
-    if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK) return MODE_FAIL(err, MODE_E_MEMORY, "%s: zlib will not start", path);
+    if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK)
+        return MODE_FAIL(err, MODE_E_MEMORY, "%s: zlib cannot be initialised", path);
     int rc = Z_OK;
     while (rc == Z_OK && out->len < MAX_FILE) {
         z.next_out = chunk;
@@ -61,7 +62,7 @@ static enum mode_status gunzip(struct mode_str *out, const char *path, const cha
     }
     inflateEnd(&z);
     if (rc != Z_STREAM_END)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: unpacking fails after %zu bytes. HINT: a truncated download?", path,
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: unpacking failed after %zu bytes. HINT: a truncated download?", path,
                          out->len);
     return MODE_OK;
 }
@@ -141,7 +142,7 @@ enum mode_status mode__bpe_text(struct mode_str *text, const char *path, struct 
     else
         mode_str_add(text, data, size);
     if (!st && memchr(text->data, '\0', text->len))
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds a zero byte: not a text", path);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: has a NUL byte: not a text file", path);
     free(data);
     return st;
 }

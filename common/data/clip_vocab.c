@@ -99,8 +99,8 @@ static json_t *whole(const json_t *vocab, const char *merges, size_t n_merges)
                               "continuing_subword_prefix", "", "end_of_word_suffix", "</w>", "fuse_unk", 0, "vocab",
                               vocab, "merges", merge_list(merges, n_merges));
     return json_pack("{s:s, s:n, s:n, s:[o, o], s:o, s:o, s:o, s:o, s:o}", "version", "1.0", "truncation", "padding",
-                     "added_tokens", added(START, start), added(END, end), "normalizer", normalizer,
-                     "pre_tokenizer", cut, "post_processor", around, "decoder", decoder, "model", model);
+                     "added_tokens", added(START, start), added(END, end), "normalizer", normalizer, "pre_tokenizer",
+                     cut, "post_processor", around, "decoder", decoder, "model", model);
 }
 
 enum mode_status mode_clip_vocab_write(const char *dir, const char *merges_path, int context, struct mode_error *err)
@@ -122,9 +122,10 @@ enum mode_status mode_clip_vocab_write(const char *dir, const char *merges_path,
     for (size_t i = 0; i < n_merges; i++) end = strchr(end, '\n') + 1;
     vocab = vocabulary(first, n_merges);
     if (json_object_size(vocab) != n_merges + 2 * 256 + 2) {
-        st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: two merges give the same token (%zu different ones of %zu), which vocab.json cannot say",
-                       merges_path, json_object_size(vocab), n_merges + 2 * 256 + 2);
+        st = MODE_FAIL(
+            err, MODE_E_FORMAT,
+            "%s: two merges give the same token (%zu different ones of %zu), which vocab.json cannot express",
+            merges_path, json_object_size(vocab), n_merges + 2 * 256 + 2);
         goto out;
     }
     mode_str_add_cstr(&out, "#version: 0.2\n");
@@ -133,8 +134,8 @@ enum mode_status mode_clip_vocab_write(const char *dir, const char *merges_path,
         (st = write_json(dir, "vocab.json", json_incref(vocab), JSON_COMPACT, err)) ||
         (st = write_json(dir, "tokenizer.json", whole(vocab, first, n_merges), JSON_COMPACT, err)) ||
         (st = write_json(dir, "special_tokens_map.json",
-                         json_pack("{s:o, s:o, s:s, s:o}", "bos_token", special(START), "eos_token",
-                                   special(END), "pad_token", END, "unk_token", special(END)),
+                         json_pack("{s:o, s:o, s:s, s:o}", "bos_token", special(START), "eos_token", special(END),
+                                   "pad_token", END, "unk_token", special(END)),
                          JSON_INDENT(2), err)))
         goto out;
     st = write_json(dir, "tokenizer_config.json",

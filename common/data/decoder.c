@@ -289,8 +289,8 @@ static enum mode_status start(struct mode_decoder **decoder, size_t bytes, size_
     }
     const int how = end(d, byte < 0 ? byte : 0);
     return MODE_FAIL(err, was_killed(how) ? MODE_E_TEMP : MODE_E_GENERIC,
-                     "the process that decodes pictures did not start (%s %d); it is this program once more, by way of "
-                     "/proc/self/exe",
+                     "the process that decodes pictures did not start (%s %d); it is this program, started again "
+                     "through /proc/self/exe",
                      how < 0            ? "reason"
                      : WIFSIGNALED(how) ? "signal"
                                         : "status",
@@ -304,7 +304,7 @@ failed:
     if (pair[1] >= 0) close(pair[1]);
     if (area != MAP_FAILED) munmap(area, bytes);
     free(d);
-    return MODE_FAIL(err, MODE_E_MEMORY, "no process to decode pictures: cannot get %s: %s", what, strerror(rc));
+    return MODE_FAIL(err, MODE_E_MEMORY, "no process to decode pictures: %s: %s", what, strerror(rc));
 }
 
 /* Takes an idle decoder that is large enough, or starts one, replacing one that is too small. MODE_E_TEMP: it was
@@ -351,7 +351,7 @@ static enum mode_status ended(int how, size_t memory, struct mode_error *err)
 {
     const unsigned long long mib = memory >> 20;
     if (how == NO_ANSWER || how == NO_END)
-        return MODE_FAIL(err, MODE_E_FORMAT, "the decoder gave no answer for %d s",
+        return MODE_FAIL(err, MODE_E_FORMAT, "the decoder did not answer for %d s",
                          how == NO_END ? mode_decoder_limits.silent_seconds : mode_decoder_limits.answer_seconds);
     if (how == NO_MEMORY && !is_to_be_had(memory))
         return MODE_FAIL(err, MODE_E_MEMORY, "no memory to decode a picture: %llu MiB cannot be allocated", mib);

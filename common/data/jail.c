@@ -72,10 +72,9 @@ enum mode_status mode_jail_run(struct mode_jail *jail, size_t out_size, size_t s
         return MODE_FAIL(err, MODE_E_MEMORY, "%s: no process can be created to read it: %s", what, strerror(why));
     if (reached == PHASE_DONE) return MODE_OK;
     if (reached == PHASE_LOCKED)
-        return MODE_FAIL(err, MODE_E_FORMAT,
-                         "%s: the process that reads it was stopped by signal %d (%s); nothing of it is used", what,
-                         WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-                         WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "none");
+        return MODE_FAIL(
+            err, MODE_E_FORMAT, "%s: the process that reads it was stopped by signal %d (%s); none of it is used", what,
+            WIFSIGNALED(status) ? WTERMSIG(status) : 0, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "none");
     return MODE_FAIL(err, MODE_E_GENERIC,
                      "%s: it is only read in a locked process, and this system does not allow one (seccomp). HINT: "
                      "convert it to safetensors elsewhere",

@@ -74,7 +74,7 @@ static enum mode_status need_type(const char *path, json_t *object, const char *
 {
     const char *type = json_string_value(json_object_get(object, "type"));
     if (!type || strcmp(type, want) != 0)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: %s is \"%s\", only \"%s\" is understood", path, what,
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: %s is \"%s\", only \"%s\" is supported", path, what,
                          type ? type : "missing", want);
     return MODE_OK;
 }
@@ -119,7 +119,7 @@ static enum mode_status read_added(struct mode__wordpiece *w, const char *path, 
         /* lstrip and rstrip make adjacent white space part of the token: white space gives no ids here anyway */
         if (flag(entry, "single_word", false) || flag(entry, "normalized", false))
             return MODE_FAIL(err, MODE_E_FORMAT,
-                             "%s: added token \"%.80s\" uses single_word or normalized, which are not understood", path,
+                             "%s: added token \"%.80s\" uses single_word or normalized, which are not supported", path,
                              text);
         add_special(w, text, (int32_t)json_integer_value(id));
     }
@@ -145,7 +145,7 @@ static enum mode_status read_post(struct mode_tokenizer *t, const char *path, js
     } else
         return MODE_FAIL(
             err, MODE_E_FORMAT,
-            "%s: post_processor is \"%s\", only \"TemplateProcessing\" and \"BertProcessing\" are understood", path,
+            "%s: post_processor is \"%s\", only \"TemplateProcessing\" and \"BertProcessing\" are supported", path,
             type ? type : "missing");
     if (start < 0 || start >= MAX_VOCAB || end < 0 || end >= MAX_VOCAB)
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: post_processor does not put one token before and one after a text",

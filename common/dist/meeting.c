@@ -91,10 +91,10 @@ static enum mode_status find_place(struct place *p, const struct mode_meeting_op
         return MODE_OK;
     }
     if (!colon || colon == o->place || !colon[1])
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "the meeting place \"%s\" is neither a path (with a '/') nor host:port, which all processes "
-                         "are told alike",
-                         o->place);
+        return MODE_FAIL(
+            err, MODE_E_VALUE,
+            "the meeting place \"%s\" is neither a path (with a '/') nor host:port, the same for all processes",
+            o->place);
     char *host = mode_xasprintf("%.*s", (int)(colon - o->place), o->place);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = o->rank == 0 ? AI_PASSIVE : 0}, *found = NULL;
     int rc = getaddrinfo(host, colon + 1, &hints, &found);
@@ -159,7 +159,7 @@ static enum mode_status listen_at(int *fd, struct mode_meeting *m, const struct 
 {
     int on = 1, rc;
     *fd = new_socket(p);
-    if (*fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket to be had: %s", strerror(errno));
+    if (*fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket: %s", strerror(errno));
     const int lock = p->is_path ? lock_folder(o->place) : -1;
     if (!p->is_path) (void)setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     mode_t mask = umask(0177);
@@ -178,7 +178,7 @@ static enum mode_status listen_at(int *fd, struct mode_meeting *m, const struct 
     if (lock >= 0) close(lock);
     if (rc)
         return MODE_FAIL(err, MODE_E_CREATE, "process 0 cannot listen at %s: %s%s", o->place, strerror(why),
-                         why == EADDRINUSE ? ". HINT: another training may be meeting there" : "");
+                         why == EADDRINUSE ? ". HINT: another training may be using it" : "");
     return MODE_OK;
 }
 
@@ -279,22 +279,47 @@ static enum mode_status welcome(struct mode_meeting *m, int fd, const struct mod
     return st;
 }
 
+/* A failed accept. A connection that ended while it waited, or was refused by a filter, is none of ours. Descriptors or
+ * memory may become free: *why says for the deadline's message what was lacking. Anything else is the listener's own. */
+static enum mode_status accept_failed(int error, int *why, const struct mode_meeting_options *o, struct mode_error *err)
+{
+    switch (error) {
+    case EBADF:
+    case EFAULT:
+    case EINVAL:
+    case ENOTSOCK:
+        return MODE_FAIL(err, MODE_E_IO, "process 0 cannot accept connections at %s: %s", o->place, strerror(error));
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        *why = error;
+        (void)poll(NULL, 0, SLICE_MS); /* the connection still waits, so polling the listener would return at once */
+    }
+    return MODE_OK;
+}
+
 static enum mode_status accept_all(struct mode_meeting *m, const struct place *p, const struct mode_meeting_options *o,
                                    struct mode_error *err)
 {
     double until = mode_clock_s() + o->timeout_s;
-    int listener = -1, here = 1;
+    int listener = -1, here = 1, why = 0;
     enum mode_status st = listen_at(&listener, m, p, o, err);
     while (!st && here < m->size) {
         bool ready;
         if ((st = wait_ready(listener, POLLIN, until, o, &ready, err))) break;
         if (!ready) {
-            st = MODE_FAIL(err, MODE_E_PEER, "%d of %d processes came to %s within %.0f s", here, m->size, o->place,
-                           o->timeout_s);
+            st = MODE_FAIL(err, MODE_E_PEER, "%d of %d processes connected at %s within %.0f s%s%s", here, m->size,
+                           o->place, o->timeout_s, why ? "; accepting a connection failed: " : "",
+                           why ? strerror(why) : "");
             break;
         }
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0) continue;
+        if (fd < 0) {
+            st = accept_failed(errno, &why, o, err);
+            continue;
+        }
+        why = 0;
         keep_alive(fd, p);
         st = welcome(m, fd, o, err);
         here = 1;
@@ -303,7 +328,7 @@ static enum mode_status accept_all(struct mode_meeting *m, const struct place *p
     if (m->path) unlink(m->path); /* before closing the listener: while it answers, no other process takes the path */
     if (listener >= 0) close(listener);
     for (int r = 1; r < m->size; r++)
-        if (m->fd[r] >= 0) answer(m->fd[r], st, st ? "process 0 gave up the meeting: see its message" : "");
+        if (m->fd[r] >= 0) answer(m->fd[r], st, st ? "process 0 ended the rendezvous: see its message" : "");
     return st;
 }
 
@@ -320,7 +345,7 @@ static enum mode_status connect_to_rank_0(struct mode_meeting *m, const struct p
         if (o->stopping && o->stopping(o->ctx))
             return MODE_FAIL(err, MODE_E_STOPPED, "stopped while waiting for process 0");
         int fd = m->fd[0] = new_socket(p);
-        if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket to be had: %s", strerror(errno));
+        if (fd < 0) return MODE_FAIL(err, MODE_E_IO, "no socket: %s", strerror(errno));
         enum mode_status st = connect_until(fd, p, until, o, &connected, err);
         if (!st && connected) {
             keep_alive(fd, p);
@@ -346,8 +371,8 @@ enum mode_status mode_meeting_open(struct mode_meeting **m, const struct mode_me
     struct place place;
     *m = NULL;
     if (o->size < 1 || o->size > MODE_RANKS_MAX || o->rank < 0 || o->rank >= o->size)
-        return MODE_FAIL(err, MODE_E_VALUE, "process %d of %d makes no sense; expected 0 <= rank < size <= %d", o->rank,
-                         o->size, MODE_RANKS_MAX);
+        return MODE_FAIL(err, MODE_E_VALUE, "process %d of %d is out of range; expected 0 <= rank < size <= %d",
+                         o->rank, o->size, MODE_RANKS_MAX);
     enum mode_status st = find_place(&place, o, err);
     if (st) return st;
     struct mode_meeting *x = *m = mode_xcalloc(1, sizeof *x);

@@ -37,7 +37,7 @@ struct mode_meeting {
 
 /* Options are borrowed for the call. On failure *m is NULL. MODE_E_VALUE: rank, size or place are invalid, or another
  * process does not match (the same rank twice, another size); MODE_E_CREATE: rank 0 cannot listen there; MODE_E_IO: no
- * socket; MODE_E_PEER: not all connected in time; MODE_E_STOPPED. */
+ * socket, or rank 0's stops accepting connections; MODE_E_PEER: not all connected in time; MODE_E_STOPPED. */
 enum mode_status mode_meeting_open(struct mode_meeting **m, const struct mode_meeting_options *o,
                                    struct mode_error *err);
 /* All-gather in place, through rank 0: data [size, bytes], each process fills its own row. Blocks. For small data, and

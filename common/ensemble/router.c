@@ -59,7 +59,7 @@ enum mode_status mode_router_params_parse(struct mode_router_params *params, con
         double x;
         if (i == N_KNOWN || !value)
             st = MODE_FAIL(err, MODE_E_VALUE,
-                           "\"%.40s\" is no constant of a router; expected NAME=NUMBER, NAME one of%s", w, all);
+                           "\"%.40s\" is not a constant of a router; expected NAME=NUMBER, NAME one of%s", w, all);
         else if (!(st = mode_parse_real(value + 1, known[i].name, &x, err)) &&
                  !(x >= known[i].least && x <= known[i].most))
             st = MODE_FAIL(err, MODE_E_VALUE, "%s is %.40s, it must be between %g and %g", known[i].name, value + 1,

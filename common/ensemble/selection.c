@@ -68,7 +68,7 @@ enum mode_status mode_selection_add(struct mode_selection *s, struct mode_chosen
     enum mode_status st;
     MODE_ASSERT(s->m == c->m && nearest >= 1);
     if (chosen) *chosen = (struct mode_chosen){0};
-    if (k < 1) return MODE_FAIL(err, MODE_E_VALUE, "selection: a task without words chooses nothing");
+    if (k < 1) return MODE_FAIL(err, MODE_E_VALUE, "selection: a task without words selects nothing");
     if ((st = mode_rows_check(words, k, c->d, true, NULL, "task words", err))) return st;
     const size_t n = (size_t)k * (size_t)all.nearest;
     all.fine_id = malloc(n * sizeof *all.fine_id);
@@ -123,7 +123,7 @@ enum mode_status mode_selection_load(struct mode_selection *s, const char *path,
     if ((st = mode_safetensors_need(&f, "chosen", MODE_DTYPE_I32, 1, (int64_t[]){-1}, &chosen, err))) goto out;
     if (!id || !centres || chosen->dim[0] < 1 || chosen->dim[0] > INT32_MAX) {
         st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: is no selection: it lacks centres, or the metadata encoder_id and centres", path);
+                       "%s: is not a selection: it lacks centres, or the metadata encoder_id and centres", path);
         goto out;
     }
     s->m = (int)chosen->dim[0];

@@ -190,8 +190,8 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
     if (!mode_weights_find(&l.file, "embeddings.word_embeddings.weight")) l.prefix = "bert.";
     snprintf(name, sizeof name, "%sencoder.layer.%" PRId64 ".output.dense.weight", l.prefix, c->layers);
     if (mode_weights_find(&l.file, name)) {
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %s, config.json says that there are %" PRId64 " layers", path,
-                       name, c->layers);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: holds %s, config.json specifies %" PRId64 " layers", path, name,
+                       c->layers);
         goto out;
     }
     /* config.json's checks cap every size: no multiplication below can overflow */
@@ -199,7 +199,7 @@ static enum mode_status load_weights(struct mode_text_encoder *enc, const char *
                               c->layers * (4 * d * d + 9 * d + 2 * d * c->inner + c->inner) +
                               (has_pooler ? d * d + d : 0));
     if (enc->n_weights > l.file.bytes) { /* every accepted dtype takes at least two bytes */
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes cannot hold the %zu weights config.json speaks of", path,
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: %zu bytes cannot hold the %zu weights that config.json specifies", path,
                        l.file.bytes, enc->n_weights);
         goto out;
     }
@@ -229,7 +229,7 @@ enum mode_status mode_text_encoder_open(struct mode_text_encoder **enc, struct m
     if (!st) st = mode__bert_identity(self->id, dir, self->pooling, self->max_tokens, err);
     if (!st) st = mode_tokenizer_open_bert(&self->tokenizer, dir, err);
     if (!st && mode_tokenizer_vocab_size(self->tokenizer) > self->c.vocab)
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the tokenizer has %d ids, the model knows %" PRId64, dir,
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: the tokenizer has %d ids, the model has %" PRId64, dir,
                        mode_tokenizer_vocab_size(self->tokenizer), self->c.vocab);
     if (!st) st = load_weights(self, dir, err);
     if (st) mode_text_encoder_close(enc);

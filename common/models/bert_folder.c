@@ -55,7 +55,7 @@ static enum mode_status only(json_t *root, const char *path, const char *key, co
     json_t *v = json_object_get(root, key);
     const char *text = json_string_value(v);
     if (v && !json_is_null(v) && (!text || strcmp(text, want) != 0))
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: %s is \"%s\", only \"%s\" is understood", path, key,
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: %s is \"%s\", only \"%s\" is supported", path, key,
                          text ? text : "(not a text)", want);
     return MODE_OK;
 }
@@ -72,7 +72,7 @@ static enum mode_status read_config(struct mode__bert_config *c, json_t *root, c
         if (json_is_true(json_object_get(root, flags[i])))
             return MODE_FAIL(err, MODE_E_FORMAT, "%s: %s is true: a decoder is not a sentence encoder", path, flags[i]);
     if (json_object_size(json_object_get(root, "pruned_heads")) > 0)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: pruned_heads is not empty, which is not understood", path);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: pruned_heads is not empty, which is not supported", path);
     if ((st = need_count(&c->layers, root, path, "num_hidden_layers", 128, err)) ||
         (st = need_count(&c->width, root, path, "hidden_size", 16384, err)) ||
         (st = need_count(&c->heads, root, path, "num_attention_heads", 512, err)) ||
@@ -98,8 +98,7 @@ static enum mode_status read_config(struct mode__bert_config *c, json_t *root, c
     else
         return MODE_FAIL(
             err, MODE_E_FORMAT,
-            "%s: hidden_act is \"%s\", only \"gelu\", \"gelu_new\" and \"gelu_pytorch_tanh\" are understood", path,
-            act);
+            "%s: hidden_act is \"%s\", only \"gelu\", \"gelu_new\" and \"gelu_pytorch_tanh\" are supported", path, act);
     return MODE_OK;
 }
 
@@ -150,7 +149,7 @@ static enum mode_status check_modules(const char *dir, struct mode_error *err)
         for (size_t k = 0; last && k < 3; k++) is_known |= strcmp(last, known[k]) == 0;
         if (!is_known && !st)
             st = MODE_FAIL(err, MODE_E_FORMAT,
-                           "%s: module %zu is \"%s\", only Transformer, Pooling and Normalize are understood", path, i,
+                           "%s: module %zu is \"%s\", only Transformer, Pooling and Normalize are supported", path, i,
                            type ? type : "missing");
     }
     json_decref(root);
@@ -187,7 +186,7 @@ static enum mode_status pooling_of_folder(enum mode__pooling *p, const char *dir
         *p = MODE__POOLING_MEAN;
     else
         st = MODE_FAIL(err, MODE_E_FORMAT,
-                       "%s: asks for %s, only the first token (cls) or the mean is understood. HINT: name the pooling "
+                       "%s: asks for %s, only the first token (cls) or the mean is supported. HINT: name the pooling "
                        "yourself",
                        path,
                        n_chosen == 1 ? chosen

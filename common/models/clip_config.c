@@ -206,7 +206,7 @@ static enum mode_status get_image(struct mode_clip_config *c, json_t *o, const c
     c->image_sincos = position == 1;
     c->image.heads = c->image.width / head_width;
     if (c->image.heads < 1 || c->image.width % c->image.heads != 0)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: vision width %lld cannot be cut into heads of width %lld", what,
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: vision width %lld is not a multiple of the head width %lld", what,
                          (long long)c->image.width, (long long)head_width);
     if (c->image_size % c->patch_size != 0)
         return MODE_FAIL(err, MODE_E_VALUE, "%s: image_size %lld is not a multiple of patch_size %lld", what,

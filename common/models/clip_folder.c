@@ -56,7 +56,7 @@ enum mode_status mode_clip_files_find_config(struct mode_clip_files *f, const ch
     if (st && mode_file_exists(dir))
         return MODE_FAIL(
             err, MODE_E_NOINPUT,
-            "%s: is a file, the folder of a CLIP model is needed. HINT: `mode convert %s DIR --to open_clip "
+            "%s: is a file, expected the folder of a CLIP model. HINT: `mode convert %s DIR --to open_clip "
             "--config MODEL` makes one of a file of weights",
             dir, dir);
     for (size_t i = 0; i < 2; i++) {
@@ -67,7 +67,7 @@ enum mode_status mode_clip_files_find_config(struct mode_clip_files *f, const ch
     }
     if (!path)
         return MODE_FAIL(err, MODE_E_NOINPUT,
-                         "%s: is no folder of a CLIP model: neither open_clip_config.json nor config.json is there",
+                         "%s: is not the folder of a CLIP model: it has neither open_clip_config.json nor config.json",
                          dir);
     st = mode_clip_files_read(f, path, err);
     free(path);
@@ -206,7 +206,7 @@ enum mode_status mode_clip_convert(const char *out, const struct mode_clip_files
     struct stat s;
     if (note) *note = NULL;
     enum mode_status st = MODE_OK;
-    if (lstat(name, &s) == 0) st = MODE_FAIL(err, MODE_E_CREATE, "%s: is there already; nothing is written over", name);
+    if (lstat(name, &s) == 0) st = MODE_FAIL(err, MODE_E_CREATE, "%s: exists already; nothing is overwritten", name);
     if (!st && !(made = mkdtemp(temporary))) st = mode_output_fail(err, errno, name, "be made");
     if (!st) st = open_files(&o, in, err);
     if (!st) st = write_folder(temporary, &o, format, merges, in->config, err);

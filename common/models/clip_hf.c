@@ -102,7 +102,7 @@ static enum mode_status get_tower(struct tower *t, json_t *o, const struct tower
     if (!t->act || (strcmp(t->act, "quick_gelu") != 0 && strcmp(t->act, "gelu") != 0 &&
                     strcmp(t->act, "gelu_new") != 0 && strcmp(t->act, "gelu_pytorch_tanh") != 0))
         return MODE_FAIL(err, MODE_E_FORMAT,
-                         "%s: hidden_act is \"%s\"; quick_gelu, gelu, gelu_new and gelu_pytorch_tanh are understood",
+                         "%s: hidden_act is \"%s\"; quick_gelu, gelu, gelu_new and gelu_pytorch_tanh are supported",
                          what, t->act ? t->act : "(no text)");
     if (!(t->eps > 0 && t->eps < 1))
         return MODE_FAIL(err, MODE_E_FORMAT, "%s: layer_norm_eps must lie in (0, 1)", what);
@@ -304,8 +304,8 @@ enum mode_status mode__clip_hf_preprocess_write(char **json, const struct mode_p
 {
     bool squash = p->resize_mode == MODE_RESIZE_SQUASH;
     if (p->resize_mode == MODE_RESIZE_LONGEST)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: resize_mode \"longest\" is nothing Hugging Face's CLIP processor does",
-                         what);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "%s: resize_mode \"longest\" is not supported by Hugging Face's CLIP processor", what);
     json_t *size = squash ? json_pack("{s:i, s:i}", "height", p->size, "width", p->size)
                           : json_pack("{s:i}", "shortest_edge", p->size);
     *json = dump(json_pack("{s:s, s:s, s:b, s:o, s:i, s:b, s:{s:i, s:i}, s:b, s:f, s:b, s:[o,o,o], s:[o,o,o], s:b}",

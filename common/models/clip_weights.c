@@ -238,7 +238,7 @@ enum mode_status mode__clip_tensors_read(struct mode__clip_tensors *to, const st
             for (int j = 0; j < n_names; j++) later |= strcmp(names[j], plain(name)) == 0;
         }
         if (!later) {
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is none of this model's parameters", what, name);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: tensor %s is not a parameter of this model", what, name);
             break;
         }
     }

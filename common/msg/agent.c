@@ -209,8 +209,8 @@ static void process_died(struct agent *a, struct work *w, bool kill_it, uint64_t
         end.fail_class = mode_fail_class(end.status);
         last_line(end.text, sizeof end.text, (const char *)log, n); /* its last line of stderr */
         if (!end.text[0])
-            snprintf(end.text, sizeof end.text, "the compute process ended with code %d, as when %s, and said nothing",
-                     code, end.status == MODE_E_PEER ? "one that does the task with it is gone" : "a GPU fails");
+            snprintf(end.text, sizeof end.text, "the compute process ended with code %d (%s) and without a message",
+                     code, end.status == MODE_E_PEER ? "another process of the task is gone" : "a GPU failed");
         /* its successor must use the GPU again, and not fall back to the CPU */
         if (strcmp(a->program.backend, "auto") == 0) a->program.backend = "cuda";
     } else if (code == 127) {

@@ -73,9 +73,7 @@ enum mode_status mode_team_check(const char *endpoint, bool listens, struct mode
         st = MODE_FAIL(err, MODE_E_CONFIG, "\"%s\": machines meet at tcp://host:port", endpoint);
     if (!st && (port_of(endpoint) > 65534 || !mode_team_place(place, endpoint, 0)))
         st = MODE_FAIL(err, MODE_E_CONFIG,
-                       "\"%s\": expected a host and a port below 65535, for the next one is used, "
-                       "too",
-                       endpoint);
+                       "\"%s\": expected a host and a port below 65535, because the next port is used too", endpoint);
     if (st || !listens) return st; /* on other machines the name may become resolvable later */
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     *strrchr(place, ':') = '\0';
@@ -322,7 +320,7 @@ void mode_machines_turn(struct mode_machines *m, double now)
     }
     if (now < m->complain_at || !n_missing(m)) return;
     mode_log_warn("machines_missing",
-                  "%d of the %d machines of this team %s missing: no task is asked for. HINT: "
+                  "%d of the %d machines of this team %s missing: no task is requested. HINT: "
                   "`mode-%s join` on each, with --team and --team-keys",
                   n_missing(m), m->n + 1, n_missing(m) == 1 ? "is" : "are", m->config->word);
     m->complain_at = now + complain_s;

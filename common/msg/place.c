@@ -17,11 +17,10 @@ enum mode_status mode_place_exists(const char *workspace, struct mode_error *err
 {
     struct stat sb;
     if (stat(workspace, &sb) != 0 && errno == ENOENT)
-        return MODE_FAIL(
-            err, MODE_E_NOINPUT,
-            "the workspace %s is not there. HINT: `mode up --workspace %s` makes one; where one is in use, "
-            "--workspace DIR names what `mode up` was given",
-            workspace, workspace);
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "the workspace %s does not exist. HINT: `mode up --workspace %s` creates one; for an existing "
+                         "one give the --workspace DIR of its `mode up`",
+                         workspace, workspace);
     enum mode_status st = mode_input_folder(workspace, err);
     return st ? mode_error_prefix(err, st, "the workspace") : MODE_OK;
 }

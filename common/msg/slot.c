@@ -100,7 +100,7 @@ enum mode_status mode_slot_give(struct mode_slot *s, const struct mode_compute_j
     atomic_store(&s->page->stop_fence, 0);
     s->log_len = s->log_at = 0;
     if (!tell(s, &word, sizeof word))
-        return MODE_FAIL(err, MODE_E_TEMP, "the compute process does not take the task: %s", strerror(errno));
+        return MODE_FAIL(err, MODE_E_TEMP, "the compute process does not accept the task: %s", strerror(errno));
     return MODE_OK;
 }
 

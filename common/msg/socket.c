@@ -183,7 +183,7 @@ static enum mode_status claim_ipc(struct mode_socket *s, const char *path, struc
             st = MODE_FAIL(err, MODE_E_CREATE, "%s: cannot be created: %s", lock, strerror(errno));
         else if ((st = mode_file_lock(s->lock, LOCK_EX, lock, err)) == MODE_E_TEMP)
             st = MODE_FAIL(err, MODE_E_CONFIG,
-                           "%s: taken: another process listens there. HINT: stop it, or choose another path",
+                           "%s: in use: another process listens there. HINT: stop it, or choose another path",
                            s->endpoint);
     }
     free(lock);
@@ -275,7 +275,7 @@ static enum mode_status client_open(struct mode_socket *s, const char *endpoint,
         MODE_ASSERT(zmq_setsockopt(s->zmq, ZMQ_CURVE_SERVERKEY, s->server_public, MODE_KEY_Z85) == 0);
         MODE_ASSERT(zmq_setsockopt(s->zmq, ZMQ_CURVE_PUBLICKEY, pair->public_key, MODE_KEY_Z85) == 0);
         if (zmq_setsockopt(s->zmq, ZMQ_CURVE_SECRETKEY, pair->secret_key, MODE_KEY_Z85) != 0)
-            return MODE_FAIL(err, MODE_E_FORMAT, "the two keys of the pair of %s do not belong together", name);
+            return MODE_FAIL(err, MODE_E_FORMAT, "the two keys of %s are not a pair", name);
     }
     /* unique names: ZeroMQ releases a name only some time after its socket was closed */
     snprintf(monitor, sizeof monitor, "inproc://mode-monitor-%u", atomic_fetch_add(&s->net->n_clients, 1));
@@ -285,7 +285,7 @@ static enum mode_status client_open(struct mode_socket *s, const char *endpoint,
                            ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
                                ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                                ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0)
-        return MODE_FAIL(err, MODE_E_GENERIC, "%s: its connection cannot be watched: %s", endpoint,
+        return MODE_FAIL(err, MODE_E_GENERIC, "%s: its connection cannot be monitored: %s", endpoint,
                          zmq_strerror(zmq_errno()));
     set_int(s->monitor, ZMQ_LINGER, 0);
     if (zmq_connect(s->monitor, monitor) != 0 || zmq_connect(s->zmq, endpoint) != 0)
@@ -372,8 +372,9 @@ enum mode_link mode_socket_link(struct mode_socket *s, struct mode_error *err)
             /* A server that accepted us before and now does not answer is stalled or starting: its kernel accepts the
              * connection, but there is no handshake. Such a link counts as down, for as long as it takes. */
             if (s->met || ++s->failed_handshakes < FAILED_HANDSHAKES) break;
-            MODE_FAIL(err, MODE_E_PERM, "%s: the other side hung up during %d handshakes in a row. HINT: %s",
-                      s->endpoint, s->failed_handshakes,
+            MODE_FAIL(err, MODE_E_PERM,
+                      "%s: the other side closed the connection during %d handshakes in a row. HINT: %s", s->endpoint,
+                      s->failed_handshakes,
                       s->curve ? "the server key may be another coordinator's (compare server.pub on both sides), or "
                                  "it is not a MoDE coordinator"
                                : "it requires a key (--key-dir), or it is not a MoDE coordinator");
@@ -418,7 +419,8 @@ enum mode_status mode_socket_self_test(struct mode_socket *s, struct mode_error 
         if (zmq_poll(&item, 1, left) <= 0 || !next_event(probe, &event, &value)) continue;
         if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) break;
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-            st = MODE_FAIL(err, MODE_E_PERM, "%s: self-test of the allow list: a key that is not in it was let in", at);
+            st = MODE_FAIL(err, MODE_E_PERM, "%s: self-test of the allow list: a key that is not in it was accepted",
+                           at);
             break;
         }
     }

@@ -194,8 +194,7 @@ enum mode_status mode_backend_alloc(struct mode_backend *be, void **data, size_t
     *data = NULL;
     if (be->kind) return be->kind->alloc(be, data, bytes, err);
     if (size > bytes) p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return MODE_FAIL(err, MODE_E_MEMORY, "%zu bytes of memory for a model are not to be had", bytes);
+    if (p == MAP_FAILED) return MODE_FAIL(err, MODE_E_MEMORY, "no memory for a model of %zu bytes", bytes);
     (void)madvise(p, size, MADV_HUGEPAGE); /* fewer page faults; harmless where refused */
     memcpy(p, &size, sizeof size);
     *data = p + PAGE;

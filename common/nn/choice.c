@@ -49,7 +49,7 @@ enum mode_status mode_backend_choose(struct mode_backend **be, char why[MODE_BAC
     if (precision && strcmp(precision_of(name), precision) != 0)
         return MODE_FAIL(
             err, MODE_E_DEVICE,
-            "the task asks for products in %s, and this worker's backend \"%s\" computes them in %s. HINT: "
+            "the task requires matrix products in %s, and this worker's backend \"%s\" computes them in %s. HINT: "
             "start it with --backend auto, or change the key precision of the run's spec",
             precision, name, precision_of(name));
     return mode_backend_open(be, name, err);

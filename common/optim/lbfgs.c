@@ -274,8 +274,7 @@ enum mode_status mode_lbfgs_minimise(const struct mode_lbfgs *o, double *x, int6
         minimise(&l);
     else
         st = MODE_FAIL(err, MODE_E_VALUE,
-                       "where the search begins the function to be minimised is %g and its gradient %g long, expected "
-                       "numbers",
+                       "at the start the objective is %g and the norm of its gradient %g, expected finite numbers",
                        result->value, sqrt(length));
     free(all);
     return st;

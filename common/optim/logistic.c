@@ -289,9 +289,7 @@ static enum mode_status check(const struct mode_logistic *m, struct mode_error *
     if (m->n < 1 || m->d < 1)
         return MODE_FAIL(err, MODE_E_VALUE, "%lld rows of %lld numbers: nothing to learn from", (long long)m->n,
                          (long long)m->d);
-    if (m->c < 2)
-        return MODE_FAIL(err, MODE_E_VALUE, "%lld class: at least two are needed to tell one from another",
-                         (long long)m->c);
+    if (m->c < 2) return MODE_FAIL(err, MODE_E_VALUE, "%lld class: at least two are needed", (long long)m->c);
     int64_t *rows = mode_xcalloc((size_t)m->c, sizeof *rows);
     for (int64_t i = 0; !st && i < m->n; i++) {
         if (m->label[i] < 0 || m->label[i] >= m->c)
@@ -332,8 +330,7 @@ enum mode_status mode_logistic_open(struct mode_logistic *m, struct mode_backend
     room->column = malloc((size_t)(items * c) * sizeof *room->column);
     if (!m->w || !room->curve || !room->w32 || !room->b32 || !room->dw32 || !room->score || !room->loss ||
         !room->column)
-        return MODE_FAIL(err, MODE_E_MEMORY, "no memory to tell %lld classes by %lld numbers", (long long)c,
-                         (long long)d);
+        return MODE_FAIL(err, MODE_E_MEMORY, "no memory for %lld classes of %lld features", (long long)c, (long long)d);
     m->b = m->w + c * d;
     room->size = room->loss + items;
     column_means(room->curve, x, n, d, true);

@@ -367,7 +367,7 @@ enum mode_status mode_board_add(struct mode_board *b, const char *row, const str
     uint64_t step;
     size_t n = row_scalars(s, &step, row, strcspn(row, "\n"));
     if (n == 0) /* logit_scale is NaN; so is the next loss, which ends the training */
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the row of a step is no JSON: %.200s", b->train.path, row);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the row of a step is not JSON: %.200s", b->train.path, row);
     MODE_ASSERT(n + 4 <= SCALARS);
     s[n++] = (struct mode_scalar){"train/samples_per_second", pace->samples_per_second};
     s[n++] = (struct mode_scalar){"train/samples_per_second_per_gpu", pace->samples_per_second / pace->processes};
@@ -414,7 +414,7 @@ enum mode_status mode_board_complete(uint64_t *last, const struct mode_board_pla
     *last = 0;
     if (!size) return MODE_OK; /* a pretrained model that was not trained */
     if (!row_scalars(s, &first, rows, head) || !row_scalars(s, last, tail, strcspn(tail, "\n")))
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the model's rows are no steps", place->dir);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: the model's rows are not steps", place->dir);
     char *path;
     enum mode_status st = make_file(&path, place, first - 1, rows, true, err);
     free(path);

@@ -212,8 +212,7 @@ static char *name_of(const struct mode_captions_options *o)
     return mode_utf8_cleaned(name, strlen(name));
 }
 
-/* What is wrong with the contents: a sentence on path without its name and without what may help. The caller frees. */
-static char *reason_of(const struct mode_error *bad, const char *path)
+char *mode_captions_bad_reason(const struct mode_error *bad, const char *path)
 {
     const size_t n = strlen(path);
     const bool named = strncmp(bad->text, path, n) == 0 && strncmp(bad->text + n, ": ", 2) == 0;
@@ -227,7 +226,7 @@ static enum mode_status save_bad(const char *out_path, const struct mode_caption
 {
     struct stat sb;
     if (stat(path, &sb) != 0) return mode_input_fail(err, errno, path, "be examined");
-    char *name = name_of(o), *why = reason_of(bad, path);
+    char *name = name_of(o), *why = mode_captions_bad_reason(bad, path);
     const struct mode_captions file = {
         .shard_name = name, .shard_size = (uint64_t)sb.st_size, .data_size = (uint64_t)sb.st_size, .bad = why};
     enum mode_status st = mode_captions_save(&file, out_path, err);

@@ -47,6 +47,9 @@ struct mode_captions_options {
 enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_path,
                                        const struct mode_captions_options *o, struct mode_error *err);
 
+/* What is wrong with a shard's contents: the error without the path it begins with and without its hint. The caller
+ * frees. */
+char *mode_captions_bad_reason(const struct mode_error *bad, const char *path);
 /* The error of a bad shard with a hint at the option that skips it; the caller frees. */
 char *mode_captions_bad_hint(const char *why, const char *option);
 /* Bad shards of one source that were skipped. All of them, or of several more than a tenth, are no accident but

@@ -21,16 +21,16 @@ static void give_up(j_common_ptr c)
 
 static enum mode_status encode(struct mode_corpus_picture *out, const struct mode_image *im, struct mode_error *err)
 {
-    struct jpeg_compress_struct c;
+    struct jpeg_compress_struct c = {0};
     struct guard guard;
-    unsigned char *volatile data = NULL;
+    unsigned char *buffer = NULL; /* jpeg_mem_dest keeps pointers to both, and sets them in term_destination */
     unsigned long size = 0;
-    unsigned char *buffer = NULL;
     c.err = jpeg_std_error(&guard.base);
     guard.base.error_exit = give_up;
     if (setjmp(guard.back)) {
+        if (c.dest) c.dest->term_destination(&c);
         jpeg_destroy_compress(&c);
-        free(data);
+        free(buffer);
         return MODE_FAIL(err, MODE_E_MEMORY, "the JPEG encoder failed on a %d x %d picture", im->width, im->height);
     }
     jpeg_create_compress(&c);
@@ -47,7 +47,6 @@ static enum mode_status encode(struct mode_corpus_picture *out, const struct mod
         jpeg_write_scanlines(&c, &row, 1);
     }
     jpeg_finish_compress(&c);
-    data = buffer;
     jpeg_destroy_compress(&c);
     out->jpeg = buffer;
     out->jpeg_size = size;

@@ -94,7 +94,7 @@ enum mode_status mode_embed_lines(uint64_t *rows, const char *out_path, struct m
         char *line = data + at, *stop = memchr(line, '\n', size - at);
         size_t len = stop ? (size_t)(stop - line) : size - at;
         if (memchr(line, '\0', len))
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %zu holds a zero byte: not a text", text_path, n + 1);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: line %zu has a NUL byte: not a text file", text_path, n + 1);
         line[len] = '\0';
         if (n == cap) texts = mode_xrealloc(texts, (cap = cap ? 2 * cap : 256) * sizeof *texts);
         texts[n++] = line;

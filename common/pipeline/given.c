@@ -164,10 +164,10 @@ static enum mode_status same(const struct trait *got, const struct trait *want, 
 {
     for (int i = 0; i < n; i++)
         if (strcmp(got[i].value, want[i].value) != 0)
-            return MODE_FAIL(err, MODE_E_CONFIG,
-                             "%s: %s is %s, expected %s as the `model` of the run. HINT: leave `model` out, and it is "
-                             "this one",
-                             what, got[i].name, got[i].value, want[i].value);
+            return MODE_FAIL(
+                err, MODE_E_CONFIG,
+                "%s: %s is %s, expected %s as the `model` of the run. HINT: without `model` this config is used", what,
+                got[i].name, got[i].value, want[i].value);
     return MODE_OK;
 }
 

@@ -253,10 +253,11 @@ static enum mode_status inspect_task(json_t **out, const char *dir, uint32_t fir
     char *n_shards = mode_path_join(dir, "test/nshards.txt");
     enum mode_status st = mode_input_folder(dir, err);
     if (!st && !mode_file_exists(n_shards))
-        st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "%s: is a folder, but no evaluation task: it has no test/nshards.txt. HINT: name the files in "
-                       "it",
-                       dir);
+        st = MODE_FAIL(
+            err, MODE_E_NOINPUT,
+            "%s: is a folder, but not an evaluation task: it has no test/nshards.txt. HINT: name the files in "
+            "it",
+            dir);
     free(n_shards);
     if (!st) st = mode_evalset_open(&e, dir, err);
     if (st) return st;

@@ -196,7 +196,7 @@ enum mode_status mode_model_config_read(char **model, char **preprocess, yaml_do
     if (node->type == YAML_SCALAR_NODE)
         st = config_of_text(&given, &where, (const char *)node->data.scalar.value, folder, err);
     else if (!(given = json_from_yaml(doc, node, 0)))
-        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: keys given twice, keys that are not texts or nested too deep", where);
+        st = MODE_FAIL(err, MODE_E_CONFIG, "%s: keys given twice, keys that are not strings or nested too deep", where);
     if (!st) st = take_config(model, preprocess, given, where, err);
     free(where);
     return st;

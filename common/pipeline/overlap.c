@@ -348,16 +348,18 @@ static enum mode_status read_samples(struct mode_overlap *v, const struct mode_t
     return st;
 }
 
-enum mode_status mode_overlap_shard(struct mode_overlap *v, const char *path, struct mode_error *err)
+enum mode_status mode_overlap_shard(struct mode_overlap *v, const char *path, bool *bad, struct mode_error *err)
 {
     struct mode_tar_data data = {0};
     struct mode_sample_list list = {0};
     struct mode_shard_file shard;
     const struct mode_remote_watch watch = {.going = v->o.fetching, .ctx = v->o.ctx};
     enum mode_status st = mode_shard_hold(&shard, path, &watch, err);
+    *bad = false;
     if (st) return st;
-    if (!(st = mode_tar_data_open(&data, shard.path, err)) && !(st = mode_samples_list(&list, &data, path, err)))
-        st = read_samples(v, &data, &list, path, err);
+    if (!(st = mode_tar_data_open(&data, shard.path, err))) st = mode_samples_list(&list, &data, path, err);
+    *bad = st == MODE_E_FORMAT || st == MODE_E_VALUE;
+    if (!st) st = read_samples(v, &data, &list, path, err);
     if (!st) {
         v->training.shards++;
         v->training.cut += list.cut;

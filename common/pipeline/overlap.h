@@ -86,8 +86,9 @@ enum mode_status mode_overlap_open(struct mode_overlap **overlap, const struct m
                                    char *const *dirs, int n_dirs, struct mode_error *err);
 void mode_overlap_close(struct mode_overlap **overlap);
 /* path: a file or a pinned address. Errors: those of mode_shard_hold, mode_tar_data_open and mode_samples_list, of found;
- * MODE_E_STOPPED, MODE_E_MEMORY. */
-enum mode_status mode_overlap_shard(struct mode_overlap *overlap, const char *path, struct mode_error *err);
+ * MODE_E_STOPPED, MODE_E_MEMORY. *bad: failed because its contents are not a tar; nothing was counted, and the next shard
+ * may be read. */
+enum mode_status mode_overlap_shard(struct mode_overlap *overlap, const char *path, bool *bad, struct mode_error *err);
 
 const struct mode_overlap_task *mode_overlap_task(const struct mode_overlap *overlap, int task);
 const struct mode_overlap_training *mode_overlap_training(const struct mode_overlap *overlap);

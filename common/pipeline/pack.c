@@ -133,7 +133,7 @@ static void say_where(const struct mode__packer *p, const struct mode_pairs *l, 
 {
     char *more = NULL;
     if (is_lost && p->n->pairs == 1 && !l->has_header)
-        more = mode_xasprintf(", which is no header with the columns \"%s\" and \"%s\"", l->o.img_key,
+        more = mode_xasprintf(", which is not a header with the columns \"%s\" and \"%s\"", l->o.img_key,
                               l->o.caption_key);
     else if (is_lost && pair->picture[0] != '/' && mode_file_exists(pair->picture))
         more = mode_xasprintf(", whose paths start at the list's folder%s and not at the current one",
@@ -172,6 +172,12 @@ static enum mode_status pack_pair(struct mode__packer *p, const struct mode_pair
     return st;
 }
 
+char *mode__pack_list_folder(const char *list)
+{
+    struct stat sb;
+    return stat(list, &sb) == 0 && !S_ISREG(sb.st_mode) ? mode_xstrdup(".") : mode_path_folder(list);
+}
+
 static enum mode_status pack_list(struct mode__packer *p, const char *list, const struct mode_pairs_options *o,
                                   struct mode_error *err)
 {
@@ -180,7 +186,7 @@ static enum mode_status pack_list(struct mode__packer *p, const char *list, cons
     bool got = true;
     enum mode_status st = mode_pairs_open(&l, list, o, err);
     if (st) return st;
-    char *folder = mode_path_folder(list);
+    char *folder = mode__pack_list_folder(list);
     while (!st && !(st = mode_pairs_next(&l, &pair, &got, err)) && got) st = pack_pair(p, &l, &pair, folder, err);
     mode_pairs_close(&l);
     free(folder);

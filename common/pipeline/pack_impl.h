@@ -29,6 +29,8 @@ enum mode_status mode__pack_bad_pair(struct mode__packer *p, const struct mode_p
 enum mode_status mode__pack_listed(struct mode__packer *p, const struct mode_pairs *l, const struct mode_pair *pair,
                                    const char *folder, const char *text, size_t text_size, const char *text_ext,
                                    struct mode_error *err);
+/* Where relative paths of a list start: its folder; for a pipe the current folder. The caller frees. */
+char *mode__pack_list_folder(const char *list);
 bool mode__pack_is_picture_name(const char *name);
 /* Calls `picture` for every picture below dir, in name order. depth: 0 (it is recursive). */
 enum mode_status mode__pack_folder(struct mode__packer *p, const char *dir, int depth, mode__pack_picture_fn *picture,

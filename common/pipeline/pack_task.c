@@ -121,7 +121,7 @@ static enum mode_status name_classes(struct classes *c, const struct mode_pack_t
     if (all(c->folder, c->n, is_synset))
         return MODE_FAIL(err, MODE_E_USAGE,
                          "%s: folders like %s are named by numbers that say nothing to a model. HINT: --class-names "
-                         "FILE, one name a line in the order of the folders",
+                         "FILE, one name per line in the order of the folders",
                          t->source, c->folder[0]);
     c->name = mode_xcalloc((size_t)c->n, sizeof *c->name);
     for (int i = 0; i < c->n; i++) {
@@ -130,8 +130,8 @@ static enum mode_status name_classes(struct classes *c, const struct mode_pack_t
             if (*p == '_') *p = ' ';
         if (!mode_utf8_is_text(name, strlen(name)) || strpbrk(name, "\r\n") || !name[strspn(name, " \t")])
             return MODE_FAIL(err, MODE_E_FORMAT,
-                             "%s: the name of folder %d is no line of UTF-8 text. HINT: --class-names FILE", t->source,
-                             i + 1);
+                             "%s: the name of folder %d is not a line of UTF-8 text. HINT: --class-names FILE",
+                             t->source, i + 1);
     }
     return MODE_OK;
 }
@@ -296,24 +296,24 @@ static enum mode_status pack_captioned(struct mode__packer *p, const struct coco
     return st;
 }
 
+/* Frees text. */
 static enum mode_status pack_coco(struct mode__packer *p, const struct mode_pack_task *t, const char *folder,
-                                  struct mode_error *err)
+                                  char *text, size_t size, struct mode_error *err)
 {
     struct coco c = {.path = t->source};
     const json_t *images, *notes;
     json_error_t why;
-    char *text = NULL;
-    size_t size;
-    json_t *root = NULL;
-    enum mode_status st = mode_file_read(t->source, MAX_JSON, &text, &size, err);
-    if (st) goto out;
-    root = json_loadb(text, size, 0, &why);
+    enum mode_status st = MODE_OK;
+    json_t *root = size > MAX_JSON ? NULL : json_loadb(text, size, 0, &why);
     free(text);
-    text = NULL;
+    if (size > MAX_JSON) {
+        st = MODE_FAIL(err, MODE_E_VALUE, "%s: %zu bytes of JSON, at most %zu are read", t->source, size, MAX_JSON);
+        goto out;
+    }
     if (!root) {
         st = MODE_FAIL(
             err, MODE_E_FORMAT,
-            "%s: no JSON, line %d: %s; expected a folder of class folders, COCO's captions or a list of pairs",
+            "%s: not JSON, line %d: %s; expected a folder of class folders, COCO's captions or a list of pairs",
             t->source, why.line, why.text);
         goto out;
     }
@@ -326,7 +326,6 @@ static enum mode_status pack_coco(struct mode__packer *p, const struct mode_pack
                             folder, err);
 out:
     json_decref(root);
-    free(text);
     free(c.image);
     free(c.first);
     free(c.caption);
@@ -381,11 +380,11 @@ static enum mode_status read_list(struct listed *l, struct mode__packer *p, stru
 }
 
 static enum mode_status pack_pairs(struct mode__packer *p, const struct mode_pack_task *t, const char *folder,
-                                   struct mode_error *err)
+                                   char *text, size_t size, struct mode_error *err)
 {
     struct listed l = {0};
     struct mode_pairs list;
-    enum mode_status st = mode_pairs_open(&list, t->source, &t->list, err);
+    enum mode_status st = mode_pairs_take(&list, text, size, t->source, &t->list, err);
     if (st) return st;
     st = read_list(&l, p, &list, err);
     for (size_t i = 0; !st && i < l.n; i++) {
@@ -404,30 +403,20 @@ static enum mode_status pack_pairs(struct mode__packer *p, const struct mode_pac
 
 /* ---------------------------------------------------------------------------------------------------- the task */
 
-/* A file that is not regular can be read only once, so it is taken for JSON without looking at its first byte. */
-static enum mode_status is_json(bool *is, const char *path, bool regular, struct mode_error *err)
+static bool is_json(const char *path, const char *text)
 {
     const size_t n = strlen(path);
-    struct mode_mapping map;
-    *is = !regular || (n > 5 && strcasecmp(path + n - 5, ".json") == 0);
-    if (*is) return MODE_OK;
-    enum mode_status st = mode_file_map(path, &map, err);
-    if (st) return st;
-    size_t i = 0;
-    while (i < map.size && (map.data[i] == ' ' || (map.data[i] >= '\t' && map.data[i] <= '\r'))) i++;
-    *is = i < map.size && map.data[i] == '{';
-    mode_file_unmap(&map);
-    return MODE_OK;
+    return (n > 5 && strcasecmp(path + n - 5, ".json") == 0) || text[strspn(text, " \t\n\v\f\r")] == '{';
 }
 
-static enum mode_status pack_captions(struct mode__packer *p, const struct mode_pack_task *t, bool regular,
-                                      struct mode_error *err)
+static enum mode_status pack_captions(struct mode__packer *p, const struct mode_pack_task *t, struct mode_error *err)
 {
-    bool json;
+    char *text;
+    size_t size;
     enum mode_status st = t->pictures ? mode_input_folder(t->pictures, err) : MODE_OK;
-    if (st || (st = is_json(&json, t->source, regular, err))) return st;
-    char *folder = t->pictures ? mode_xstrdup(t->pictures) : mode_path_folder(t->source);
-    st = (json ? pack_coco : pack_pairs)(p, t, folder, err);
+    if (st || (st = mode_pairs_read(&text, &size, t->source, err))) return st;
+    char *folder = t->pictures ? mode_xstrdup(t->pictures) : mode__pack_list_folder(t->source);
+    st = (is_json(t->source, text) ? pack_coco : pack_pairs)(p, t, folder, text, size, err);
     free(folder);
     return st;
 }
@@ -471,7 +460,7 @@ static enum mode_status pack_into(struct mode__packer *p, const struct mode_pack
     char count[24], *lines[] = {NULL};
     if (stat(t->source, &sb) != 0) return mode_input_fail(err, errno, t->source, "be opened");
     const bool folders = S_ISDIR(sb.st_mode);
-    enum mode_status st = folders ? pack_classes(p, t, dir, err) : pack_captions(p, t, S_ISREG(sb.st_mode), err);
+    enum mode_status st = folders ? pack_classes(p, t, dir, err) : pack_captions(p, t, err);
     if ((st = mode__pack_finish(p, st, t->source, err))) return st;
     if (p->n->packed == 0) return MODE_FAIL(err, MODE_E_FORMAT, "%s: no picture could be packed", t->source);
     snprintf(count, sizeof count, "%llu", (unsigned long long)p->n->shards);

@@ -129,7 +129,10 @@ static enum mode_status choose_format(struct mode_pairs *l, struct mode_error *e
         l->caption = 1;
         l->n_columns = 2;
     } else if (!tab) {
-        st = fail_header(l, &c, "without a header there must be two columns, picture and caption", err);
+        st = fail_header(l, &c,
+                         "--csv-img-key and --csv-caption-key name the columns; without a header there must be two, "
+                         "picture and caption",
+                         err);
     }
     if (!st && !found && !l->is_csv) st = refuse_other_header(l, &c, n, err);
     if (l->is_csv) {
@@ -144,16 +147,19 @@ out:
     return st;
 }
 
-enum mode_status mode_pairs_open(struct mode_pairs *l, const char *list, const struct mode_pairs_options *o,
-                                 struct mode_error *err)
+enum mode_status mode_pairs_read(char **text, size_t *size, const char *list, struct mode_error *err)
 {
-    size_t size;
-    *l = (struct mode_pairs){.name = list, .o = *o, .line = 1};
+    return mode_file_read(list, MAX_LIST, text, size, err);
+}
+
+enum mode_status mode_pairs_take(struct mode_pairs *l, char *text, size_t size, const char *list,
+                                 const struct mode_pairs_options *o, struct mode_error *err)
+{
+    enum mode_status st;
+    *l = (struct mode_pairs){.name = list, .o = *o, .text = text, .line = 1};
     if (!l->o.img_key) l->o.img_key = MODE_PAIRS_IMG_KEY;
     if (!l->o.caption_key) l->o.caption_key = MODE_PAIRS_CAPTION_KEY;
     if (!l->o.separator) l->o.separator = '\t';
-    enum mode_status st = mode_file_read(list, MAX_LIST, &l->text, &size, err);
-    if (st) return st;
     l->at = l->text;
     l->end = l->text + size;
     const char *nul = memchr(l->text, '\0', size);
@@ -167,6 +173,16 @@ enum mode_status mode_pairs_open(struct mode_pairs *l, const char *list, const s
         st = choose_format(l, err);
     if (st) mode_pairs_close(l);
     return st;
+}
+
+enum mode_status mode_pairs_open(struct mode_pairs *l, const char *list, const struct mode_pairs_options *o,
+                                 struct mode_error *err)
+{
+    char *text;
+    size_t size;
+    enum mode_status st = mode_pairs_read(&text, &size, list, err);
+    *l = (struct mode_pairs){0};
+    return st ? st : mode_pairs_take(l, text, size, list, o, err);
 }
 
 static void judge(struct mode_pair *pair, const struct mode_pairs *l, struct mode_error *err)
@@ -226,7 +242,7 @@ enum mode_status mode_pairs_next(struct mode_pairs *l, struct mode_pair *pair, b
         pair->fault = MODE_PAIR_NO_CAPTION;
         MODE_FAIL(err, MODE_E_FORMAT, "%s, line %llu: no tab and caption after the picture%s", l->name,
                   (unsigned long long)pair->line,
-                  strchr(pair->picture, ',') ? "; commas are separators with --csv-separator ," : "");
+                  strchr(pair->picture, ',') ? "; for commas as separators: --csv-separator ," : "");
     }
     return MODE_OK;
 }

@@ -46,6 +46,11 @@ struct mode_pairs {
 
 enum mode_status mode_pairs_open(struct mode_pairs *l, const char *list, const struct mode_pairs_options *o,
                                  struct mode_error *err);
+/* The same in two steps, for a caller that must look at the text first: a pipe can be read only once. text [size] is
+ * malloc'd and NUL-terminated, and is freed by the second step or by closing. */
+enum mode_status mode_pairs_read(char **text, size_t *size, const char *list, struct mode_error *err);
+enum mode_status mode_pairs_take(struct mode_pairs *l, char *text, size_t size, const char *list,
+                                 const struct mode_pairs_options *o, struct mode_error *err);
 /* *got false: end of the list. A pair with a fault is MODE_OK, and err describes the fault. Strings of pair are valid
  * until the next call. */
 enum mode_status mode_pairs_next(struct mode_pairs *l, struct mode_pair *pair, bool *got, struct mode_error *err);

@@ -29,8 +29,8 @@ struct probe {
 enum mode_status mode_probe_check_kind(const struct mode_evalset *e, struct mode_error *err)
 {
     if (e->kind == MODE_TASK_CLASSIFICATION) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_FORMAT, "task %s is of the kind %s; a probe is made of classification alone", e->name,
-                     mode_task_kind_name(e->kind));
+    return MODE_FAIL(err, MODE_E_FORMAT, "task %s is of the kind %s; a linear probe needs a classification task",
+                     e->name, mode_task_kind_name(e->kind));
 }
 
 static enum mode_status check_tasks(const struct mode_evalset *train, const struct mode_evalset *test,
@@ -67,16 +67,15 @@ static enum mode_status number_classes(struct probe *b, struct mode_error *err)
         if (b->class_of[i] == 0) b->class_of[i] = (int32_t)b->p->c++;
         if (!st && b->class_of[i] < 0 && asked[i])
             st = MODE_FAIL(err, MODE_E_VALUE,
-                           "task %s: class %d, \"%s\", has test pictures (%lld) and no training picture: nothing could "
-                           "be taken for it",
+                           "task %s: class %d, \"%s\", has test pictures (%lld) and no training picture, so it could "
+                           "never be predicted",
                            b->test->name, i, b->test->classes[i], (long long)asked[i]);
     }
     free(asked);
     if (!st && b->p->c < 2)
-        st = MODE_FAIL(
-            err, MODE_E_VALUE,
-            "task %s: all training pictures are of one class; at least two are needed to tell one from another",
-            b->train->name);
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "task %s: all training pictures are of one class; at least two classes are needed",
+                       b->train->name);
     return st;
 }
 
@@ -127,10 +126,10 @@ static enum mode_status put_in_order(struct probe *b, struct mode_error *err)
             }
     free(held);
     if (b->s->strength == 0 && !b->p->n_held_back)
-        return MODE_FAIL(err, MODE_E_VALUE,
-                         "task %s: no class has two training pictures, so none can be held back to choose C by. HINT: "
-                         "name C",
-                         b->train->name);
+        return MODE_FAIL(
+            err, MODE_E_VALUE,
+            "task %s: no class has two training pictures, so none can be held out to choose C. HINT: give C",
+            b->train->name);
     return MODE_OK;
 }
 
@@ -204,13 +203,12 @@ static enum mode_status make_room(struct probe *b, struct mode_error *err)
         b->x_test = malloc((size_t)(p->n_test * p->width) * sizeof *b->x_test);
     }
     if (b->x && b->x_test) return MODE_OK;
-    return MODE_FAIL(
-        err, MODE_E_MEMORY,
-        "task %s: a probe of %lld training and %lld test pictures by %lld numbers each, of %lld classes, takes "
-        "%s, of which features %s; %s are left. HINT: fewer models at once, or more memory",
-        b->test->name, (long long)p->n_train, (long long)p->n_test, (long long)p->width, (long long)p->c,
-        mode_size_text(needed, (uint64_t)(rows + rest)), mode_size_text(of_rows, (uint64_t)rows),
-        mode_size_text(there, left));
+    return MODE_FAIL(err, MODE_E_MEMORY,
+                     "task %s: a probe with %lld training and %lld test pictures of %lld features each and %lld "
+                     "classes takes %s, of which features %s; %s are free. HINT: fewer models at once, or more memory",
+                     b->test->name, (long long)p->n_train, (long long)p->n_test, (long long)p->width, (long long)p->c,
+                     mode_size_text(needed, (uint64_t)(rows + rest)), mode_size_text(of_rows, (uint64_t)rows),
+                     mode_size_text(there, left));
 }
 
 static enum mode_status by_model(struct probe *b, int i, struct mode_error *err)

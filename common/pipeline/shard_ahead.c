@@ -293,7 +293,7 @@ enum mode_status mode_shard_ahead_need(struct mode_shard_ahead *a, uint64_t from
         wait_for_change(a);
         pthread_mutex_unlock(&a->lock);
         if (!mode_remote_going(w, done, total))
-            st = MODE_FAIL(err, MODE_E_STOPPED, "stopped while shards of other machines were fetched");
+            st = MODE_FAIL(err, MODE_E_STOPPED, "stopped while remote shards were downloaded");
         pthread_mutex_lock(&a->lock);
     }
     if (!st && bad) {
@@ -396,8 +396,8 @@ char *mode_shard_ahead_warning(uint64_t *bytes, size_t n, uint32_t window, uint6
     for (size_t i = 0; i < n && i < 2 * (uint64_t)window; i++) two += on_disk(bytes[i]);
     if (two <= room) return NULL;
     return mode_xasprintf(
-        "two windows of %u shards may have %s, and the folder of shards holds %s at most: training will wait where an "
-        "epoch begins, and ask for pictures by themselves where one window is more than that. HINT: "
+        "two windows of %u shards may have %s, and the shard cache holds at most %s: training will pause at the start "
+        "of each epoch, and if even one window does not fit, request pictures one by one. HINT: "
         "MODE_SHARD_CACHE_BYTES, a larger disk by MODE_SHARD_CACHE, or a smaller train.window_shards",
         window, mode_size_text(have, two), mode_size_text(most, room));
 }

@@ -65,7 +65,7 @@ static enum mode_status add_remote(struct expansion *x, const char *text, const 
     if (query && !x->in_list)
         st = MODE_FAIL(x->err, MODE_E_CONFIG,
                        "%s?...: what is after \"?\" may be a key, and a run's spec is kept and shown. HINT: write such "
-                       "addresses into a file, one a line, and name that: @FILE; or leave the query out",
+                       "addresses into a file, one per line, and name that: @FILE; or leave the query out",
                        address);
     if (!st) st = mode_remote_query_put(address, query, x->err);
     if (!st) st = keep(x, address, base, 0, 0);
@@ -291,12 +291,12 @@ static enum mode_status path_of_url(char **path, const char *source, struct mode
         if (low < 0 || !c || strchr(patterns, c)) {
             free(*path);
             *path = NULL;
-            return low < 0 ? MODE_FAIL(err, MODE_E_CONFIG, "%s: \"%.3s\" is no byte; expected %% and two hex digits",
-                                       source, from)
-                           : MODE_FAIL(
-                                 err, MODE_E_CONFIG,
-                                 "%s: %.3s stands for a sign that cannot be part of a name here (a NUL, or one of %s)",
-                                 source, from, patterns);
+            return low < 0
+                       ? MODE_FAIL(err, MODE_E_CONFIG,
+                                   "%s: \"%.3s\" is not an encoded byte; expected %% and two hex digits", source, from)
+                       : MODE_FAIL(err, MODE_E_CONFIG,
+                                   "%s: %.3s encodes a character that a name may not contain (a NUL, or one of %s)",
+                                   source, from, patterns);
         }
         *to++ = c;
         from += 2;
@@ -308,7 +308,7 @@ static enum mode_status path_of_url(char **path, const char *source, struct mode
 /* Fails for URLs that are not supported, with a hint for each. */
 static enum mode_status refuse_other(const char *source, const char *rest, struct mode_error *err)
 {
-    const char *hint = "copy the shards to this machine, or mount the place where they are";
+    const char *hint = "copy the shards to this machine, or mount them";
     const bool pipe = strncmp(rest, "pipe:", 5) == 0;
     if (!pipe && !strstr(rest, "://")) return MODE_OK;
     if (strncmp(rest, "hf://", 5) == 0)
@@ -317,7 +317,7 @@ static enum mode_status refuse_other(const char *source, const char *rest, struc
     else if (strncmp(rest, "gs://", 5) == 0)
         hint = "https://storage.googleapis.com/BUCKET/KEY, of a public bucket or presigned";
     else if (source != rest)
-        hint = "a list of sources is a file of this machine";
+        hint = "a list of sources must be a local file";
     else if (pipe)
         hint = "commands are not run; name what the command reads, as https:// or s3://";
     char *shown = mode_remote_shown(source);
@@ -365,17 +365,15 @@ static enum mode_status add_source(struct expansion *x, const char *source, cons
         if (!st && x->out->n > first) qsort(x->out->shard + first, x->out->n - first, sizeof *x->out->shard, by_name);
     }
     if (!st && x->out->n == first)
-        st = MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: no shard (*.tar) is found there%s%s%s", path,
-                       x->compressed ? ". HINT: compressed ones are named by a pattern, " : "",
+        st = MODE_FAIL(x->err, MODE_E_NOINPUT, "%s: contains no shard (*.tar)%s%s%s", path,
+                       x->compressed ? ". HINT: for compressed ones give a pattern, " : "",
                        x->compressed ? x->compressed : "",
                        x->compressed ? ", and are unpacked whenever they are read: plain tars are faster" : "");
     else if (!st && x->compressed)
-        st = MODE_FAIL(
-            x->err, MODE_E_CONFIG,
-            "%s: beside plain tars there are compressed ones (%s), which a folder does not stand for: nobody "
-            "can tell whether they are copies. HINT: name those that are meant by patterns, \"*.tar\" and "
-            "\"*.tar.gz\"",
-            path, x->compressed);
+        st = MODE_FAIL(x->err, MODE_E_CONFIG,
+                       "%s: holds plain tars and compressed ones (%s), which may be copies of each other. HINT: say "
+                       "which by a pattern, \"*.tar\" or \"*.tar.gz\"",
+                       path, x->compressed);
     free(x->compressed);
     x->compressed = NULL;
     free(path);

@@ -13,6 +13,7 @@
 #include "pipeline/cache.h"
 #include "pipeline/given.h"
 #include "pipeline/model_config.h"
+#include "pipeline/spec_for.h"
 #include "pipeline/spec_keys.h"
 
 #include <dirent.h>
@@ -205,11 +206,11 @@ static enum mode_status read_value(struct reader *r, const struct spec_key *key,
     }
     if (!is_list || node->type != YAML_SEQUENCE_NODE)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: %s must be %s", r->what, line_of(node), key->path,
-                         is_list ? "a text or a list of texts" : "a single value");
+                         is_list ? "a string or a list of strings" : "a single value");
     for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
         yaml_node_t *item = yaml_document_get_node(&r->doc, *i);
         if (item->type != YAML_SCALAR_NODE)
-            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: the entries of %s must be texts", r->what, line_of(item),
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: the entries of %s must be strings", r->what, line_of(item),
                              key->path);
         enum mode_status st = set_value(r, key, scalar(item), line_of(item));
         if (st) return st;
@@ -264,13 +265,13 @@ static enum mode_status read_for_tasks(struct reader *r, struct mode_spec_for *x
         return MODE_OK;
     }
     if (node->type != YAML_SEQUENCE_NODE || node->data.sequence.items.start == node->data.sequence.items.top)
-        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: tasks of experts_for is empty or no list; %s", r->what,
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: tasks of experts_for is empty or not a list; %s", r->what,
                          line_of(node), expected);
     for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
         const yaml_node_t *item = yaml_document_get_node(&r->doc, *i);
         if (item->type != YAML_SCALAR_NODE || !*scalar(item))
-            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: an entry of tasks of experts_for is no name; %s", r->what,
-                             line_of(item), expected);
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: an entry of tasks of experts_for is not a name; %s",
+                             r->what, line_of(item), expected);
         for (size_t k = 0; k < x->tasks.n; k++)
             if (strcmp(x->tasks.item[k], scalar(item)) == 0)
                 return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: experts_for names the task %s twice", r->what,
@@ -312,8 +313,8 @@ static enum mode_status check_for(const struct reader *r, const struct mode_spec
     if (!x->name)
         return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: an entry of experts_for has no name", r->what, x->line);
     if (!mode_spec_is_name(x->name) || mode_spec_is_taken(x->name) || is_number)
-        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: \"%s\" is no name for an expert of experts_for: %s", r->what,
-                         x->line, x->name,
+        return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: \"%s\" is not a valid name for an expert of experts_for: %s",
+                         r->what, x->line, x->name,
                          mode_spec_is_name(x->name)
                              ? "it is taken (seed, dense, expert-N, numbers, routers, columns of result.csv)"
                              : "it must be 1 to 64 letters, digits, '.', '_' or '-', not starting with "
@@ -352,7 +353,7 @@ static enum mode_status read_experts_for(struct reader *r, yaml_node_t *node)
         for (yaml_node_pair_t *p = item->data.mapping.pairs.start; p < item->data.mapping.pairs.top && !st; p++) {
             const yaml_node_t *key = yaml_document_get_node(&r->doc, p->key);
             if (key->type != YAML_SCALAR_NODE)
-                return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: a key must be a text", r->what, line_of(key));
+                return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: a key must be a string", r->what, line_of(key));
             for (yaml_node_pair_t *q = item->data.mapping.pairs.start; q < p; q++)
                 if (strcmp(scalar(yaml_document_get_node(&r->doc, q->key)), scalar(key)) == 0)
                     return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: experts_for gives %s of an entry twice", r->what,
@@ -392,7 +393,7 @@ static enum mode_status read_mapping(struct reader *r, yaml_node_t *node, const 
     for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top && !st; p++) {
         yaml_node_t *k = yaml_document_get_node(&r->doc, p->key), *v = yaml_document_get_node(&r->doc, p->value);
         if (k->type != YAML_SCALAR_NODE)
-            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: a key must be a text", r->what, line_of(k));
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s:%d: a key must be a string", r->what, line_of(k));
         for (yaml_node_pair_t *q = node->data.mapping.pairs.start; q < p; q++) {
             yaml_node_t *earlier = yaml_document_get_node(&r->doc, q->key);
             if (earlier->type == YAML_SCALAR_NODE && strcmp(scalar(earlier), scalar(k)) == 0)
@@ -402,7 +403,7 @@ static enum mode_status read_mapping(struct reader *r, yaml_node_t *node, const 
         const size_t section = strcspn(scalar(k), ".");
         if (scalar(k)[section])
             return MODE_FAIL(r->err, MODE_E_CONFIG,
-                             "%s:%d: the key \"%s\" must stand within a section, as \"%s\" below \"%.*s\"", r->what,
+                             "%s:%d: the key \"%s\" belongs in a section, as \"%s\" below \"%.*s\"", r->what,
                              line_of(k), scalar(k), scalar(k) + section + 1, (int)section, scalar(k));
         char *path = mode_xasprintf("%s%s", prefix, scalar(k));
         size_t i = 0;
@@ -490,7 +491,8 @@ static enum mode_status take_model_of_init(struct reader *r)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: the key \"model\" is missing (an open_clip model config: its name, its JSON file or the "
                          "config itself)%s",
-                         r->what, s->train.init[0] ? "; train.init is a file of weights, which does not say it" : "");
+                         r->what,
+                         s->train.init[0] ? "; train.init is a file of weights, which does not contain it" : "");
     char *what = mode_xasprintf("%s: train.init", r->what);
     st = mode_model_config_found(&s->model_config, &s->preprocess_config, s->train.init, what, r->err);
     free(what);
@@ -531,7 +533,7 @@ static enum mode_status check_schedule(struct reader *r)
     const bool steps = given(r, "train.seed_steps") || given(r, "train.total_steps");
     const bool epochs = given(r, "train.seed_epochs") || given(r, "train.epochs");
     const bool init = s->train.init[0];
-    const char *hint = init ? "" : ". HINT: only with train.init, a model to begin with, may it be 0";
+    const char *hint = init ? "" : ". HINT: it may be 0 only with train.init, a model to start from";
     if (steps && epochs)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: the schedule is given in steps (seed_steps, total_steps) and in epochs (seed_epochs, "
@@ -682,7 +684,7 @@ static enum mode_status parse(struct mode_spec *spec, const char *text, const ch
     if (yaml_parser_load(&parser, &more)) {
         yaml_node_t *second = yaml_document_get_root_node(&more);
         if (second)
-            st = MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: a second document begins; a run spec is one", what,
+            st = MODE_FAIL(err, MODE_E_CONFIG, "%s:%d: a second document begins; a run spec is a single one", what,
                            line_of(second));
         yaml_document_delete(&more);
     } else {
@@ -820,13 +822,13 @@ static enum mode_status tasks_within(const char *dir, const char *key, struct mo
     }
     if (!st && found.n == 0)
         st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "%s: %s is no CLIP_benchmark folder (it has no test/nshards.txt) and holds none, "
+                       "%s: %s is not a CLIP_benchmark folder (it has no test/nshards.txt) and contains none, "
                        "%d folders deep",
                        key, dir, MODE_SPEC_TASKS_DEPTH);
     if (!st && out->n == first)
         st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "%s: %s: none of its %zu tasks can be evaluated: dataset_type.txt of each says "
-                       "something else than " MODE_TASK_KINDS,
+                       "%s: %s: none of its %zu tasks can be evaluated: the dataset_type.txt of each says something "
+                       "other than " MODE_TASK_KINDS,
                        key, dir, found.n);
     mode_spec_list_clear(&found);
     return st;
@@ -867,6 +869,29 @@ void mode_spec_list_clear(struct mode_spec_list *list)
     *list = (struct mode_spec_list){0};
 }
 
+/* dirs: of evaluate.tasks. */
+static enum mode_status check_tasks(const struct mode_spec *spec, const struct mode_spec_list *dirs,
+                                    struct mode_error *err)
+{
+    struct mode_spec_list names = {0};
+    struct mode_spec_task *task = mode_xcalloc(dirs->n + 1, sizeof *task);
+    enum mode_status st = MODE_OK;
+    for (size_t t = 0; t < dirs->n && !st; t++) {
+        size_t n = strlen(dirs->item[t]);
+        while (n > 1 && dirs->item[t][n - 1] == '/') dirs->item[t][--n] = 0;
+        task[t].name = mode_path_base(dirs->item[t]);
+        st = mode_evalset_known_kind(&task[t].kind, dirs->item[t], err);
+        if (st) mode_error_prefix(err, st, "evaluation task %s", task[t].name);
+    }
+    for (size_t j = 0; j < spec->n_experts_for && !st; j++) {
+        const struct mode_spec_for *x = &spec->experts_for[j];
+        st = x->classes ? mode_spec_for_names(&names, x, err) : mode_spec_for_check(x, task, dirs->n, err);
+    }
+    mode_spec_list_clear(&names);
+    free(task);
+    return st;
+}
+
 static bool has_encoder(const struct mode_spec *spec)
 {
     char *config = mode_path_join(spec->encoder.dir, "config.json");
@@ -890,7 +915,7 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, bool fetched, str
     if (!mode_file_exists(spec->tokenizer_merges) && spec->merges_by_default) {
         char *models = mode_path_folder(spec->tokenizer_merges);
         enum mode_status none = MODE_FAIL(err, MODE_E_NOINPUT,
-                                          "tokenizer.merges: the run file names none, and %s does not exist. HINT: "
+                                          "tokenizer.merges: the spec names none, and %s does not exist. HINT: "
                                           "deploy/fetch-models.sh %s (containers: docker compose run --rm models)",
                                           spec->tokenizer_merges, models);
         free(models);
@@ -902,7 +927,8 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, bool fetched, str
         return MODE_FAIL(err, MODE_E_NOINPUT, "train.algorithms: %s does not exist", spec->train.algorithms);
     struct mode_spec_list tasks;
     enum mode_status st = mode_spec_tasks(&spec->evaluate.tasks, "evaluate.tasks", &tasks, NULL, err);
-    if (!st) mode_spec_list_clear(&tasks);
+    if (!st) st = check_tasks(spec, &tasks, err);
+    mode_spec_list_clear(&tasks);
     if (st || !spec->train.init[0]) return st;
     struct mode_given init;
     if ((st = check_init_fetched(spec, err))) return st;

@@ -123,8 +123,10 @@ void mode_spec_list_clear(struct mode_spec_list *list);
 void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from); /* to must be empty */
 /* Is the encoder one on the Hub that is not in the cache yet, so that `mode run` will download it? */
 bool mode_spec_awaits_encoder(const struct mode_spec *spec);
-/* Check the inputs. fetched: an encoder on the Hub must be in the cache, too. MODE_E_NOINPUT: the encoder, the
- * tokenizer, a task's folder or train.init does not exist; MODE_E_CONFIG: train.init is not the configured model. */
+/* Check the inputs. fetched: an encoder on the Hub must be in the cache, too. MODE_E_NOINPUT: the encoder, the tokenizer,
+ * a task's folder, a file of experts_for or train.init does not exist; MODE_E_FORMAT: a task of an unsupported kind;
+ * MODE_E_CONFIG: train.init is not the configured model, or experts_for names a task that is not in evaluate.tasks or a
+ * file without names. */
 enum mode_status mode_spec_check(const struct mode_spec *spec, bool fetched, struct mode_error *err);
 /* The schedule in optimizer steps for n_pairs kept pairs. given_steps: already done by the model of train.init.
  * MODE_E_CONFIG: no steps to train, the fork point is not before the end, or train.init is beyond it. */

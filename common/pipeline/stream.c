@@ -243,7 +243,7 @@ static enum mode_status spill(struct mode_stream *s, struct shard *shard, const 
             return MODE_FAIL(
                 err, MODE_E_IO,
                 "shard %s: %zu bytes unpacked, after %llu of other compressed shards, cannot be written to "
-                "%s: %s. HINT: unpack the shards to plain tars, which are read where they lie",
+                "%s: %s. HINT: unpack the shards to plain tars, which are read in place",
                 shard->tar, d->size, (unsigned long long)(s->in_memory + s->spilled), folder,
                 n < 0 ? strerror(errno) : "no room");
         done += (size_t)n;
@@ -352,7 +352,7 @@ static enum mode_status check_chosen(const int32_t *coarse, uint64_t n_rows, con
 {
     for (uint64_t i = 0; i < n_rows; i++)
         if (coarse[i] == 1) return MODE_OK;
-    return MODE_FAIL(err, MODE_E_VALUE, "none of the %llu pairs lies in a fine cluster that %s chooses",
+    return MODE_FAIL(err, MODE_E_VALUE, "none of the %llu pairs lies in a fine cluster that %s selects",
                      (unsigned long long)n_rows, selection);
 }
 

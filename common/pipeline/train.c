@@ -83,8 +83,8 @@ static enum mode_status check_spec(const struct mode_train_spec *s, int size, st
 {
     if (!(s->start_step < s->end_step && s->end_step <= s->total_steps))
         return MODE_FAIL(err, MODE_E_VALUE,
-                         "training %s: steps %llu to %llu of %llu make no sense, expected start < end <= total",
-                         s->name, (unsigned long long)s->start_step, (unsigned long long)s->end_step,
+                         "training %s: steps %llu to %llu of %llu are invalid, expected start < end <= total", s->name,
+                         (unsigned long long)s->start_step, (unsigned long long)s->end_step,
                          (unsigned long long)s->total_steps);
     if (s->start_step > 0 && !(s->parent && s->parent->optimizer))
         return MODE_FAIL(err, MODE_E_VALUE,
@@ -115,8 +115,9 @@ static enum mode_status check_spec(const struct mode_train_spec *s, int size, st
             "a multiple of their number, and no piece empty",
             s->name, (long long)s->batch, size, (long long)s->accumulate);
     if (s->batch < 2)
-        return MODE_FAIL(err, MODE_E_VALUE, "training %s: a batch of %lld pairs has nothing to contrast, at least 2",
-                         s->name, (long long)s->batch);
+        return MODE_FAIL(err, MODE_E_VALUE,
+                         "training %s: a batch of %lld pairs has nothing to contrast, expected at least 2", s->name,
+                         (long long)s->batch);
     return MODE_OK;
 }
 
@@ -234,11 +235,10 @@ static enum mode_status load_checkpoint(struct training *t, const char *dir, str
     fingerprint(t, want);
     if ((st = mode_file_read(state, 0, &mark, NULL, err))) goto out;
     if (strcmp(mark, want) != 0) {
-        st = MODE_FAIL(
-            err, MODE_E_VALUE,
-            "checkpoint %s is of a training with other parameters or data. HINT: a training goes on with the "
-            "options that it was begun with; with others, begin another one from that folder (--init)",
-            dir);
+        st = MODE_FAIL(err, MODE_E_VALUE,
+                       "checkpoint %s is of a training with other parameters or data. HINT: continue a training with "
+                       "the options it was started with; for others, start a new one from that folder (--init)",
+                       dir);
         goto out;
     }
     if ((st = mode_clip_read_weights(t->clip, weights, err))) goto out;
@@ -319,7 +319,7 @@ static void publish_results(struct training *t)
     char text[400];
     if (save_results(t, t->validation_path, &err) == MODE_OK) return;
     t->validation_path = NULL;
-    snprintf(text, sizeof text, "the training goes on without a file of its validations: %.300s", err.text);
+    snprintf(text, sizeof text, "the training continues without a file of its validations: %.300s", err.text);
     if (t->hooks->notice) t->hooks->notice(t->hooks->ctx, text);
 }
 
@@ -327,7 +327,7 @@ static void end_board(struct training *t, const struct mode_error *why)
 {
     char text[400];
     mode_board_close(&t->board);
-    snprintf(text, sizeof text, "the training goes on without its curve for TensorBoard: %.300s", why->text);
+    snprintf(text, sizeof text, "the training continues without its curve for TensorBoard: %.300s", why->text);
     if (t->hooks->notice) t->hooks->notice(t->hooks->ctx, text);
 }
 
@@ -405,7 +405,7 @@ static enum mode_status take_algorithms(struct training *t, struct mode_error *e
     if ((st = mode_backend_use_algorithms(t->be, s->algorithms, why_not, sizeof why_not, err)))
         return mode_error_prefix(err, st, "training %s", s->name);
     if (!why_not[0] || !t->hooks->notice) return MODE_OK;
-    snprintf(text, sizeof text, "algorithms are not those that were kept: %s", why_not);
+    snprintf(text, sizeof text, "the stored algorithms are not used: %s", why_not);
     t->hooks->notice(t->hooks->ctx, text);
     return MODE_OK;
 }
@@ -418,7 +418,7 @@ static enum mode_status keep_algorithms(struct training *t, struct mode_error *e
     t->chosen = mode_backend_algorithms(t->be);
     if (t->chosen) return t->hooks->chosen(t->hooks->ctx, t->chosen, err);
     if (t->hooks->notice)
-        t->hooks->notice(t->hooks->ctx, "no algorithms were kept: a processor has none to choose from");
+        t->hooks->notice(t->hooks->ctx, "no algorithms were stored: a processor has none to choose from");
     return MODE_OK;
 }
 

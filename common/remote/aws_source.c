@@ -264,7 +264,7 @@ static enum mode_status by_word(struct mode__aws_source *s, const struct search 
                          profile, word);
     if (st || s->kind != MODE__AWS_NONE) return st;
     return MODE_FAIL(err, MODE_E_CONFIG,
-                     "the profile \"%.100s\": its role is to be taken by credential_source = %s, which has no keys "
+                     "the profile \"%.100s\": its role is to be assumed by credential_source = %s, which has no keys "
                      "here%s%s",
                      profile, word, s->shown ? ": " : "", s->shown ? s->shown : "");
 }
@@ -290,7 +290,7 @@ static enum mode_status taker(struct mode__aws_source *by, struct search *x, con
         for (size_t i = 0; i < x->n_seen; i++)
             if (strcmp(x->seen[i], source) == 0 || x->n_seen == MOST_CHAIN)
                 return MODE_FAIL(err, MODE_E_CONFIG,
-                                 "the profile \"%.100s\": its role is taken through a chain of profiles that loops "
+                                 "the profile \"%.100s\": its role is assumed through a chain of profiles that loops "
                                  "back to \"%.100s\", or is longer than %d",
                                  profile, source, MOST_CHAIN);
         st = of_profile(by, x, source, false, err);
@@ -318,10 +318,10 @@ static enum mode_status role(struct mode__aws_source *s, struct search *x, const
     if (mfa)
         st = MODE_FAIL(err, MODE_E_CONFIG,
                        "the profile \"%.100s\" has mfa_serial, and a code cannot be asked for here. HINT: a "
-                       "credential_process, or the keys of a session that has begun",
+                       "credential_process, or the keys of an existing session",
                        profile);
     if (!st) st = taker(s->by, x, profile, source, word, err);
-    if (!st) s->shown = mode_xasprintf("the role %.200s, taken by %s", arn, s->by->shown);
+    if (!st) s->shown = mode_xasprintf("the role %.200s, assumed by %s", arn, s->by->shown);
 out:
     free(arn);
     free(web);

@@ -72,7 +72,7 @@ static enum mode_status refused(const struct mode__aws_source *s, const struct m
         *shown_code ? "; it says " : "", shown_code, *shown ? ": " : "", shown,
         strcmp(shown_code, "ExpiredTokenException") == 0 || strcmp(shown_code, "ExpiredToken") == 0
             ? ". HINT: is this machine's clock right, and is the token in the file renewed?"
-        : strcmp(shown_code, "AccessDenied") == 0 ? ". HINT: the role's trust policy must name who takes it"
+        : strcmp(shown_code, "AccessDenied") == 0 ? ". HINT: the role's trust policy must allow it to be assumed"
                                                   : "");
     free(shown_code);
     free(shown);

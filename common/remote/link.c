@@ -302,16 +302,16 @@ static enum mode_status refused(const struct mode_remote_link *l, const struct t
         mode_str_printf(&why, ": there is no such shard. HINT: %s",
                         s3 ? "is it written as in the store, and AWS_ENDPOINT_URL right?" : "is the address right?");
     } else if (s3 && (r->code == 400 || r->code == 401 || r->code == 403))
-        mode_str_printf(&why, ": it may not be read %s key (%s). HINT: %s", l->aws.id ? "with this" : "without a",
-                        l->aws.source,
-                        l->aws.id ? "may the key read that bucket, is its session over, is this machine's clock right? "
-                                    "A shard that is not there is refused, too, when the bucket may not be listed"
-                                  : "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE");
+        mode_str_printf(
+            &why, ": it may not be read %s key (%s). HINT: %s", l->aws.id ? "with this" : "without a", l->aws.source,
+            l->aws.id ? "may the key read that bucket, has its session expired, is this machine's clock right? "
+                        "A shard that does not exist is refused too, if the bucket may not be listed"
+                      : "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE");
     else if (r->code == 401 || r->code == 403)
         mode_str_printf(&why, ": it may not be read. HINT: %s",
                         hub ? (l->token ? "HF_TOKEN is set, but that token may not read it"
                                         : "HF_TOKEN, a token of an account that may read it")
-                            : "a presigned address may be too old; sign the list anew and run again");
+                            : "a presigned address may be too old; sign the list again and run again");
     else {
         st = MODE_E_NOINPUT;
         mode_str_add_cstr(&why, ": expected the shard");
@@ -329,7 +329,7 @@ static enum mode_status changed(const struct transfer *t, struct mode_error *err
     char *then = mode_remote_pin("", t->wanted), *is = now.bytes ? mode_remote_pin("", &now) : mode_xstrdup("#another");
     enum mode_status st = MODE_FAIL(err, MODE_E_VALUE,
                                     "%s: has changed since the run was planned (%s then, %s now); a shard must not "
-                                    "change. HINT: put it back, or submit the run anew",
+                                    "change. HINT: restore it, or submit the run again",
                                     t->address, then + 1, is + 1);
     free(then);
     free(is);

@@ -165,7 +165,7 @@ static enum mode_status take_lock(int fd, int how, const char *path, uint64_t to
         struct stat s;
         if (errno != EWOULDBLOCK && errno != EINTR) return mode_output_fail(err, errno, path, "be locked");
         if (!mode_remote_going(w, fstat(fd, &s) == 0 ? (uint64_t)s.st_size : 0, total))
-            return MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while another process had it", path);
+            return MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped while another process was downloading it", path);
         wait_a_little();
     }
     return MODE_OK;
@@ -205,7 +205,7 @@ static enum mode_status no_room(const struct fetch *f, const struct contents *c,
     const unsigned long long want = f->version.bytes;
     if (want > limit)
         return MODE_FAIL(err, MODE_E_CONFIG,
-                         "%s: %llu bytes, and the folder of shards %s is limited to %llu. HINT: "
+                         "%s: %llu bytes, and the shard cache %s is limited to %llu. HINT: "
                          "MODE_SHARD_CACHE_BYTES, or a larger disk by MODE_SHARD_CACHE",
                          f->address, want, f->dir, (unsigned long long)limit);
     if (c->n_busy)

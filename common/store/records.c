@@ -170,7 +170,7 @@ enum mode_status mode_store_commit_aside(struct mode_store *s, char **aside, con
         to = NULL;
         st = mode_file_sync(folder, err);
     } else if (errno != ENOENT)
-        st = mode_store_fail(err, errno, path, "be put aside");
+        st = mode_store_fail(err, errno, path, "be renamed");
     free(to);
     free(folder);
     free(path);

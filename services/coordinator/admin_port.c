@@ -94,7 +94,7 @@ static void say_how_far(struct server *s, const struct mode_packet *p, const Mod
     char text[200] = "the coordinator ";
     const size_t n = strlen(text);
     planner_reading(text + n, sizeof text - n, s->runs.planner);
-    if (!text[n]) snprintf(text + n, sizeof text - n, "looks at the inputs");
+    if (!text[n]) snprintf(text + n, sizeof text - n, "is inspecting the inputs");
     reject(s, p, m, MODE__REJECT_CODE__REJECT_STARTING, MODE_E_TEMP, text);
 }
 
@@ -104,7 +104,7 @@ static void on_submit(struct server *s, const struct mode_packet *p, const Mode_
     char *text = strndup((const char *)q->spec.data, q->spec.len);
     MODE_ASSERT(text);
     if (strlen(text) != q->spec.len) {
-        reject(s, p, m, MODE__REJECT_CODE__REJECT_SPEC, MODE_E_CONFIG, "the spec is not a text: it has a NUL byte");
+        reject(s, p, m, MODE__REJECT_CODE__REJECT_SPEC, MODE_E_CONFIG, "the spec is not text: it has a NUL byte");
         free(text);
         return;
     }

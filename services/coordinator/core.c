@@ -340,8 +340,10 @@ static void fail(struct core *c, uint32_t t, enum core_fail why, const char *tex
             has_other_node(c, task, why, now)) {
             task->elsewhere = why;
         } else {
-            core_note(c, t, "%s is given up after %u x %s%s: %.320s", task->label, (unsigned)task->failures[why],
-                      p->name, nodes > 1 ? " on different machines" : "", task->last_text);
+            char times[24] = "";
+            if (task->failures[why] > 1) snprintf(times, sizeof times, " %u times", (unsigned)task->failures[why]);
+            core_note(c, t, "%s failed%s (%s)%s and is not tried again: %.300s", task->label, times, p->name,
+                      nodes > 1 ? " on different machines" : "", task->last_text);
             end(c, t, CORE_QUARANTINED);
             return;
         }

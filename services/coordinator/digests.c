@@ -230,7 +230,7 @@ void digests_reading(char *text, size_t size, struct digests *d)
     if (reads && !of)
         snprintf(text, size, "reads %s", reads);
     else if (reads)
-        snprintf(text, size, "reads %s: %s of %s", reads, mode_size_text(have, bytes < of ? bytes : of),
+        snprintf(text, size, "is reading %s: %s of %s", reads, mode_size_text(have, bytes < of ? bytes : of),
                  mode_size_text(all, of));
 }
 

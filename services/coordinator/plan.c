@@ -293,8 +293,8 @@ static enum mode_status check_room(struct plan *p, struct mode_error *err)
         p->warning = window_warning(p, room);
     else if (!st && bytes > room)
         p->warning = mode_xasprintf(
-            "the shards of other machines have %s, and the folder of shards holds %s at most: training will fetch "
-            "every picture on its own, every time. HINT: train.order: windows, MODE_SHARD_CACHE_BYTES, a larger disk "
+            "the remote shards have %s, and the shard cache holds at most %s: training will request pictures one by "
+            "one, every time. HINT: train.order: windows, MODE_SHARD_CACHE_BYTES, a larger disk "
             "by MODE_SHARD_CACHE, or a copy of the shards",
             mode_size_text(have, bytes), mode_size_text(most, room));
     return st;
@@ -313,6 +313,7 @@ static enum mode_status look_at_shards(struct plan *p, struct digests *d, struct
         if (j) source[train->n + j - 1] = added->item[j - 1];
         mode_shards_clear(&p->shards);
         st = mode_sources_expand(&p->shards, source, train->n + j, p->spec.folder, err);
+        if (st) mode_error_prefix(err, st, "data");
         p->shard_end[j] = (uint32_t)p->shards.n;
     }
     free(source);
@@ -408,7 +409,7 @@ enum mode_status plan_open(struct plan **out, struct mode_spec *spec, struct mod
         p->kept_inputs = true;
         if ((st = plan_inputs_find(p, err))) goto out;
     } else {
-        if (inputs) mode_log_warn("planned_anew", "run=%s its inputs are looked at again: %s", p->spec.name, why.text);
+        if (inputs) mode_log_warn("planned_anew", "run=%s its inputs are inspected again: %s", p->spec.name, why.text);
         if ((st = look_at_inputs(p, world, d, err))) goto out;
     }
     p->n_models = plan_experts(p) + 2 + (uint32_t)p->spec.n_experts_for;
@@ -505,17 +506,16 @@ static enum mode_status count_lost(struct plan *p, const struct plan_node *x, st
     uint32_t n_bad = 0;
     for (uint32_t j = 0; j <= p->n_added; j++) n_bad += p->n_bad[j];
     if (p->n_cut)
-        add_warning(p, mode_xasprintf(
-                           "%u of %zu shards %s cut short (%s at byte %llu%s): samples up to there are taken, the rest "
-                           "is missing. HINT: a whole copy of the shard, and `mode run` again",
-                           p->n_cut, p->shards.n, p->n_cut == 1 ? "is" : "are", p->shards.shard[p->cut].path,
-                           (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others"));
+        add_warning(p,
+                    mode_xasprintf("%u of %zu shards %s truncated (%s at byte %llu%s): samples up to there are used, "
+                                   "the rest is missing. HINT: copy the shard again completely, then `mode run` again",
+                                   p->n_cut, p->shards.n, p->n_cut == 1 ? "is" : "are", p->shards.shard[p->cut].path,
+                                   (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others"));
     if (n_bad)
-        add_warning(p, mode_xasprintf(
-                           "%u of %zu shards %s skipped (%s: %.300s%s): none of %s samples is used or counted. HINT: a "
-                           "whole copy of the shard, and `mode run` again",
-                           n_bad, p->shards.n, n_bad == 1 ? "is" : "are", p->shards.shard[p->first_bad].path,
-                           p->bad_why, n_bad == 1 ? "" : "; and others", n_bad == 1 ? "its" : "their"));
+        add_warning(p, mode_xasprintf("%u of %zu shards %s skipped (%s: %.300s%s): none of %s samples is used or "
+                                      "counted. HINT: copy the shard again completely, then `mode run` again",
+                                      n_bad, p->shards.n, n_bad == 1 ? "is" : "are", p->shards.shard[p->first_bad].path,
+                                      p->bad_why, n_bad == 1 ? "" : "; and others", n_bad == 1 ? "its" : "their"));
     return MODE_OK;
 }
 

@@ -73,7 +73,7 @@ enum mode_status plan_selected_pairs(uint64_t *out, const struct plan *p, uint32
     *out = good ? (uint64_t)json_integer_value(pairs) : 0;
     json_decref(o);
     return good ? MODE_OK
-                : MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s does not say how many pairs it chooses",
+                : MODE_FAIL(err, MODE_E_FORMAT, "the commit record of %s does not say how many pairs it selects",
                             x->label);
 }
 
@@ -94,7 +94,7 @@ enum mode_status plan_check_selected(struct plan *p, uint32_t j, struct mode_err
     if (own > 0 && own + others >= batch) return MODE_OK;
     return MODE_FAIL(
         err, MODE_E_VALUE,
-        "experts_for, line %d: the words of %s choose clusters with %llu of the %llu pairs, and %llu of the others per "
+        "experts_for, line %d: the words of %s select clusters with %llu of the %llu pairs, and %llu of the others per "
         "epoch: too few for train.batch = %llu. HINT: a larger nearest, more names, or a smaller train.batch",
         x->line, x->name, (unsigned long long)own, (unsigned long long)all, (unsigned long long)others,
         (unsigned long long)batch);

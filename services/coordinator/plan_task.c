@@ -238,8 +238,8 @@ static void warn_about_fork(struct plan *p, uint64_t warmup, uint64_t seed_steps
     const uint64_t cooldown = p->spec.train.cooldown_steps;
     if (p->warning) return;
     if (warmup > seed_steps)
-        p->warning = mode_xasprintf("train.warmup_steps %llu reaches past the fork at step %llu: the experts begin "
-                                    "while the learning rate still rises",
+        p->warning = mode_xasprintf("train.warmup_steps %llu extends past the fork point at step %llu: the experts "
+                                    "start while the learning rate is still rising",
                                     (unsigned long long)warmup, (unsigned long long)seed_steps);
     else if (total_steps - cooldown < seed_steps)
         p->warning = mode_xasprintf("train.cooldown_steps %llu of %llu begin before the fork at step %llu: the seed's "

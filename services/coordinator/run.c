@@ -359,7 +359,7 @@ static void take_planned(struct runs *r, struct run *run)
         mode_log_info("run_resumed", "run=%s tasks=%u", run->name, run->plan->n_nodes);
     } else if (may_pass(job->st)) {
         if (strcmp(run->message, job->err.text) != 0)
-            core_note(r->core, CORE_NONE, "run %s waits and looks again every %.0f s: %s", run->name, INPUT_RETRY_S,
+            core_note(r->core, CORE_NONE, "run %s waits and tries again every %.0f s: %s", run->name, INPUT_RETRY_S,
                       job->err.text);
         set_message(run, job->err.text);
         run->retry_at_s = mode_clock_s() + INPUT_RETRY_S;
@@ -558,8 +558,8 @@ static bool redo(struct runs *r, struct run *run, uint32_t n, const char *digest
         free(aside);
         return false;
     }
-    core_note(r->core, CORE_NONE, "blob %.16s of %s is damaged or gone: it is made again%s%s", digest, x->label,
-              aside ? "; its commit record was put aside as " : "", aside ? aside : "");
+    core_note(r->core, CORE_NONE, "blob %.16s of %s is damaged or missing: it is recomputed%s%s", digest, x->label,
+              aside ? "; its commit record was moved to " : "", aside ? aside : "");
     free(aside);
     for (uint32_t i = plan_find(run->plan, x->key); i != PLAN_NONE; i = run->plan->node[i].same) {
         if (run->core_task[i] != CORE_NONE) core_task_unwant(r->core, run->core_task[i], now_ms);

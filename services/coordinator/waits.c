@@ -56,7 +56,7 @@ static void watch_door(struct server *s)
     snprintf(why, sizeof why, "its key is not in %.200s as worker (after a change: SIGHUP)", s->allow_list);
     bool noted = last_turned(s, "", server_now_ms()) != NULL; /* it keeps retrying: logged once */
     server_turned_away(s, "", address, why);
-    if (!noted) server_note(s, "warn", "refused", "a worker at %s was turned away: %s", address, why);
+    if (!noted) server_note(s, "warn", "refused", "a worker at %s was rejected: %s", address, why);
 }
 
 /* ---------------------------------------------------------------------------------------------- sentences */
@@ -73,7 +73,7 @@ static void add_start_hint(struct mode_str *out, const struct server *s, const c
     else if (strncmp(mode_socket_endpoint(s->workers), "tcp:", 4) == 0)
         mode_str_printf(out,
                         ". HINT: start mode-%s where it sees the workspace (docs/OPERATIONS.md); with containers "
-                        "`docker compose up -d --scale %s=1`, or, where it was drained, `docker compose restart %s`",
+                        "`docker compose up -d --scale %s=1`, or, if it was drained, `docker compose restart %s`",
                         service, service, service);
     else if (workers && mode_place_workers(workers, service) > 0)
         mode_str_printf(out, ". HINT: `mode up` keeps one: %s/logs/%s.log tells why it is not here", root, service);
@@ -92,8 +92,7 @@ static void add_no_worker(struct mode_str *out, const struct server *s, const ch
     const struct server_turned *t = last_turned(s, service, now);
     mode_str_add_cstr(out, ", and none is connected");
     if (t)
-        mode_str_printf(out, "; %s was turned away %lld s ago: %s", t->name, (long long)(now - t->at_ms) / 1000,
-                        t->why);
+        mode_str_printf(out, "; %s was rejected %lld s ago: %s", t->name, (long long)(now - t->at_ms) / 1000, t->why);
     else
         add_start_hint(out, s, service, needs);
 }

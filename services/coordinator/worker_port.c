@@ -164,7 +164,7 @@ static void turn_away(struct server *s, const Mode__Hello *h, Mode__RejectCode c
 static void turn_away_unread(struct server *s, const char *user, const char *why)
 {
     const char *name = user[0] ? user : "a worker";
-    if (!server_turned_lately(s, name)) server_note(s, "warn", "refused", "%s was turned away: %s", name, why);
+    if (!server_turned_lately(s, name)) server_note(s, "warn", "refused", "%s was rejected: %s", name, why);
     server_turned_away(s, "", name, why);
 }
 
@@ -214,8 +214,7 @@ static void on_hello(struct server *s, const Mode__Hello *h)
         return;
     }
     if (!is_of_its_code(h, text, sizeof text)) {
-        if (!server_turned_lately(s, h->name))
-            server_note(s, "warn", "refused", "%s was turned away: %s", h->name, text);
+        if (!server_turned_lately(s, h->name)) server_note(s, "warn", "refused", "%s was rejected: %s", h->name, text);
         turn_away(s, h, MODE__REJECT_CODE__REJECT_CODE, text);
         return;
     }

@@ -27,7 +27,7 @@ enum mode_status ask_words(struct mode_evalset *e, const struct ask_options *o, 
     e->kind = o->classes ? MODE_TASK_CLASSIFICATION : MODE_TASK_RETRIEVAL;
     if (o->queries) return mode_evalset_words_read(&e->texts, &e->n_texts, o->queries, err);
     enum mode_status st = mode_evalset_classes_read(e, o->classes, err);
-    if (st) return mode_error_prefix(err, st, "--classes, a file of names, one a line");
+    if (st) return mode_error_prefix(err, st, "--classes, a file of names, one per line");
     if (o->templates) return mode_evalset_templates_read(&e->templates, &e->n_templates, o->templates, err);
     e->templates = mode_xmalloc(sizeof *e->templates);
     e->templates[0] = mode_xstrdup("{c}");
@@ -43,7 +43,7 @@ enum mode_status ask_index(struct ask *a, const char *experts, struct mode_error
     enum mode_status st = MODE_OK;
     if (!mode_file_exists(path))
         st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "%s is not there; expected the experts/ of a finished run. HINT: it lies in the workspace",
+                       "%s does not exist; expected the experts/ of a finished run. HINT: it is in the workspace",
                        path);
     else if (!(a->index = json_load_file(path, 0, &why)))
         st = MODE_FAIL(err, MODE_E_FORMAT, "%s:%d: not JSON: %s", path, why.line, why.text);

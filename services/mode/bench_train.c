@@ -89,7 +89,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     mode_clip_set_savings(clip, o.no_savings, o.no_savings);
     if ((st = plan(clip, be, &o, memory, px.n, err)) || (st = mode_clip_train_begin(clip, px.n, err))) goto out;
     if ((st = mode_adamw_begin(&now, be, err))) goto out;
-    fprintf(stderr, "%lld pairs, %.1f tokens a text\n", (long long)px.n, (double)texts.tokens / (double)texts.n);
+    fprintf(stderr, "%lld pairs, %.1f tokens per text\n", (long long)px.n, (double)texts.tokens / (double)texts.n);
     struct mode_param *params = mode_clip_params(clip, &n_params);
     for (int64_t round = 0; round <= o.rounds && (round == 0 || bench_turn(o.turns)); round++) {
         struct bench_clock since = bench_now();

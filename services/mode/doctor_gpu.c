@@ -94,16 +94,18 @@ static void *open_first(const char *const names[])
     return lib;
 }
 
-static void look_at_cublas(int count[])
+static void look_at_cublas(int count[], int cuda_major)
 {
-    static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", NULL};
+    static const char *const names_12[] = {"libcublas.so.12", "libcublas.so.13", NULL}, *const names_13[] = {
+                                                                                            "libcublas.so.13",
+                                                                                            "libcublas.so.12", NULL};
+    const char *const *names = cuda_major == 12 ? names_12 : names_13;
     int (*property)(int, int *), v[3] = {0};
     void *lib = open_first(names);
     if (!lib) {
         doctor_say(count, DOCTOR_BAD, "cublas",
-                   "libcublas.so.13 or .12 cannot be loaded (%s); install CUDA's libraries, or add their folder to "
-                   "LD_LIBRARY_PATH",
-                   dlerror());
+                   "%s or .%d cannot be loaded (%s); install CUDA's libraries, or add their folder to LD_LIBRARY_PATH",
+                   names[0], cuda_major == 12 ? 13 : 12, dlerror());
         return;
     }
     if (find(lib, "cublasGetProperty", &property) && !property(0, &v[0]) && !property(1, &v[1]) && !property(2, &v[2]))
@@ -200,7 +202,7 @@ static void driver_name(char out[64])
     out[strcspn(out, "\n")] = '\0';
 }
 
-void doctor_gpus(int count[DOCTOR_VERDICTS])
+void doctor_gpus(int count[DOCTOR_VERDICTS], int cuda_major)
 {
     struct driver d;
     char name[64];
@@ -225,7 +227,7 @@ void doctor_gpus(int count[DOCTOR_VERDICTS])
     (void)d.version(&version);
     doctor_say(count, DOCTOR_OK, "driver", "%s, for CUDA up to %d.%d", name, version / 1000, version % 1000 / 10);
     for (int i = 0; i < n && i < MAX_DEVICES; i++) look_at_device(count, &d, i);
-    look_at_cublas(count);
+    look_at_cublas(count, cuda_major);
     look_at_cudnn(count);
     look_at_nccl(count);
     doctor_say(count, (enum doctor_verdict)(trial[0] - '0'), "computing", "%s", trial + 2);

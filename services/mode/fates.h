@@ -1,4 +1,5 @@
-/* fates.h - the fates of rejected samples, and of skipped shards, in words, for `mode captions` and `mode train`. */
+/* fates.h - the fates of rejected samples, and of skipped shards, in words, for `mode captions`, `mode train` and
+ * `mode overlap`. */
 #ifndef MODE_SERVICES_MODE_FATES_H
 #define MODE_SERVICES_MODE_FATES_H
 
@@ -17,5 +18,8 @@ const char *fates_hint(const uint64_t fate[MODE_FATE_COUNT]);
  * error. Without skip_bad the error names the option. */
 enum mode_status fates_extract(struct mode_captions *c, const char *out_path, const struct mode_captions_options *o,
                                uint64_t *n_bad, uint64_t n_shards, struct mode_error *err);
+/* The same of a shard that something else found to be bad: err says why. */
+enum mode_status fates_bad_shard(const char *path, bool skip_bad, uint64_t *n_bad, uint64_t n_shards,
+                                 struct mode_error *err);
 
 #endif

@@ -111,11 +111,10 @@ static enum mode_status download(const struct fetch *f, const char *name, enum h
         if (rc == CURLE_WRITE_ERROR)
             st = MODE_FAIL(err, MODE_E_IO, "%s: writing fails. HINT: is the disk full?", path);
         else if (rc != CURLE_HTTP_RETURNED_ERROR)
-            st = MODE_FAIL(
-                err, MODE_E_PEER,
-                "%s: %s. HINT: without a network put the model's folder in the place of its name; a mirror is "
-                "named by HF_ENDPOINT",
-                url, curl_easy_strerror(rc));
+            st = MODE_FAIL(err, MODE_E_PEER,
+                           "%s: %s. HINT: without a network give the model's folder instead of its name; a mirror is "
+                           "named by HF_ENDPOINT",
+                           url, curl_easy_strerror(rc));
         else if (code != 404)
             st = said_no(f, url, code, err);
     }
@@ -162,8 +161,9 @@ static enum mode_status fetch_one_of(const struct fetch *f, const char *const *n
     if (st || *got) return st;
     const char *others = names[1] ? " (nor the other usual names)" : "";
     if (f->offline)
-        return MODE_FAIL(err, MODE_E_NOINPUT, "%s: has no %s%s, and nothing is fetched, for HF_HUB_OFFLINE is set",
-                         f->snapshot.dir, names[0], others);
+        return MODE_FAIL(err, MODE_E_NOINPUT,
+                         "%s: has no %s%s, and nothing is downloaded because HF_HUB_OFFLINE is set", f->snapshot.dir,
+                         names[0], others);
     return MODE_FAIL(
         err, MODE_E_NOINPUT, "%s/%s: has no %s%s: not %s that can be used, or no model at all%s%s", f->endpoint,
         f->name.repo, names[0], others, f->kind == MODE_HUB_CLIP ? "a CLIP model" : "a sentence encoder",
@@ -177,8 +177,8 @@ static enum mode_status fetch_if_there(const struct fetch *f, const char *name, 
     enum mode_status st = fetch(f, name, &file, err);
     if (st || file != HUB_FILE_UNKNOWN) return st;
     return MODE_FAIL(err, MODE_E_NOINPUT,
-                     "%s: has no %s, and HF_HUB_OFFLINE forbids asking whether the model has one. HINT: where this "
-                     "folder is all of the model, name the folder itself in the place of %s",
+                     "%s: has no %s, and HF_HUB_OFFLINE forbids asking whether the model has one. HINT: if this folder "
+                     "is the whole model, give the folder instead of %s",
                      f->snapshot.dir, name, f->id);
 }
 
@@ -312,12 +312,11 @@ enum mode_status mode_hub_fetch(enum mode_hub_kind kind, const char *id, struct 
     for (size_t n = strlen(endpoint); n && endpoint[n - 1] == '/'; n--) endpoint[n - 1] = 0;
     f.endpoint = endpoint;
     if (f.offline && !f.snapshot.dir)
-        st = MODE_FAIL(
-            err, MODE_E_NOINPUT,
-            "%s: is neither in MODE's cache (%s) nor in Hugging Face's (%s), and nothing is fetched, for "
-            "HF_HUB_OFFLINE is set. HINT: fetch it once where there is a network, or put the model's folder in "
-            "the place of its name",
-            id, dir, f.snapshot.cache);
+        st = MODE_FAIL(err, MODE_E_NOINPUT,
+                       "%s: is neither in MoDE's cache (%s) nor in Hugging Face's (%s), and nothing is downloaded "
+                       "because HF_HUB_OFFLINE is set. HINT: download it once where there is a network, or give the "
+                       "model's folder instead of its name",
+                       id, dir, f.snapshot.cache);
     else
         st = fetch_into(&f, dir, err);
 out:

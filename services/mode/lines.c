@@ -13,7 +13,8 @@ enum mode_status lines_read(struct lines *l, const char *path, struct mode_error
     enum mode_status st = mode_file_read(path, 0, &l->text, &size, err);
     if (st) return st;
     const char *zero = memchr(l->text, '\0', size);
-    if (zero) return MODE_FAIL(err, MODE_E_FORMAT, "%s: byte %zu is zero: not a text", path, (size_t)(zero - l->text));
+    if (zero)
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: byte %zu is NUL: not a text file", path, (size_t)(zero - l->text));
     for (char *at = l->text; *at;) {
         char *end = strchr(at, '\n'), *next = end ? end + 1 : at + strlen(at);
         if (end) *end = '\0';

@@ -30,7 +30,7 @@ static void rotate(const char *path)
     char *old = mode_xasprintf("%s.1", path), *fresh = mode_xasprintf("%s.new", old);
     int from = open(path, O_RDWR | O_CLOEXEC), to = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (from < 0 || to < 0 || !copy(from, to) || rename(fresh, old) != 0 || ftruncate(from, 0) != 0) {
-        mode_log_warn("log_not_cut", "%s is large and cannot be put aside: %s", path, strerror(errno));
+        mode_log_warn("log_not_cut", "%s is large and cannot be moved aside: %s", path, strerror(errno));
         unlink(fresh);
     }
     if (from >= 0) close(from);

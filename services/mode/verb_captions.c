@@ -38,7 +38,7 @@ static const struct mode_option table[] = {
     MODE_OPT_FLAG(struct options, strict, "strict", "repeated extensions and non-contiguous keys are errors"),
     MODE_OPT_FLAG(struct options, skip_bad, SKIP_BAD_SHARDS, SKIP_BAD_SHARDS_HELP),
     MODE_OPT_FLAG(struct options, idx, "idx", "write 00000.idx ... as well: DALI's index of all samples of a shard"),
-    MODE_OPT_FLAG(struct options, verbose, "verbose", "say of each rejected sample why"),
+    MODE_OPT_FLAG(struct options, verbose, "verbose", "print why each rejected sample was rejected"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
 

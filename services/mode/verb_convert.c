@@ -67,7 +67,7 @@ static enum mode_status find(struct mode_clip_files *f, const char *in, const ch
         *f = (struct mode_clip_files){.config = mode_xstrdup(config), .model_cfg = mode_clip_config_by_name(config)};
         if (!f->model_cfg)
             st = MODE_FAIL(err, MODE_E_USAGE,
-                           "--config: \"%s\" is no known model; give open_clip's name of a plain ViT (ViT-B-32, "
+                           "--config: \"%s\" is not a known model; give open_clip's name of a plain ViT (ViT-B-32, "
                            "ViT-L-14-quickgelu) or the path of a config in JSON",
                            config);
     }

@@ -136,7 +136,8 @@ static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
     if (!exists) {
         probe = mode_path_join(base, ".mode-doctor-XXXXXX");
         if (!mkdtemp(probe)) {
-            st = MODE_FAIL(&err, MODE_E_CREATE, "%s: nothing can be made in %s: %s", workspace, base, strerror(errno));
+            st = MODE_FAIL(&err, MODE_E_CREATE, "%s: nothing can be created in %s: %s", workspace, base,
+                           strerror(errno));
             free(probe);
             probe = NULL;
         }
@@ -151,7 +152,7 @@ static void look_at_workspace(int count[DOCTOR_VERDICTS], const char *workspace)
             doctor_say(count, DOCTOR_BAD, "workspace", "%s", err.text);
         else
             doctor_say(count, DOCTOR_OK, "workspace", "%s: %swritable, with hard links and locks", workspace,
-                       exists ? "" : "not made yet (`mode up` makes it); ");
+                       exists ? "" : "not created yet (`mode up` creates it); ");
         doctor_say(count,
                    free_bytes < (uint64_t)1 << 30    ? DOCTOR_BAD
                    : free_bytes < (uint64_t)10 << 30 ? DOCTOR_WARN
@@ -247,7 +248,7 @@ static void look_at_inputs(int count[DOCTOR_VERDICTS], const struct mode_spec *s
         bytes += shards.shard[i].size;
         n_far += mode_remote_is(shards.shard[i].path);
     }
-    if (n_far) snprintf(far, sizeof far, ", %zu of them on other machines, which were not asked", n_far);
+    if (n_far) snprintf(far, sizeof far, ", %zu of them remote, which were not contacted", n_far);
     if (st)
         doctor_say(count, DOCTOR_BAD, "inputs", "data: %s", err.text);
     else
@@ -255,7 +256,7 @@ static void look_at_inputs(int count[DOCTOR_VERDICTS], const struct mode_spec *s
                    "%zu shard%s (%s here%s), %sthe merges%s and the evaluation tasks of %s are there", shards.n,
                    shards.n == 1 ? "" : "s", mode_size_text(size, bytes), far,
                    mode_spec_awaits_encoder(spec) ? "" : "the encoder, ",
-                   spec->train.init[0] ? ", the model to begin with" : "", spec->name);
+                   spec->train.init[0] ? ", the model to start from" : "", spec->name);
     mode_shards_clear(&shards);
     mode_spec_list_clear(&sources);
 }
@@ -295,7 +296,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     if ((st = arguments_check(n_args, 0, argv, NULL, err))) return st;
     if ((st = client_check(&o.client, err))) return st;
     if (o.gpus) {
-        doctor_gpus(count);
+        doctor_gpus(count, MODE_CUDA_MAJOR);
         goto out;
     }
     if (o.client.admin && *o.client.admin) {
@@ -307,7 +308,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     look_at_workspace(count, o.client.workspace);
     look_at_machine(count);
     look_at_decoders(count);
-    doctor_gpus(count);
+    doctor_gpus(count, MODE_CUDA_MAJOR);
     if (o.spec) look_at_spec(count, o.spec);
 out:
     if (count[DOCTOR_BAD])

@@ -158,7 +158,7 @@ static enum mode_status encode_by_experts(struct job *j, struct mode_error *err)
         .picture = j->pictures.line, .n_pictures = j->pictures.n, .failed = &failed, .batch = o->batch, .hook = &hook};
     enum mode_status st = MODE_OK;
     if (o->images && !j->pictures.n)
-        return MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected paths of pictures, one a line", o->images);
+        return MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected paths of pictures, one per line", o->images);
     st = ask_open(&ask, &s, o->experts, &o->ask, &o->router, err);
     if (!st) st = backend_open(&s.be, &o->backend, err);
     if (!st) {

@@ -35,7 +35,7 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, model, "model", NULL, "DIR",
                  "folder of open_clip or Hugging Face, or hf-hub:ORG/NAME"),
-    MODE_OPT_BARE(struct options, task, "task", "may stand before the tasks: --task DIR DIR"),
+    MODE_OPT_BARE(struct options, task, "task", "may precede the tasks: --task DIR DIR"),
     MODE_OPT_STR(struct options, name, "name", NULL, "NAME",
                  "name of the model in the results (default: the folder's name)"),
     MERGES_OPTION(struct options, merges),

@@ -32,8 +32,20 @@ static const char prose[] =
 static void print_scalar(const json_t *v)
 {
     char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-    printf(" %s", text ? text : json_string_value(v));
+    printf("%s", text ? text : json_string_value(v));
     free(text);
+}
+
+static void print_list(json_t *v)
+{
+    json_t *item;
+    size_t i;
+    json_array_foreach(v, i, item)
+    {
+        printf("%s", !i ? " " : json_is_string(item) ? ", " : " ");
+        print_scalar(item);
+    }
+    putchar('\n');
 }
 
 /* "key value"; objects are indented below their key, lists of plain values are printed on one line */
@@ -45,20 +57,19 @@ static void print_object(json_t *v, int depth)
     json_object_foreach(v, key, child)
     {
         printf("%*s%-*s", 2 * depth, "", 22 - 2 * depth, key);
-        if (json_is_array(child)) {
+        if (json_is_array(child) && json_is_object(json_array_get(child, 0))) {
             json_array_foreach(child, i, item)
             {
-                if (json_is_object(item)) {
-                    putchar('\n');
-                    print_object(item, depth + 1);
-                } else
-                    print_scalar(item);
+                putchar('\n');
+                print_object(item, depth + 1);
             }
-            if (!json_is_object(json_array_get(child, 0))) putchar('\n');
+        } else if (json_is_array(child)) {
+            print_list(child);
         } else if (json_is_object(child)) {
             putchar('\n');
             print_object(child, depth + 1);
         } else {
+            putchar(' ');
             print_scalar(child);
             putchar('\n');
         }

@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "data/decoder.h"
+#include "fates.h"
 #include "fetching.h"
 #include "interrupt.h"
 #include "msg/place.h"
@@ -26,7 +27,7 @@ struct options {
     const char *shards, *workspace, *run, *out;
     int64_t distance, max_pixels, threads;
     double correlation;
-    bool verbose, json;
+    bool skip_bad, verbose, json;
 };
 
 static const struct mode_option table[] = {
@@ -44,6 +45,7 @@ static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, max_pixels, "max-image-pixels", MODE_DEFAULT_MAX_IMAGE_PIXELS, "N",
                  "images with more pixels are not decoded"),
     MODE_OPT_INT(struct options, threads, "threads", NULL, "N", "threads (default: every processor)"),
+    MODE_OPT_FLAG(struct options, skip_bad, SKIP_BAD_SHARDS, SKIP_BAD_SHARDS_HELP),
     MODE_OPT_FLAG(struct options, verbose, "verbose", "report why each unreadable image cannot be decoded"),
     MODE_OPT_FLAG(struct options, json, "json", "print the counts as JSON"),
     MODE_OPT_END};
@@ -77,6 +79,8 @@ struct job {
     int n_tasks;
     size_t shard;            /* the one being read */
     bool is_reading_shards;  /* else tasks are being read */
+    uint64_t n_bad;          /* shards that are corrupt */
+    uint64_t n_skipped;      /* shards that were not read: those, and those that the run skipped */
     char *path;              /* its name, without a pin */
     FILE *out;               /* NULL: nowhere */
     int64_t *pairs;          /* [n_tasks, n_experts] of a run */
@@ -205,24 +209,27 @@ static void print_json(const struct job *j)
     const struct mode_overlap_training *t = mode_overlap_training(j->overlap);
     json_t *tasks = json_array();
     for (int i = 0; i < j->n_tasks; i++) json_array_append_new(tasks, task_json(j, i));
-    json_t *o = json_pack("{s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:f}", "tasks", tasks, "training", "shards",
-                          (json_int_t)t->shards, "images", (json_int_t)t->images, "unreadable",
+    json_t *o = json_pack("{s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:f}", "tasks", tasks, "training",
+                          "shards", (json_int_t)t->shards, "images", (json_int_t)t->images, "unreadable",
                           (json_int_t)t->unreadable, "no_image", (json_int_t)t->no_image, "truncated",
-                          (json_int_t)t->truncated, "truncated_shards", (json_int_t)t->cut, "distance",
-                          (json_int_t)j->o->distance, "correlation", j->o->correlation);
+                          (json_int_t)t->truncated, "truncated_shards", (json_int_t)t->cut, "skipped_shards",
+                          (json_int_t)j->n_skipped, "distance", (json_int_t)j->o->distance, "correlation",
+                          j->o->correlation);
     char *text = json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     puts(text);
     free(text);
     json_decref(o);
 }
 
-static void print_training(const struct mode_overlap_training *t)
+static void print_training(const struct job *j)
 {
+    const struct mode_overlap_training *t = mode_overlap_training(j->overlap);
     printf("training: %lld images in %lld shards", (long long)t->images, (long long)t->shards);
     if (t->unreadable) printf("; unreadable: %lld", (long long)t->unreadable);
     if (t->no_image) printf("; samples without an image: %lld", (long long)t->no_image);
     if (t->truncated) printf("; truncated images: %lld", (long long)t->truncated);
     if (t->cut) printf("; truncated shards: %lld", (long long)t->cut);
+    if (j->n_skipped) printf("; skipped shards: %llu", (unsigned long long)j->n_skipped);
     printf("\n");
 }
 
@@ -242,7 +249,7 @@ static void print_table(const struct job *j)
                (long long)t->unreadable, (long long)t->exact, (long long)t->near, 100 * share(t),
                (long long)t->training);
     }
-    print_training(mode_overlap_training(j->overlap));
+    print_training(j);
     if (!has_run(j)) return;
     printf("\n%-*s  %-11s %6s\n", width, "task", "expert", "pairs");
     for (int i = 0; i < j->n_tasks; i++)
@@ -326,12 +333,15 @@ static enum mode_status check_out(const struct options *o, const struct training
 /* A shard that the run skipped has no training images. */
 static enum mode_status read_shard(struct job *j, const char *path, struct mode_error *err)
 {
+    bool bad = false;
     char *skipped = NULL;
     enum mode_status st = has_run(j) ? assigned_skipped(&skipped, &j->t.record, j->shard, err) : MODE_OK;
     if (skipped)
         fprintf(stderr, "%s was skipped by the run: %s\n", j->path, skipped);
     else if (!st)
-        st = mode_overlap_shard(j->overlap, path, err);
+        st = mode_overlap_shard(j->overlap, path, &bad, err);
+    if (bad) st = fates_bad_shard(path, j->o->skip_bad, &j->n_bad, j->t.n, err);
+    j->n_skipped += skipped || (bad && !st);
     free(skipped);
     return st;
 }

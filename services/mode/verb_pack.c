@@ -32,9 +32,9 @@ static const struct mode_option table[] = {
                  "takes it, where lines with the same picture are captions of one"),
     MODE_OPT_STR(
         struct options, task.class_names, "class-names", NULL, "FILE",
-        "with --task DIR: one name a line in the order of the folders (default: their names, \"_\" as a blank)"),
+        "with --task DIR: one name per line in the order of the folders (default: their names, \"_\" as a space)"),
     MODE_OPT_STR(struct options, task.templates, "templates", NULL, "FILE",
-                 "with --task DIR: one a line, {c} for the class (default: " MODE_PACK_TEMPLATE ")"),
+                 "with --task DIR: one per line, {c} for the class (default: " MODE_PACK_TEMPLATE ")"),
     MODE_OPT_STR(struct options, task.pictures, "pictures", NULL, "DIR",
                  "with --task FILE: folder of its pictures (default: the folder of FILE)"),
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR",

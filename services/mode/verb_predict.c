@@ -180,7 +180,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     for (int64_t i = 0; i < list.n; i++) pictures[n_args + i] = list.line[i];
     char *experts = o.experts ? mode_xstrdup(o.experts) : mode_path_join(o.workspace, "experts");
     if (n == 0)
-        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected paths of pictures, one a line", o.images);
+        st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected paths of pictures, one per line", o.images);
     else
         st = predict(&o, experts, pictures, n_args, n, err);
     free(experts);

@@ -133,7 +133,7 @@ static void say_try(void *ctx, const struct mode_probe *p)
     const struct mode_probe_try *t = &p->tries[p->n_tries - 1];
     if (p->n_tries == 1)
         fprintf(stderr,
-                "%s: C is chosen by %lld of %lld training pictures, %lld classes, %lld features a picture\n"
+                "%s: C is chosen by %lld of %lld training pictures, %lld classes, %lld features per picture\n"
                 "           C    right  steps\n",
                 (const char *)ctx, (long long)p->n_held_back, (long long)p->n_train, (long long)p->c,
                 (long long)p->width);

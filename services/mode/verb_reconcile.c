@@ -63,7 +63,7 @@ static void print_text(const struct ledger *l, const struct candidate *run)
         if (l->fate[f] || f == MODE_FATE_KEPT)
             printf("    %-20s %12" PRIu64 "\n", mode_fate_name((enum mode_fate)f), l->fate[f]);
     if (l->cut_shards)
-        printf("  %-22s %12" PRIu64 "  %s at byte %" PRIu64 "%s; the rest is not counted\n", "shards cut short",
+        printf("  %-22s %12" PRIu64 "  %s at byte %" PRIu64 "%s; the rest is not counted\n", "shards truncated",
                l->cut_shards, l->cut, l->cut_at, l->cut_shards == 1 ? "" : ", and others");
     if (l->bad_shards)
         printf("  %-22s %12" PRIu64 "  %s%s; none of %s samples is counted\n", "shards skipped", l->bad_shards, l->bad,

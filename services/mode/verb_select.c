@@ -38,12 +38,12 @@ static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, assign, "assign", NULL, "GLOB",
                  "with --centres: assign.safetensors files of `mode assign`, whose pairs are counted"),
     MODE_OPT_STR(struct options, classes, "classes", NULL, "FILE",
-                 "the words: names, one a line (or several with tabs between)"),
+                 "the words: names, one per line (or several with tabs between)"),
     MODE_OPT_STR(struct options, task, "task", NULL, "DIR[,DIR...]",
                  "or evaluation tasks: class names with templates, or captions"),
     MODE_OPT_STR(struct options, encoder, "encoder", NULL, "DIR",
                  "the encoder the centres were made with, or its ORG/NAME[@REVISION] (default: that of --workspace)"),
-    MODE_OPT_INT(struct options, nearest, "nearest", "1", "N", "number of fine centres that each word chooses"),
+    MODE_OPT_INT(struct options, nearest, "nearest", "1", "N", "number of fine centres that each word selects"),
     MODE_OPT_STR(struct options, out, "out", NULL, "FILE", "write the selection, for `mode train --selection`"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_FLAG(struct options, json, "json", "print the result as JSON"),
@@ -228,7 +228,7 @@ static void print_text(const struct selecting *s, const struct choice *c, size_t
             if (k - i < SHOWN) printf("%s%s", k > i ? ", " : "  ", c[k].word);
         printf(k - i > SHOWN ? ", and %zu more\n" : "\n", k - i - SHOWN);
     }
-    printf("\n%" PRIu64 " words choose %d of %d fine clusters", s->select.words, s->select.selection.n_chosen,
+    printf("\n%" PRIu64 " words select %d of %d fine clusters", s->select.words, s->select.selection.n_chosen,
            s->select.selection.m);
     const uint64_t pairs = mode_select_pairs(&s->select), rows = s->select.rows;
     if (s->counted)
@@ -297,7 +297,7 @@ static enum mode_status check_options(const struct options *o, struct mode_error
     if (o->workspace && o->assign) return MODE_FAIL(err, MODE_E_USAGE, "--assign goes with --centres");
     if (o->centres && o->run) return MODE_FAIL(err, MODE_E_USAGE, "--run goes with --workspace");
     if (!o->task == !o->classes)
-        return MODE_FAIL(err, MODE_E_USAGE, "give either --classes FILE or --task DIR: whose words choose");
+        return MODE_FAIL(err, MODE_E_USAGE, "give either --classes FILE or --task DIR: whose words select");
     if (o->centres && (st = option_needed(o->encoder, "--encoder DIR", err))) return st;
     if ((st = ranges_check(o, table, ranges, err)) || (st = backend_check(&o->backend, err))) return st;
     if (o->workspace && (st = mode_place_exists(o->workspace, err))) return st;
@@ -314,7 +314,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         mode_options_help(
             table, "MODE_",
             "mode select (--workspace DIR | --centres FILE --encoder DIR) (--classes FILE | --task DIR) [options]",
-            "Prints the fine clusters that words choose (each word its --nearest ones) and how many pairs these have: "
+            "Prints the fine clusters that words select (each word its --nearest ones) and how many pairs these have: "
             "what an expert for these words would be trained on, by a run (experts_for) or by `mode train "
             "--selection`.");
         return MODE_OK;
@@ -340,4 +340,4 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     return st;
 }
 
-const struct mode_verb mode_verb_select = {"select", "the fine clusters that words choose, and their pairs", run};
+const struct mode_verb mode_verb_select = {"select", "the fine clusters that words select, and their pairs", run};

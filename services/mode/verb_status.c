@@ -80,7 +80,7 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
     char text[32], room[MODE_SIZE_TEXT];
     progress_time(text, sizeof text, r->uptime_s);
     fprintf(out, "coordinator %s, up %s, epoch %llu, %s; %s free in %s\n", r->version, text,
-            (unsigned long long)r->epoch, r->ready ? "ready" : "NOT READY (Redis is away)",
+            (unsigned long long)r->epoch, r->ready ? "ready" : "NOT READY (Redis does not answer)",
             mode_size_text(room, r->store_free_bytes), r->store ? r->store : "?");
     if (r->paused) fprintf(out, "PAUSED: %s\n", r->paused);
     for (size_t i = 0; i < r->n_runs; i++) {

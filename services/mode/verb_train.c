@@ -396,9 +396,10 @@ static enum mode_status check_options(int64_t *steps, size_t *memory, const stru
         return st;
     if ((st = option_count(steps, o->steps, "--steps", 1, MOST_STEPS, err))) return st;
     if (!o->init && !o->config)
-        return MODE_FAIL(err, MODE_E_USAGE,
-                         "--config MODEL (a new model) or --init MODEL (one to go on from) is needed; --help lists all "
-                         "options");
+        return MODE_FAIL(
+            err, MODE_E_USAGE,
+            "--config MODEL (a new model) or --init MODEL (one to continue from) is needed; --help lists all "
+            "options");
     if (o->measure && o->algorithms)
         return MODE_FAIL(err, MODE_E_USAGE, "--measure does not save its choices, --algorithms does: give one of them");
     if (!o->tasks != !o->evaluate_steps)

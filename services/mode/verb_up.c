@@ -35,7 +35,7 @@ struct up_options {
 };
 
 static const struct mode_option up_table[] = {
-    MODE_OPT_STR(struct up_options, workspace, "workspace", ".", "DIR", "the workspace; made when missing"),
+    MODE_OPT_STR(struct up_options, workspace, "workspace", ".", "DIR", "the workspace; created if missing"),
     MODE_OPT_STR(struct up_options, workers, "workers", NULL, "LIST",
                  "number of workers of each kind (train=2,embed=1); kinds that are not named are not started. Default: "
                  "one of each"),
@@ -265,7 +265,7 @@ static enum mode_status up(int argc, char **argv, struct mode_error *err)
             up_table, "MODE_", "mode up [options]",
             "Starts a private Redis, the coordinator and workers for a workspace, in the background. Processes that "
             "die are restarted. Logs: <workspace>/logs. `mode down` stops everything. If it is already running, "
-            "nothing is changed: it prints the options in use, and is refused when the ones given here differ.\n"
+            "nothing is changed: it prints the options in use, and fails if the ones given here differ.\n"
             "Exit: 0 all are ready, 69 not ready in time, 70 a GPU cannot be used, 75 already running with other "
             "options, 78 something is missing.");
         return MODE_OK;

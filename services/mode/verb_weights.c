@@ -89,7 +89,7 @@ static enum mode_status read_names(struct names *names, const struct options *o,
             if (!rest) break;
         }
         if (!st && names->n == 0)
-            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected the task's words, one a line", o->classes);
+            st = MODE_FAIL(err, MODE_E_FORMAT, "%s: is empty; expected the task's words, one per line", o->classes);
     }
 out:
     mode_evalset_close(&e);

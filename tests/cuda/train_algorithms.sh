@@ -51,9 +51,9 @@ train stopped cuda --steps 400 --algorithms zero.txt --resume || code=$?
 grep -q 'a training with other parameters' stopped.log || fail "it does not say why it cannot go on"
 
 train cpu cpu --steps 3 --algorithms one.txt || fail "on a processor"
-grep -q 'algorithms are not those that were kept: they are for a GPU' cpu.log || fail "a processor does not say so"
+grep -q 'the stored algorithms are not used: they are for a GPU' cpu.log || fail "a processor does not say so"
 train none cpu --steps 3 --algorithms none.txt || fail "a processor that is to choose"
-grep -q 'no algorithms were kept' none.log && [ ! -e none.txt ] || fail "a processor does not say that it has none"
+grep -q 'no algorithms were stored' none.log && [ ! -e none.txt ] || fail "a processor does not say that it has none"
 echo nonsense >one.txt
 code=0
 train bad cuda --steps 3 --algorithms one.txt || code=$?

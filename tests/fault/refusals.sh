@@ -36,13 +36,17 @@ expect 2 'csv-separator: ",,", expected one character' mode pack --pairs x --out
 expect 2 'unknown verb' mode nonsense
 expect 2 'unknown verb "-v"; .mode --help' mode -v
 for verb in status watch experts reconcile gc pairs 'run '"$w"'/run.yaml' 'cancel a' 'select --classes x'; do
-    expect 66 'the workspace .*/none is not there. HINT: .mode up --workspace .*/none. makes one' mode $verb --workspace "$work/none"
+    expect 66 'the workspace .*/none does not exist. HINT: .mode up --workspace .*/none. creates one' mode $verb --workspace "$work/none"
 done
 expect 0 'inputs +[0-9]+ shards? .*the encoder, the merges and the evaluation tasks of test are there' mode doctor --workspace "$w" --spec "$w/run.yaml"
 sed 's#train: train}#train: "train/{0..99}/0.tar"}#' "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'BAD +inputs +data: .*/[0-9]+/0.tar: cannot be opened' mode doctor --workspace "$w" --spec "$w/bad.yaml"
 sed 's/{batch: 32,/{init: laion2b, batch: 32,/' "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'train.init: .*/laion2b: no such file or folder. HINT: open_clip.s tags .*hf-hub:' mode doctor --workspace "$w" --spec "$w/bad.yaml"
+{ cat "$w/run.yaml"; echo 'experts_for: [{name: hues, tasks: [shape, color]}]'; } >"$w/bad.yaml"
+expect 78 'BAD +inputs +experts_for, line [0-9]+: hues is for the task "color", .* the nearest is colour' mode doctor --workspace "$w" --spec "$w/bad.yaml"
+{ cat "$w/run.yaml"; echo 'experts_for: [{name: mine, classes: none.txt}]'; } >"$w/bad.yaml"
+expect 78 'BAD +inputs +experts_for, line [0-9]+: the classes of mine: .*/none.txt: ' mode doctor --workspace "$w" --spec "$w/bad.yaml"
 # one argument too many, and a missing one, give the same sentence in every verb
 for verb in init up down embed assign select train encode tokenize ensemble weights pack doctor experts 'bench embed' 'bench train' \
     'run a.yaml' 'status a' 'watch a' 'cancel a' 'drain a' 'verify a' 'reconcile a' 'convert a b' 'keys a'; do
@@ -150,7 +154,7 @@ cp "$f/model/open_clip_config.json" "$f/config-alone/"
 expect 66 'there is no open_clip_model.safetensors' mode verify "$f/config-alone"
 for model in model config-alone; do mode preprocess "$f/picture.jpg" --model "$f/$model" --out "$f/$model.npy"; done
 cmp "$f/model.npy" "$f/config-alone.npy" || fail "without weights a picture is prepared in another way"
-expect 66 'empty: is a file, the folder of a CLIP model is needed.*mode convert' mode verify "$f/empty"
+expect 66 'empty: is a file, expected the folder of a CLIP model.*mode convert' mode verify "$f/empty"
 expect 66 'empty: is a file, a folder is needed' mode tokenize --tokenizer "bert:$f/empty"
 expect 66 'stdin: cannot be read' sh -c "mode tokenize <'$f/folder'"
 expect 66 'is a device or a pipe, a file is needed' mode inspect "$work/pipe"
@@ -178,7 +182,7 @@ expect 78 "$f/empty: a run spec is a list of keys" mode run "$f/empty" --workspa
 expect 73 'empty/out: cannot be made' mode captions "$f/shard.tar" --out "$f/empty/out"
 expect 73 'empty: is not a folder' mode pack --pairs "$f/pairs" --out "$f/empty"
 expect 73 'there is no folder .*none' mode convert "$f/model" "$f/none/out" --to open_clip
-expect 73 'folder: is there already' mode convert "$f/model" "$f/folder" --to open_clip
+expect 73 'folder: exists already' mode convert "$f/model" "$f/folder" --to open_clip
 expect 73 'folder: is a folder' mode preprocess "$f/picture.jpg" --out "$f/folder"
 expect 73 'x.npy: cannot be created.*none' mode preprocess "$f/picture.jpg" --out "$f/none/x.npy"
 expect 73 'TMPDIR' env TMPDIR="$f/none" mode inspect "$f/shard.tar"
@@ -240,14 +244,14 @@ expect 0 'out/: open_clip folder' mode convert "$weights" "$f/out/" --config "$f
 rm -r "$f/out"
 expect 78 'damaged.json' mode convert "$weights" "$f/out" --config "$f/damaged.json" --to hf
 expect 78 'odd.json.*nonsense' mode convert "$weights" "$f/out" --config "$f/odd.json" --to hf
-expect 2 'ViT-Z.*is no known model' mode convert "$weights" "$f/out" --config ViT-Z --to hf
+expect 2 'ViT-Z.*is not a known model' mode convert "$weights" "$f/out" --config ViT-Z --to hf
 expect 2 'to hf .*or --to open_clip.* is needed' mode convert "$f/model" "$f/out"
 expect 2 'OUT is needed' mode convert "$f/model" --to hf
 expect 65 'empty: is empty; expected the task' mode weights --centres "$centres" --encoder "$enc" --classes "$f/empty"
 expect 2 'give --workspace or --encoder with either --classes or --task' mode weights --centres "$centres" --classes "$f/words"
 expect 2 'give --workspace or --encoder with either --classes or --task' mode weights --workspace "$w"
-expect 66 'the workspace .*none is not there. HINT' mode weights --workspace "$f/none" --classes "$f/words"
-expect 66 'experts/index.json is not there; expected the experts/ of a finished run' mode weights --workspace "$f" --classes "$f/words"
+expect 66 'the workspace .*none does not exist. HINT' mode weights --workspace "$f/none" --classes "$f/words"
+expect 66 'experts/index.json does not exist; expected the experts/ of a finished run' mode weights --workspace "$f" --classes "$f/words"
 printf 'dog\n\ncat\n' >"$f/gap"
 expect 65 'gap: line 2 is blank' mode weights --centres "$centres" --encoder "$enc" --classes "$f/gap"
 expect 65 'empty: no lines' mode select --centres "$centres" --encoder "$enc" --classes "$f/empty"
@@ -258,10 +262,10 @@ expect 2 'either --classes FILE or --task DIR' mode select --centres "$centres" 
 expect 2 'nearest: 0 is out of range, expected 1 to 1024' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --nearest 0
 expect 66 'assign: no file matches' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --assign "$f/none*"
 expect 73 'words: is an input' mode select --centres "$centres" --encoder "$enc" --classes "$f/words" --out "$f/words"
-expect 0 '2 words choose [12] of [0-9]* fine clusters$' mode select --centres "$centres" --encoder "$enc" --classes "$f/words"
+expect 0 '2 words select [12] of [0-9]* fine clusters$' mode select --centres "$centres" --encoder "$enc" --classes "$f/words"
 route="weights --centres $centres --encoder $enc --classes $f/words"
 expect 2 'pooling "sum" is unknown' mode $route --pooling sum
-expect 2 '--router-params: "lamda=1" is no constant of a router; expected NAME=NUMBER' mode $route --router-params lamda=1
+expect 2 '--router-params: "lamda=1" is not a constant of a router; expected NAME=NUMBER' mode $route --router-params lamda=1
 expect 2 '--router-params: tau is 0, it must be between' mode ensemble --results x --words x --router-params tau=0
 expect 2 'top-experts: -2 is out of range' mode predict --classes x --top-experts -2 x.jpg
 expect 2 'max-tokens: -1 is out of range' mode $route --max-tokens -1
@@ -292,7 +296,7 @@ expect 2 'pairs DIR or --task DIR is needed' mode pack --out "$f/out"
 expect 2 'pictures goes with --task FILE only' mode pack --task "$f/pairs" --pictures "$f/pairs" --out "$f/out"
 expect 2 'class-names goes with --task DIR only' mode pack --task "$f/damaged.json" --class-names "$f/words" --out "$f/out"
 expect 66 'no-file: cannot be opened' mode pack --task "$f/no-file" --out "$f/out"
-expect 65 'damaged.json: no JSON, line' mode pack --task "$f/damaged.json" --out "$f/out"
+expect 65 'damaged.json: not JSON, line' mode pack --task "$f/damaged.json" --out "$f/out"
 printf 'filepath\ttitle\nnone.jpg\ta dog\n' >"$f/val.csv"
 expect 66 'val.csv, line 2: .*none.jpg: cannot be opened: .* HINT: --skip-bad' mode pack --task "$f/val.csv" --out "$f/out"
 expect 65 'val.csv, line 1: expected a header with .*"text" .caption.*HINT: --csv-img-key' mode pack --task "$f/val.csv" --csv-caption-key text --out "$f/out"
@@ -377,14 +381,14 @@ early 66 'nowhere: cannot be opened' $going_on --init "$o/nowhere"
 early 2 '--total-steps 3: --init .*model is at step 2, 2 more end at 4' $going_on --init "$o/model" --total-steps 3
 
 early 2 '--batch: 0 is out of range, expected 1 to' mode encode --model "$o/model" --texts "$work/texts" --out "$o/new" --batch 0
-early 65 'byte 3 is zero' sh -c "printf 'a c\\0t' >$o/zero; mode encode --model $o/model --texts $o/zero --out $o/new"
+early 65 'byte 3 is NUL' sh -c "printf 'a c\\0t' >$o/zero; mode encode --model $o/model --texts $o/zero --out $o/new"
 early 2 'whose vectors' mode encode --texts "$work/texts" --out "$o/new"
 early 2 'for --experts: one model has no weight' mode encode --model "$o/model" --texts "$work/texts" --router paper --out "$o/new"
 early 2 'either --texts or --classes' mode encode --model "$o/model" --texts "$work/texts" --classes "$work/texts" --out "$o/new"
 early 2 '--raw: what --experts makes' mode encode --experts "$o" --images "$work/texts" --raw --out "$o/new"
 early 2 'unexpected argument "a.jpg"; HINT: list the pictures in a file, one per line: --images FILE' mode encode --model "$o/model" --out "$o/new" a.jpg
-early 66 '--classes, a file of names, one a line: cat,dog: cannot be opened' mode encode --model "$o/model" --classes cat,dog --out "$o/new"
-early 66 'index.json is not there; expected the experts/ of .* HINT: it lies in the workspace' mode encode --experts "$o" --images "$work/texts" --out "$o/new"
+early 66 '--classes, a file of names, one per line: cat,dog: cannot be opened' mode encode --model "$o/model" --classes cat,dog --out "$o/new"
+early 66 'index.json does not exist; expected the experts/ of .* HINT: it is in the workspace' mode encode --experts "$o" --images "$work/texts" --out "$o/new"
 echo "$o/no.jpg" >"$o/pictures"
 expect 66 'pictures, line 1: .*no.jpg: cannot be opened' mode encode --model "$o/model" --images "$o/pictures" --texts "$work/texts" --out "$o/new/a"
 nothing
@@ -562,7 +566,7 @@ expect 2 'train is given twice' mode up --workspace "$w" --workers train=1,embed
 expect 2 'is not a kind of worker' mode up --workspace "$w" --workers trian=1
 expect 78 "${http#*:}.*taken" mode up --workspace "$work/second" --http "$http"
 none_left "$work/second"
-expect 78 'taken' mode-coordinator --workspace "$w" --redis redis://127.0.0.1:1
+expect 78 'in use' mode-coordinator --workspace "$w" --redis redis://127.0.0.1:1
 
 # the spec: errors that the command finds at once, and those that only the coordinator can find
 sed 's/^seed: 3/sede: 3/' "$w/run.yaml" >"$w/bad.yaml"
@@ -574,7 +578,7 @@ expect 66 'no-encoder' mode run "$w/bad.yaml" --workspace "$w"
 sed 's#encoder: {dir: [^,]*#encoder: {dir: '"$work"'/enc#' "$w/run.yaml" >"$w/bad.yaml"
 expect 66 'enc/model.safetensors' mode run "$w/bad.yaml" --workspace "$w"
 sed 's#train: train}#train: nothing-here}#' "$w/run.yaml" >"$w/bad.yaml"
-expect 66 'nothing-here' mode run "$w/bad.yaml" --workspace "$w"
+expect 66 'mode run: data: .*nothing-here' mode run "$w/bad.yaml" --workspace "$w"
 expect 0 'are fine' mode run "$w/run.yaml" --workspace "$w" --dry-run
 expect 0 '^."run": "test", "submitted": false.$' mode run "$w/run.yaml" --workspace "$w" --dry-run --json
 
@@ -585,18 +589,18 @@ sed "s#merges: [^}]*#merges: $work/texts#" "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'tokenizer.merges: .*texts: line 2' mode run "$w/bad.yaml" --workspace "$w" --dry-run
 head -c 1000 "$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz" >"$work/cut.gz"
 sed "s#merges: [^}]*#merges: $work/cut.gz#" "$w/run.yaml" >"$w/bad.yaml"
-expect 78 'tokenizer.merges: .*cut.gz: unpacking fails' mode run "$w/bad.yaml" --workspace "$w" --dry-run
+expect 78 'tokenizer.merges: .*cut.gz: unpacking failed' mode run "$w/bad.yaml" --workspace "$w" --dry-run
 sed 's/max_tokens: 32/max_tokens: 4000/' "$w/run.yaml" >"$w/bad.yaml"
 expect 78 'encoder.max_tokens: .*max_tokens is 4000, expected 3 to 512' mode run "$w/bad.yaml" --workspace "$w" --dry-run
 
 # a truncated shard loses the samples after the cut, and that is reported, now and later
 sed "s#train: train}#train: [train, $work/cut.tar]}#; s/name: test/name: cut/" "$w/run.yaml" >"$w/bad.yaml"
 expect 0 '^."run": "cut", "submitted": true.$' mode run "$w/bad.yaml" --workspace "$w" --detach --json
-is_said() { mode status --workspace "$w" | grep -q 'run cut: 1 of [0-9]* shards is cut short (.*/cut.tar at byte'; }
+is_said() { mode status --workspace "$w" | grep -q 'run cut: 1 of [0-9]* shards is truncated (.*/cut.tar at byte'; }
 await is_said || fail "nobody says that a shard is cut short"
 grep -q 'warn captions shard_cut ' "$w/logs/captions.log" || fail "the worker does not say that a shard is cut short"
 mode cancel cut --workspace "$w" >/dev/null
-expect 65 'shards cut short *1  cut.tar at byte' mode reconcile cut --workspace "$w"
+expect 65 'shards truncated *1  cut.tar at byte' mode reconcile cut --workspace "$w"
 expect 65 '"cut_shards": 1,' mode reconcile cut --workspace "$w" --json
 
 # a shard that is not a tar ends the run, which names it; without it the run succeeds

@@ -32,12 +32,12 @@ expect "^(ok|warn) +overcommit +vm\.overcommit_memory is $overcommit" "what Redi
 
 # a folder that is not a workspace is left as it was, a missing one is not created
 "$bin/mode" doctor --workspace "$dir/ws" >"$dir/out" 2>&1
-expect '^ok +workspace +.*/ws: not made yet .*writable' "no workspace yet"
+expect '^ok +workspace +.*/ws: not created yet .*writable' "no workspace yet"
 "$bin/mode" doctor --workspace "$dir/no/where" >"$dir/out" 2>&1
-expect '^ok +workspace +.*/no/where: not made yet' "no folder yet"
+expect '^ok +workspace +.*/no/where: not created yet' "no folder yet"
 [ -z "$(ls -A "$dir/ws")" ] && [ ! -e "$dir/no" ] || { echo "doctor: something was left: $(ls -A "$dir/ws" "$dir")"; bad=1; }
 "$bin/mode" doctor --workspace "$dir/out" >"$dir/out2" 2>&1
-grep -q '^BAD   workspace .*nothing can be made in' "$dir/out2" || { echo "doctor: a file as workspace"; cat "$dir/out2"; bad=1; }
+grep -q '^BAD   workspace .*nothing can be created in' "$dir/out2" || { echo "doctor: a file as workspace"; cat "$dir/out2"; bad=1; }
 
 library libcuda.so.1 <<'C'
 #include <stdlib.h>
@@ -59,6 +59,9 @@ C
 library libcublas.so.13 <<'C'
 int cublasGetProperty(int type, int *v) { *v = (int[]){13, 1, 0}[type]; return 0; }
 C
+library libcublas.so.12 <<'C'
+int cublasGetProperty(int type, int *v) { *v = (int[]){12, 6, 4}[type]; return 0; }
+C
 library libcudnn.so.9 <<'C'
 #include <stdlib.h>
 size_t cudnnGetVersion(void) { return getenv("FAKE_CUDNN") ? 91000 : 91900; }
@@ -72,7 +75,7 @@ expect '^none +gpu +the driver shows no GPU \(no CUDA-capable device' "a driver 
 doctor A=1 0
 expect '^ok +driver .*CUDA up to 13\.2' "the driver's version"
 expect '^ok +gpu 1 +Stand-in B, compute capability 9\.0, 79\.0 GB of 80\.0 GB free' "a device"
-expect '^ok +cublas +13\.1\.0' "cuBLAS"
+expect '^ok +cublas +1[23]\.' "cuBLAS"
 expect '^ok +cudnn +9\.19\.0' "cuDNN"
 expect '^ok +nccl +2\.28\.9' "NCCL"
 expect '^warn +computing +' "a stand-in computes nothing, which is said"
@@ -85,10 +88,16 @@ doctor FAKE_BUSY=1 78
 expect '^BAD +gpu 1 .*cannot be opened: device is busy' "a device that is taken"
 doctor FAKE_CUDNN=1 78
 expect '^BAD +cudnn +9\.10\.0 is too old' "an old cuDNN"
-rm "$dir/lib/libcudnn.so.9" "$dir/lib/libcublas.so.13"
+for major in 12 13; do
+    LD_LIBRARY_PATH="$dir/lib" "$bin/mode-test-doctor" $major >"$dir/out" 2>&1
+    expect "^ok +cublas +$major\." "a build with CUDA $major loads that cuBLAS first"
+done
+rm "$dir"/lib/libcudnn.so.9 "$dir"/lib/libcublas.so.*
 ldconfig -p | grep -q 'libcublas\.so\.1[23]' || {
     doctor A=1 78
-    expect '^BAD +cublas +.*cannot be loaded' "no cuBLAS"
+    expect '^BAD +cublas +libcublas\.so\.1[23] or \.1[23] cannot be loaded' "no cuBLAS"
+    LD_LIBRARY_PATH="$dir/lib" "$bin/mode-test-doctor" 12 >"$dir/out" 2>&1
+    expect '^BAD +cublas +libcublas\.so\.12 or \.13 cannot be loaded' "no cuBLAS, built with CUDA 12"
     expect '^none +cudnn' "no cuDNN is fine"
 }
 exit $bad

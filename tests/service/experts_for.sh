@@ -35,7 +35,7 @@ n_before=$(commits)
 mode select --workspace "$w" --task "$w/eval/colour" >"$work/chosen" 2>/dev/null || fail "select of a task"
 mode select --workspace "$w" --classes "$w/names.txt" --nearest 2 --json >"$work/mine.json" 2>/dev/null || fail "select of names"
 cat "$work/chosen"
-grep -q '^[0-9]* words choose [1-8] of 8 fine clusters: [0-9]* of 240 pairs' "$work/chosen" || fail "select has no sum"
+grep -q '^[0-9]* words select [1-8] of 8 fine clusters: [0-9]* of 240 pairs' "$work/chosen" || fail "select has no sum"
 [ "$(grep -c '"word":' "$work/mine.json")" = 3 ] || fail "two names of a line are not two words"
 [ "$(commits)" = "$n_before" ] || fail "looking made something"
 
@@ -89,11 +89,11 @@ refuse() { # exit code, words, sed script
     [ $rc = "$1" ] && grep -q "$2" "$work/refused" || { cat "$work/refused"; fail "$3 ended with $rc, expected $1 and: $2"; }
 }
 refuse 78 'experts_for, line [0-9]*: hues is for the task "color", which is not among the 3 of evaluate.tasks; the nearest is colour' 's/\[colour\]/[color]/'
-refuse 78 'wrong.yaml:[0-9]*: "dense" is no name for an expert of experts_for' 's/name: hues/name: dense/'
+refuse 78 'wrong.yaml:[0-9]*: "dense" is not a valid name for an expert of experts_for' 's/name: hues/name: dense/'
 refuse 66 'none.txt' 's/names.txt/none.txt/'
 : >"$w/empty.txt"
 refuse 78 'the classes of mine: .*empty.txt: no lines' 's/names.txt/empty.txt/'
-refuse 65 'words of [a-z]* choose clusters with [0-9]* of the 240 pairs, and [0-9]* of the others per epoch: too few for train.batch = 239' \
+refuse 65 'words of [a-z]* select clusters with [0-9]* of the 240 pairs, and [0-9]* of the others per epoch: too few for train.batch = 239' \
     's/batch: 32/batch: 239/; s/expert_steps: share/out_ratio: 0/; s/coarse: 2/coarse: 1/'
 
 # what is needed stays; of the AdamW moments only the seed's, on request

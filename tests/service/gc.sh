@@ -104,7 +104,7 @@ printf X | dd of="$seed" bs=1 seek=$(($(stat -c %s "$seed") - 1)) conv=notrunc 2
 mode up --workspace "$w" >/dev/null
 run added
 [ -s "$w/experts/expert-2/open_clip_model.safetensors" ] || fail "added data made no expert-2"
-grep -q ' of train/seed is damaged or gone: it is made again; its commit record was put aside as ' "$w/logs/coordinator.log" ||
+grep -q ' of train/seed is damaged or missing: it is recomputed; its commit record was moved to ' "$w/logs/coordinator.log" ||
     fail "the coordinator does not say that the seed is trained again"
 models | grep -v -x -F -f "$work/models" >"$work/new" || true
 [ "$(wc -l <"$work/new")" = 1 ] || fail "more than the added expert has another model"

@@ -135,12 +135,12 @@ embed org/whole@$commit "a snapshot by its commit"
 [ ! -L cache/models/hub/org/whole/model.safetensors ] || fail "a link into Hugging Face's cache"
 rm -r hf/hub/models--org--whole
 embed org/whole "after Hugging Face's cache was emptied"
-refused 66 "neither in MODE's cache.*nor in Hugging Face's.*HF_HUB_OFFLINE" org/nothing
+refused 66 "neither in MoDE's cache.*nor in Hugging Face's.*HF_HUB_OFFLINE" org/nothing
 # without modules.json the pooling is unknown
 snapshot part config.json model.safetensors tokenizer.json
 refused 66 "has no modules.json, and HF_HUB_OFFLINE forbids" org/part
 snapshot empty tokenizer.json
-refused 66 "has no config.json, and nothing is fetched" org/empty
+refused 66 "has no config.json, and nothing is downloaded" org/empty
 # it is known if the snapshot is complete, or if the cache records that the hub lacks these files
 snapshot plain config.json model.safetensors tokenizer.json
 touch hf/hub/models--org--plain/snapshots/$commit/.gitattributes

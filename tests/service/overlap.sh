@@ -84,6 +84,18 @@ head -c 5000 /dev/urandom >"$work/no.tar"
 refuse 65 'no.tar' "$work/task" --shards "$work/no.tar" --out "$work/no.tsv"
 [ ! -e "$work/no.tsv" ] || fail "a list is left behind"
 
+# corrupt shards
+refuse 65 'no.tar: is not a tar .*HINT: --skip-bad-shards skips' "$work/task" --shards "$work/no.tar" --shards "$work/train"
+refuse 66 'none.tar' "$work/task" --shards "$work/none.tar" --shards "$work/train" --skip-bad-shards
+mode overlap "$work/task" --shards "$work/train/0.tar" --shards "$work/no.tar" --shards "$work/train/1.tar" --skip-bad-shards \
+    --out "$work/skipped.tsv" >"$work/skipped.txt" 2>"$work/log" || fail "--skip-bad-shards: $(cat "$work/log")"
+grep -q '/no.tar is skipped: is not a tar' "$work/log" || fail "the skipped shard is not named: $(cat "$work/log")"
+grep -q 'in 2 shards; .*; truncated shards: 1; skipped shards: 1$' "$work/skipped.txt" || fail "counts: $(cat "$work/skipped.txt")"
+cmp "$work/1.tsv" "$work/skipped.tsv" || fail "the other shards have other matches"
+rc=0
+mode overlap "$work/task" --shards "$work/no.tar" --skip-bad-shards >"$work/said" 2>&1 || rc=$?
+[ $rc = 65 ] && grep -q 'the sources: 1 of 1 shards is not a tar' "$work/said" || fail "only corrupt shards: exit $rc, $(cat "$work/said")"
+
 # Ctrl-C: dies of it, and leaves no list
 python3 - "$work" <<'EOF'
 import pathlib, sys, tarfile

@@ -67,7 +67,7 @@ pictures "$far" >far.pictures
 cmp near.pictures far.pictures || fail "the report shows other pictures"
 "$bin/mode" reconcile --workspace "$far" >/dev/null || fail "reconcile"
 grep -q '206 bytes=[1-9]' requests || fail "no killed download was gone on with"
-grep -q 'the folder of shards holds' "$far/logs/coordinator.log" || fail "nothing is said of a folder of shards that is too small"
+grep -q 'the shard cache holds' "$far/logs/coordinator.log" || fail "nothing is said of a folder of shards that is too small"
 [ "$(grep -c ^HEAD requests)" = "$heads" ] || fail "a coordinator that started again asked for the shards of a run that was planned"
 [ "$(grep -c run_resumed "$far/logs/coordinator.log")" = 1 ] || fail "the coordinator was not started again"
 grep -q "\"$at/0/0.tar#bytes=$size,etag=" "$far/runs/test/inputs.json" || fail "inputs.json does not pin a shard"
@@ -105,7 +105,7 @@ grep -q 'two windows' "$far/logs/coordinator.log" && fail "a folder that holds t
 sed -e 's/^name: .*/name: narrow/' -e 's/window_shards: 1/window_shards: 2/' "$far/windows.yaml" >"$far/narrow.yaml"
 go "$far" narrow &
 run=$!
-await_said 'two windows of 2 shards may have .* the folder of shards holds' "$far/logs/coordinator.log"
+await_said 'two windows of 2 shards may have .* the shard cache holds' "$far/logs/coordinator.log"
 "$bin/mode" cancel narrow --workspace "$far" >/dev/null || fail "cancel"
 wait $run || true
 

@@ -87,6 +87,7 @@ for list in of_tsv of_csv; do diff -r "$work/two" "$work/$list" || fail "$list i
 mkdir -p "$eval/films/test"
 echo 1 >"$eval/films/test/nshards.txt"
 echo captioning >"$eval/films/dataset_type.txt"
+mode inspect "$eval/scenes" | grep -Eq '^  first +[^,]+, [^,]+' || fail "inspect does not separate the names of classes: $(mode inspect "$eval/scenes")"
 mode inspect "$eval/scenes" --json | grep -q '"task": *"multilabel"' || fail "inspect of a multilabel task"
 
 # a run: what is left out is reported at once and in the report; every row names its metric
@@ -119,7 +120,7 @@ mode probe --model "$work/a/experts/dense" "$eval/retrieval_shapes" 2>"$work/pro
 rc=$?
 set -e
 [ $rc = 65 ] || fail "a probe of a retrieval task: exit $rc"
-grep -q 'retrieval_shapes is of the kind retrieval; a probe is made of classification' "$work/probe.log" || fail "$(cat "$work/probe.log")"
+grep -q 'retrieval_shapes is of the kind retrieval; a linear probe needs a classification task' "$work/probe.log" || fail "$(cat "$work/probe.log")"
 
 # the packed tasks score as the original ones; the average precision is that of the definition
 mode evaluate --model "$work/a/experts/dense" --clip-merges "$MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz" --out "$work/scores" \

@@ -654,7 +654,7 @@ static void test_a_damaged_blob_is_made_again(void **state)
     assert_true(f->n_bad >= 3);
     expect_executed(f, ALL + 3);
     assert_int_equal(count_aside(f), 3);
-    assert_true(has_note(f, "captions/0001 is damaged or gone: it is made again; its commit record was put aside as "));
+    assert_true(has_note(f, "captions/0001 is damaged or missing: it is recomputed; its commit record was moved to "));
 
     f->flip = "ensemble"; /* only the end of the run reads this one */
     assert_true(submit(f, other));
@@ -698,7 +698,7 @@ static void test_the_loop_does_not_wait_for_a_blob(void **state)
     work(f, &s, "hang", UINT32_MAX);
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_DONE);
     expect_executed(f, ALL + 1);
-    assert_true(has_note(f, "captions/0001 is damaged or gone: it is made again"));
+    assert_true(has_note(f, "captions/0001 is damaged or missing: it is recomputed"));
     free(text);
     tear_down(f);
 }

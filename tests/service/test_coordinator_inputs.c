@@ -17,7 +17,8 @@ static void ask_until_it_reads(struct fake *f, const char *text)
     const double until = mode_clock_s() + LONG_S;
     char key[33] = "";
     f->reading[0] = '\0';
-    while (!strstr(f->reading, "the coordinator reads the evaluation tasks: ") || !strstr(f->reading, " of 4.3 GB")) {
+    while (!strstr(f->reading, "the coordinator is reading the evaluation tasks: ") ||
+           !strstr(f->reading, " of 4.3 GB")) {
         struct mode_envelope *answer = ask_submit(f, text, key);
         assert_true(is_reading(f, answer)); /* it lists the inputs before it reads them */
         mode_envelope_free(&answer);
@@ -92,7 +93,7 @@ static void test_a_run_waits_for_its_data_after_a_restart(void **state)
     mode_digest_bytes("its training", 12, key); /* its needs are unknown until it is planned */
     assert_int_equal(mode_store_checkpoint_dir(f->store, &trained, key, 1, &err), MODE_OK);
     start_coordinator(f);
-    assert_true(soon_noted(f, "run away waits and looks again every 10 s: "));
+    assert_true(soon_noted(f, "run away waits and tries again every 10 s: "));
     look(f, &s, "away");
     assert_int_equal(s.state, MODE__RUN_STATE__RUN_RUNNING);
     assert_non_null(strstr(s.message, "shards/0.tar"));

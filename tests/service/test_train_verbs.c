@@ -142,7 +142,7 @@ static void test_probe(void **state)
         {"--model model both both --train both", "--train is for one task, 2 are given", 2},
         {"--model model both --held-back 1", "--held-back: 1 is out of range", 2},
         {"--model model both --c -1", "--c: -1 is out of range", 2},
-        {"--experts model both", "index.json is not there; expected the experts", 66},
+        {"--experts model both", "index.json does not exist; expected the experts", 66},
         {"--model model none", "none", 66},
         {"--model none both", "none", 66},
         {"--model model both --train none", "none", 66},
@@ -388,7 +388,7 @@ static void test_samples_that_are_not_taken_are_named(void **state)
     assert_int_equal(sh(TRAIN "--steps 4 --out none --text-keys json:nothing 2>err.txt"), 65);
     assert_int_equal(
         sh("grep -q 'no pair to train on: [0-9]* samples, .*no_caption.*--text-keys json:nothing.*HINT: captions "
-           "are looked for' err.txt && test ! -e none"),
+           "are looked for .*separated by .;.* JSON fields' err.txt && test ! -e none"),
         0);
     assert_int_equal(sh("head -c 20000 0.tar >cut.tar; $M train --config model.json --data cut.tar --batch 2 --steps 1 "
                         "--out cut-model 2>err.txt >out.txt && grep -q 'captions: .* pairs of .* samples; not taken: "
@@ -454,13 +454,12 @@ static void test_refusals_say_the_way_out(void **state)
                      0);
 #define ON(data) "$M train --config model.json --steps 1 --batch 10 --out x --data " data " 2>err.txt"
     assert_int_equal(sh(ON("gz")), 66);
-    assert_int_equal(sh("grep -q 'gz: no shard .*HINT: compressed ones are named by a pattern, gz/\\*.tar.gz' err.txt"),
-                     0);
+    assert_int_equal(
+        sh("grep -q 'gz: contains no shard .*HINT: for compressed ones give a pattern, gz/\\*.tar.gz' err.txt"), 0);
     assert_int_equal(sh(ON("'gz/*.tar.gz'") " >out.txt && rm -r x"), 0);
     assert_int_equal(sh("mkdir mixed && cp 0.tar gz/0.tar.gz mixed/"), 0);
     assert_int_equal(sh(ON("mixed")), 78);
-    assert_int_equal(
-        sh("grep -q 'mixed: beside plain tars there are compressed ones (mixed/\\*.tar.gz).*HINT: ' err.txt"), 0);
+    assert_int_equal(sh("grep -q 'mixed: holds plain tars and compressed ones (mixed/\\*.tar.gz).*HINT: ' err.txt"), 0);
     assert_int_equal(sh(ON("'mixed/*.tar'") " >out.txt && rm -r x"), 0);
     assert_int_equal(sh(ON("page.tar")), 65);
     assert_int_equal(sh("grep -q 'page.tar: is not a tar.*HINT: a web page' err.txt"), 0);
@@ -479,13 +478,13 @@ static void test_refusals_say_the_way_out(void **state)
     assert_int_equal(sh("mkdir -p lists && : >here.jpg && printf 'here.jpg\ta\n' >lists/l.tsv && printf "
                         "'image,caption\nhere.jpg,a\n' >l.csv; $M pack --pairs lists/l.tsv --out x 2>err.txt"),
                      66);
-    assert_int_equal(sh("grep -q 'l.tsv, line 1, which is no header' err.txt"), 0);
+    assert_int_equal(sh("grep -q 'l.tsv, line 1, which is not a header' err.txt"), 0);
     assert_int_equal(sh("printf 'filepath\ttitle\nhere.jpg\ta\n' >lists/l.tsv; $M pack --pairs lists/l.tsv --out x "
                         "2>err.txt"),
                      66);
     assert_int_equal(sh("grep -q 'l.tsv, line 2, whose paths start at the list.s folder' err.txt"), 0);
     assert_int_equal(sh("$M pack --pairs l.csv --csv-separator , --out x 2>err.txt"), 66);
-    assert_int_equal(sh("grep -q 'l.csv, line 1, which is no header' err.txt && test ! -e x"), 0);
+    assert_int_equal(sh("grep -q 'l.csv, line 1, which is not a header' err.txt && test ! -e x"), 0);
 }
 
 /* A failure leaves the output folder as it was; an unusable output is found before any work. */

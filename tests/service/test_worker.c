@@ -75,7 +75,7 @@ static void test_a_crash_is_reported_with_the_last_words(void **state)
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     start_task(f, key, "exit 70", SOON_MS); /* without a message */
     fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_DEVICE);
-    assert_string_equal(fail->text, "the compute process ended with code 70, as when a GPU fails, and said nothing");
+    assert_string_equal(fail->text, "the compute process ended with code 70 (a GPU failed) and without a message");
     acknowledge(f, key, f->fence, MODE__VERDICT__VERDICT_NOTED);
     start_task(f, key, "gpu", SOON_MS);
     fail = expect_fail(f, key, MODE__FAIL_CLASS__FAIL_DEVICE);

@@ -81,9 +81,9 @@ said 'captions: 2 tasks wait for a captions worker, and none is connected. HINT:
 rc=0
 mode-captions --workspace "$w" --coordinator "$door" --key-dir "$work/stranger" --key-name stranger 2>"$work/worker.log" || rc=$?
 [ $rc = 77 ] || { cat "$work/worker.log" >&2; fail "a stranger's worker ended with $rc"; }
-await_said 'warn coordinator refused a worker at 127.0.0.1 was turned away: its key is not in .*/keys/allow' "$work/run.log"
+await_said 'warn coordinator refused a worker at 127.0.0.1 was rejected: its key is not in .*/keys/allow' "$work/run.log"
 mode status $admin >"$work/status"
-said 'captions: 2 tasks wait for a captions worker, and none is connected; 127.0.0.1 was turned away [0-9]+ s ago: its key is not in' "$work/status"
+said 'captions: 2 tasks wait for a captions worker, and none is connected; 127.0.0.1 was rejected [0-9]+ s ago: its key is not in' "$work/status"
 kill $coordinator
 wait $coordinator || true
 coordinator=

@@ -110,6 +110,6 @@ macro(mode_cuda_backend target)
   target_sources(${target} PRIVATE ${mode_cuda_host} $<TARGET_OBJECTS:mode_cuda_kernels>
                  $<TARGET_OBJECTS:mode_hopper_kernels>)
   target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-  target_compile_definitions(${target} PUBLIC MODE_CUDA=1)
+  target_compile_definitions(${target} PUBLIC MODE_CUDA=1 MODE_CUDA_MAJOR=${CUDAToolkit_VERSION_MAJOR})
   target_link_libraries(${target} PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS})
 endmacro()

@@ -43,9 +43,9 @@ static enum mode_status load_blas(struct mode_error *err)
     void *lib = mode__cuda_library("libcublas");
     if (!lib)
         return MODE_FAIL(err, MODE_E_DEVICE,
-                         "backend \"cuda\": libcublas.so.13 or .12 cannot be loaded: %s. HINT: install CUDA's "
+                         "backend \"cuda\": libcublas.so.%d or .%d cannot be loaded: %s. HINT: install CUDA's "
                          "libraries or add their folder to LD_LIBRARY_PATH",
-                         dlerror());
+                         CUBLAS_VER_MAJOR, CUBLAS_VER_MAJOR == 12 ? 13 : 12, dlerror());
 #define X(name)                                                                                                        \
     {                                                                                                                  \
         void *f = dlsym(lib, #name);                                                                                   \
@@ -241,9 +241,9 @@ static enum mode_status take_memory(struct mode_backend *be, void **data, size_t
     (void)cudaGetLastError();
     if (*data) (void)cudaFree(*data);
     *data = NULL;
-    if (e != cudaErrorMemoryAllocation) return fail(err, "memory cannot be had", e);
+    if (e != cudaErrorMemoryAllocation) return fail(err, "memory cannot be allocated", e);
     return MODE_FAIL(err, MODE_E_MEMORY,
-                     "%.1f MiB of GPU memory are not to be had: %.1f of %.1f MiB are left. HINT: a smaller batch; in "
+                     "no GPU memory for %.1f MiB: %.1f of %.1f MiB are free. HINT: a smaller batch; in "
                      "training also --accumulate or --checkpoint-activations",
                      (double)bytes / 1048576, (double)left / 1048576, (double)c->memory / 1048576);
 }

@@ -193,8 +193,8 @@ static void compare_calls(struct mode__watch *w)
         if (h->is_said || now - h->since < LATE_S) continue;
         fprintf(
             stderr,
-            "process %d of %d has begun no exchange for %d s, and process %d is ahead of it and waits. HINT: it may "
-            "be stopped, or its GPU or disk hang; where it is ended, --resume goes on from the last checkpoint\n",
+            "process %d of %d has begun no exchange for %d s, and process %d is ahead of it and waits. HINT: it may be "
+            "stopped, or its GPU or disk hang; once it is ended, --resume goes on from the last checkpoint\n",
             r, m->size, LATE_S, m->rank);
         h->is_said = true;
     }

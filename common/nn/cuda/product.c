@@ -155,7 +155,7 @@ enum mode_status mode__cuda_use_algorithms(struct mode_backend *be, const char *
     if (!is_one || !end)
         st = MODE_FAIL(
             err, MODE_E_FORMAT,
-            "these are no algorithms that `mode train --algorithms` kept: the first line is \"%.*s\", not \"%.*s\"",
+            "this file was not written by `mode train --algorithms`: the first line is \"%.*s\", not \"%.*s\"",
             (int)strcspn(text, "\n") < 40 ? (int)strcspn(text, "\n") : 40, text, (int)strlen(first_line) - 1,
             first_line);
     if (!st) st = mode__winners_parse(all, end + 1, 3, err);

@@ -223,7 +223,7 @@ static bool plan(struct mode_backend *be, struct way *x, int from, const struct 
                                  : mode__cudnn_plan(dnn, &x->plan, &g, true, from, &err);
     if (!st && !has_room(be, x->plan)) {
         mode__cudnn_plan_free(dnn, &x->plan);
-        st = MODE_FAIL(&err, MODE_E_DEVICE, "the plan wants more scratch than there is");
+        st = MODE_FAIL(&err, MODE_E_DEVICE, "the plan needs more workspace than there is");
     }
     reason(x, st ? err.text : mode__cudnn_plan_text(x->plan));
     if (st && from == 0) w->failed++;

@@ -19,7 +19,7 @@ enum mode_status mode__cuda_fp8_usable(const struct mode_backend *be, struct mod
                          major, minor);
     if (!mode__cuda_products_by_lt(mode__cuda_of(be)->products))
         return MODE_FAIL(err, MODE_E_DEVICE,
-                         "backend \"cuda-fp8\": cuBLASLt, which alone makes products of 8-bit numbers, cannot be "
+                         "backend \"cuda-fp8\": cuBLASLt, which computes products of 8-bit numbers, cannot be "
                          "loaded or started. HINT: --backend cuda-bf16");
     return MODE_OK;
 }
@@ -95,7 +95,7 @@ void mode__cuda_fp8_note(const struct mode_backend *be, FILE *out)
 {
     if (be->narrow.made + be->narrow.left == 0) return;
     fprintf(out,
-            "%lld of %lld products were made in fp8; the others' sizes are no multiples of 16, or cuBLASLt "
-            "refused them, and they stayed bf16\n",
+            "%lld of %lld products were made in fp8; the others stayed in bf16: their dimensions are not multiples of "
+            "16, or cuBLASLt refused them\n",
             (long long)be->narrow.made, (long long)(be->narrow.made + be->narrow.left));
 }

@@ -39,10 +39,11 @@ static enum mode_status alloc_device(struct mode_staging *s, struct mode_error *
         (void)cudaGetLastError();
         s->device = NULL;
         if (e != cudaErrorMemoryAllocation)
-            return MODE_FAIL(err, MODE_E_DEVICE, "backend \"cuda\": memory for decoded pictures cannot be had: %s",
+            return MODE_FAIL(err, MODE_E_DEVICE,
+                             "backend \"cuda\": memory for decoded pictures cannot be allocated: %s",
                              cudaGetErrorString(e));
         return MODE_FAIL(err, MODE_E_MEMORY,
-                         "%.1f MiB of GPU memory for decoded pictures are not to be had: %.1f of %.1f MiB are left. "
+                         "no GPU memory for %.1f MiB of decoded pictures: %.1f of %.1f MiB are free. "
                          "HINT: a smaller batch",
                          (double)s->bytes / 1048576, (double)left / 1048576, (double)total / 1048576);
     }

@@ -69,7 +69,7 @@ static enum mode_status open_lane(struct mode_backend *be, int i, struct mode_er
     enum mode_status st = c->lane[i].stream ? MODE_OK : mode__lane_open(be, i, err);
     if (!st && c->lane[0].workspace && !c->lane[i].workspace)
         st = MODE_FAIL(err, MODE_E_MEMORY,
-                       "%d MiB of GPU memory for a further stream are not to be had. HINT: a smaller batch, or "
+                       "no GPU memory for the %d MiB of another stream. HINT: a smaller batch, or "
                        "--no-streams",
                        MODE__WORKSPACE >> 20);
     return st;

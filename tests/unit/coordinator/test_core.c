@@ -54,7 +54,10 @@ static void test_three_crashes_are_the_end_and_input_errors_at_once(void **state
     hello(&c, session_1, "w1", 2, now);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(c.task[0].state, CORE_LEASED);
+        core_actions_clear(&c);
         about(&c, CORE_EV_FAIL, session_1, key_a, c.task[0].fence, false, CORE_FAIL_CRASH, now);
+        if (i == 2)
+            assert_non_null(strstr(find(&c, CORE_ACT_NOTE)->text, " failed 3 times (crash) and is not tried again: "));
         now += 5000; /* past the wait */
         tick(&c, now);
         say(&c, CORE_EV_CREDIT, session_1, 2, now);
@@ -62,8 +65,10 @@ static void test_three_crashes_are_the_end_and_input_errors_at_once(void **state
     assert_int_equal(c.task[0].state, CORE_QUARANTINED);
     want(&c, key_b, 1, false, now);
     assert_int_equal(c.task[1].state, CORE_LEASED);
+    core_actions_clear(&c);
     about(&c, CORE_EV_FAIL, session_1, key_b, c.task[1].fence, false, CORE_FAIL_INPUT, now);
     assert_int_equal(c.task[1].state, CORE_QUARANTINED);
+    assert_non_null(strstr(find(&c, CORE_ACT_NOTE)->text, " failed (input) and is not tried again: "));
     want(&c, key_b, 1, true, now); /* submitted again by a person: fresh budgets */
     assert_int_equal(c.task[1].failures[CORE_FAIL_INPUT], 0);
     assert_true(c.task[1].state == CORE_READY || c.task[1].state == CORE_LEASED);

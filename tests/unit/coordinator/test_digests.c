@@ -211,14 +211,14 @@ static void test_reading_is_told_and_stopped(void **state)
     assert_int_equal(truncate(tar, 100000000), 0); /* now larger than expected */
     assert_int_equal(mode_digest_file(tar, hex, NULL, &err), MODE_OK);
     digests_reading(said, sizeof said, d);
-    assert_string_equal(said, "reads the evaluation tasks: 5 bytes of 5 bytes");
+    assert_string_equal(said, "is reading the evaluation tasks: 5 bytes of 5 bytes");
     digests_begin(d, "the evaluation tasks");
     digests_expect(d, "task", big);
     digests_reading(said, sizeof said, d);
-    assert_string_equal(said, "reads the evaluation tasks: 0 bytes of 100.0 MB");
+    assert_string_equal(said, "is reading the evaluation tasks: 0 bytes of 100.0 MB");
     assert_int_equal(mode_digest_file(tar, hex, NULL, &err), MODE_OK);
     digests_reading(said, sizeof said, d);
-    assert_string_equal(said, "reads the evaluation tasks: 100.0 MB of 100.0 MB");
+    assert_string_equal(said, "is reading the evaluation tasks: 100.0 MB of 100.0 MB");
     digests_begin(d, NULL);
     digests_reading(said, sizeof said, d);
     assert_string_equal(said, "");

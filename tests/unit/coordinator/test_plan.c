@@ -311,7 +311,7 @@ static void test_what_is_undone_is_done_again_and_counted_once(void **state)
     plan_close(&p);
 }
 
-/* The warm-up in the requests: never longer than the schedule; a notice if it reaches past the fork. */
+/* The warm-up in the requests: never longer than the schedule; a notice if it extends past the fork point. */
 static void test_a_warm_up_past_the_fork_is_said(void **state)
 {
     (void)state;
@@ -337,7 +337,7 @@ static void test_a_warm_up_past_the_fork_is_said(void **state)
         mode__train_request__free_unpacked(r, NULL);
         mode__task_spec__free_unpacked(task, NULL);
         assert_int_equal(p->warning != NULL, cases[i].said);
-        if (p->warning) assert_non_null(strstr(p->warning, "past the fork at step 10"));
+        if (p->warning) assert_non_null(strstr(p->warning, "past the fork point at step 10"));
         plan_close(&p);
         free(text);
     }
@@ -766,7 +766,7 @@ static void test_shards_that_are_cut_short_are_said_once_all_are_read(void **sta
         for (int again = 0; again < 2; again++) { /* and with all of it found done */
             if (run_until(&p, text, assign_note, &err)) fail_msg("%s", err.text);
             assert_int_equal(p->warning != NULL, cut);
-            if (cut) assert_non_null(strstr(p->warning, "1 of 2 shards is cut short"));
+            if (cut) assert_non_null(strstr(p->warning, "1 of 2 shards is truncated"));
             if (cut) assert_non_null(strstr(p->warning, "shards/1.tar at byte 512)"));
             plan_close(&p);
         }

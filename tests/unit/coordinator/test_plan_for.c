@@ -133,7 +133,7 @@ static void test_what_words_choose_is_checked_before_it_is_trained_on(void **sta
         const char *note, *batch, *words;
     } cases[] = {
         {"{\"pairs\": 0}", "100",
-         "words of t choose clusters with 0 of the 1000 pairs, and 100 of the others per epoch"},
+         "words of t select clusters with 0 of the 1000 pairs, and 100 of the others per epoch"},
         {"{\"pairs\": 40}", "200",
          "with 40 of the 1000 pairs, and 96 of the others per epoch: too few for train.batch = 200"},
         {"{\"pairs\": 40}", "136", NULL},

@@ -258,8 +258,8 @@ static void test_one_that_wants_all_memory(void **state)
 static void test_one_that_stands_still(void **state)
 {
     (void)state;
-    is_bad(WAITS, "the decoder gave no answer for 3 s");
-    is_bad(DAWDLES, "the decoder gave no answer for 12 s"); /* a compromised one stays awake */
+    is_bad(WAITS, "the decoder did not answer for 3 s");
+    is_bad(DAWDLES, "the decoder did not answer for 12 s"); /* a compromised one stays awake */
 }
 
 /* A compromised decoder may send anything at any time. It is not mistaken for one that was killed. */

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <stdint.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -463,7 +465,7 @@ static void test_a_place_that_is_just_taken(void **state)
     assert_int_equal(stat(path, &before), 0);
     assert_int_equal(pthread_create(&thread, NULL, listens_at_last, &b), 0);
     assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_CREATE);
-    assert_non_null(strstr(err.text, "another training may be meeting there"));
+    assert_non_null(strstr(err.text, "another training may be using it"));
     pthread_join(thread, &ended);
     assert_non_null(ended);
     assert_int_equal(stat(path, &after), 0);
@@ -475,7 +477,7 @@ static void test_a_place_that_is_just_taken(void **state)
     } while (connect(waiting[n++], (struct sockaddr *)&a, sizeof a) == 0);
     const int fds = open_fds();
     assert_int_equal(come(&m, 0, 2, path, 0.2, &err), MODE_E_CREATE);
-    assert_non_null(strstr(err.text, "another training may be meeting there"));
+    assert_non_null(strstr(err.text, "another training may be using it"));
     assert_int_equal(open_fds(), fds);
     while (n) close(waiting[--n]);
     close(b.fd);
@@ -555,6 +557,69 @@ static void test_a_place_of_another_program(void **state)
     close(listener);
 }
 
+enum trouble { DESCRIPTORS_FOR_A_WHILE, DESCRIPTORS, LISTENER };
+
+struct accepting {
+    enum trouble trouble;
+    int asked; /* calls of the hook */
+    struct rlimit limit;
+};
+
+/* The `stopping` hook of process 0: its first call waits for a connection, and makes accepting it impossible. */
+static bool makes_trouble(void *ctx)
+{
+    struct accepting *a = ctx;
+    if (++a->asked == 5 && a->trouble == DESCRIPTORS_FOR_A_WHILE) (void)setrlimit(RLIMIT_NOFILE, &a->limit);
+    if (a->asked > 1) return false;
+    int fd = -1, on = 0;
+    for (socklen_t len = sizeof on; !on && fd < 256; len = sizeof on)
+        if (getsockopt(++fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len)) on = 0;
+    (void)poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, MEET_S * 1000);
+    if (a->trouble == LISTENER) return close(fd) != 0;
+    const int next = dup(0);
+    const struct rlimit none = {(rlim_t)next, a->limit.rlim_max};
+    close(next);
+    return setrlimit(RLIMIT_NOFILE, &none) != 0;
+}
+
+static int cannot_accept(int rank, int size, const char *place, void *ctx)
+{
+    static const char *const says[] = {"", "1 of 2 processes connected at", "process 0 cannot accept connections at"},
+                             *const why[] = {"", "failed: Too many open files", ": Bad file descriptor"};
+    struct accepting a = {.trouble = *(const enum trouble *)ctx};
+    struct mode_meeting *m;
+    struct mode_error err = {0};
+    char answer[256];
+    if (rank > 0 && a.trouble == DESCRIPTORS_FOR_A_WHILE) return (int)come(&m, rank, size, place, MEET_S, &err);
+    if (rank > 0) return recv(connect_to(place), answer, sizeof answer, 0) > 0;
+    const struct mode_meeting_options o = {.rank = 0,
+                                           .size = size,
+                                           .place = place,
+                                           .timeout_s = a.trouble == DESCRIPTORS ? 1 : MEET_S,
+                                           .stopping = makes_trouble,
+                                           .ctx = &a};
+    if (getrlimit(RLIMIT_NOFILE, &a.limit)) return 1;
+    const enum mode_status st = mode_meeting_open(&m, &o, &err);
+    if (!strstr(err.text, says[a.trouble]) || !strstr(err.text, why[a.trouble]))
+        return fprintf(stderr, "%s\n", err.text), 1;
+    return a.asked > 100 ? 1 : (int)st; /* it does not spin */
+}
+
+static void test_who_cannot_accept_says_why(void **state)
+{
+    static const enum trouble troubles[] = {DESCRIPTORS_FOR_A_WHILE, DESCRIPTORS, LISTENER};
+    static const int ends[] = {MODE_OK, MODE_E_PEER, MODE_E_IO};
+    const double began = mode_clock_s();
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        int ended[2];
+        run_ranks(ended, 2, cannot_accept, (void *)(uintptr_t)&troubles[i]);
+        assert_int_equal(ended[0], ends[i]);
+        assert_int_equal(ended[1], 0);
+    }
+    assert_true(mode_clock_s() - began < MEET_S);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -573,6 +638,7 @@ int main(void)
         cmocka_unit_test(test_a_place_that_is_just_taken),
         cmocka_unit_test(test_a_place_that_does_not_answer),
         cmocka_unit_test(test_a_place_of_another_program),
+        cmocka_unit_test(test_who_cannot_accept_says_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -255,7 +255,7 @@ static void test_constants_are_parameters(void **state)
     assert_memory_equal(&p, &defaults, sizeof p);
     assert_int_equal(mode_router_params_parse(&p, "lambda=0.1, tau=5e-1 few=0", &err), MODE_OK);
     assert_true(p.lambda == 0.1 && p.tau == 0.5 && p.few == 0 && p.many == defaults.many && p.slope == defaults.slope);
-    static const char *const wrong[][2] = {{"lamda=1", "\"lamda=1\" is no constant"},
+    static const char *const wrong[][2] = {{"lamda=1", "\"lamda=1\" is not a constant"},
                                            {"lambda", "lambda slope base divisor scale tau"},
                                            {"=1", "NAME=NUMBER"},
                                            {"lambda=", "lambda"},

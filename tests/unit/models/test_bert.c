@@ -192,11 +192,11 @@ static void test_what_is_not_plain_bert_is_refused_by_name(void **state)
     refused_config("\"gelu\"", "\"relu\"", "relu");
     refused_config("\"gelu\"", "\"gelu\",\"is_decoder\":true", "is_decoder");
     refused_config("heads\":3", "heads\":5", "multiple of 5 heads");
-    refused_config("layers\":2", "layers\":1", "there are 1 layers");
+    refused_config("layers\":2", "layers\":1", "specifies 1 layers");
     refused_config("layers\":2", "layers\":3", "encoder.layer.2");
     refused_config("layers\":2", "layers\":0", "num_hidden_layers");
     refused_config("size\":20", "size\":21", "[20, 12]");
-    refused_config("size\":16", "size\":8", "the model knows 8");
+    refused_config("size\":16", "size\":8", "the model has 8");
     refused_config("1e-12", "\"small\"", "layer_norm_eps");
     refused_config("\"vocab_size\":16", "\"vocab_size\":1000000", "cannot hold");
     tiny_write_weights(dir, false, "layer.1.output.dense.bias");

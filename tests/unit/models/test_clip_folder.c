@@ -306,8 +306,8 @@ static void test_every_tensor_must_be_the_models(void **state)
                  {bias, bias, -1, MODE_DTYPE_F64, false, NULL},
                  {bias, "text_model.embeddings.position_ids", -1, 0, true, NULL},
                  {bias, bias, -1, MODE_DTYPE_I32, false, "is I32"},
-                 {bias, "visual.ln_pre.beta", -1, 0, false, "visual.ln_pre.beta is none"},
-                 {bias, "visual.ln_pre.beta", -1, 0, true, "visual.ln_pre.beta is none of this model's"},
+                 {bias, "visual.ln_pre.beta", -1, 0, false, "visual.ln_pre.beta is not a parameter"},
+                 {bias, "visual.ln_pre.beta", -1, 0, true, "visual.ln_pre.beta is not a parameter of this model"},
                  {bias, "module.visual.ln_pre.bias", -1, 0, true, "is there twice"},
                  {bias, NULL, -1, 0, false, "visual.ln_pre.bias is missing"},
                  {scale, "attn_mask", -1, 0, true, NULL}};

@@ -27,21 +27,23 @@
  * of them pass, or it would detect silence. */
 enum { TURNS = 6000, TURNS_OF_TIME = 500 };
 
+struct far { /* a companion, as far as the leader can tell */
+    struct mode_socket *socket;
+    uint64_t counter;
+    Mode__Join join;
+    struct mode_envelope *got; /* the last message but pings */
+};
+
 struct fixture {
     char dir[64], code[128];
     char *keys;
     struct mode_net *net;
     struct mode_machines_config config;
     struct mode_machines *m;
+    struct far far[3]; /* here, so that tear_down closes them after a failed assertion too: closing net waits for it */
+    int n_far;
     double now;
     struct mode_error err;
-};
-
-struct far { /* a companion, as far as the leader can tell */
-    struct mode_socket *socket;
-    uint64_t counter;
-    Mode__Join join;
-    struct mode_envelope *got; /* the last message but pings */
 };
 
 static void open_team(struct fixture *f, int n)
@@ -74,6 +76,10 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+    for (int i = 0; i < f->n_far; i++) {
+        mode_envelope_free(&f->far[i].got);
+        mode_socket_close(&f->far[i].socket);
+    }
     mode_machines_close(&f->m);
     mode_net_close(&f->net);
     mode_dir_remove(f->dir, NULL);
@@ -84,7 +90,8 @@ static int tear_down(void **state)
 
 static struct far *far_new(struct fixture *f, const char *name, const char *session)
 {
-    struct far *x = mode_xcalloc(1, sizeof *x);
+    assert_true((size_t)f->n_far < sizeof f->far / sizeof *f->far);
+    struct far *x = &f->far[f->n_far++];
     const struct mode_endpoint e = {
         .endpoint = mode_machines_endpoint(f->m), .wire = MODE_WIRE_WORKER, .key_dir = f->keys, .key_name = "worker"};
     assert_int_equal(mode_socket_connect(&x->socket, f->net, &e, &f->err), MODE_OK);
@@ -98,13 +105,6 @@ static struct far *far_new(struct fixture *f, const char *name, const char *sess
     x->join.workspace = "/w";
     x->join.gpus = 3;
     return x;
-}
-
-static void far_free(struct far *x)
-{
-    mode_envelope_free(&x->got);
-    mode_socket_close(&x->socket);
-    free(x);
 }
 
 static void say(struct far *x, Mode__Envelope *e)
@@ -253,9 +253,6 @@ static void test_all_have_to_be_there(void **state)
     assert_string_equal(others.place, want);
     mode_machines_end(f->m);
     assert_true(mode_machines_ready(f->m));
-    far_free(a);
-    far_free(b);
-    far_free(c);
 }
 
 static void test_who_does_not_fit_is_told_why(void **state)
@@ -288,7 +285,6 @@ static void test_who_does_not_fit_is_told_why(void **state)
     x->join = good;
     join(f, x);
     expect_text(f, "2 machines, 5 GPUs");
-    far_free(x);
 }
 
 /* The allow list is reloaded: a removed companion is dropped, with its work, and may connect again once it is back. */
@@ -320,7 +316,6 @@ static void test_a_key_that_is_taken_away_takes_its_machine_along(void **state)
     expect_text(f, "2 machines, 5 GPUs");
     free(kept);
     free(allow);
-    far_free(x);
 }
 
 static void test_a_task_from_its_beginning_to_its_end(void **state)
@@ -353,7 +348,6 @@ static void test_a_task_from_its_beginning_to_its_end(void **state)
     say_ended(x, 7, 2, 9);
     until(f, mode_machines_ready);
     assert_null(mode_machines_news(f->m)); /* no longer of interest */
-    far_free(x);
 }
 
 static void test_a_connection_that_goes_takes_its_processes_along(void **state)
@@ -375,18 +369,16 @@ static void test_a_connection_that_goes_takes_its_processes_along(void **state)
     expect_text(f, "2 machines, 1 missing");
     mode_machines_end(f->m);
     assert_false(mode_machines_ready(f->m));
-    far_free(x);
 }
 
 static void test_silence_is_an_end_too(void **state)
 {
     struct fixture *f = *state;
-    struct far *x = join_first(f);
+    join_first(f);
     mode_machines_turn(f->m, f->now += 29);
     assert_true(mode_machines_ready(f->m));
     mode_machines_turn(f->m, f->now += 2);
     expect_text(f, "2 machines, 1 missing");
-    far_free(x);
 }
 
 static void test_goodbyes(void **state)
@@ -407,7 +399,6 @@ static void test_goodbyes(void **state)
     mode_machines_end(f->m);
     assert_false(mode_machines_leaving(f->m));
     assert_false(mode_machines_ready(f->m)); /* it does not take another one */
-    far_free(x);
 }
 
 static void test_places(void **state)

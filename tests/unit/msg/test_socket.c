@@ -26,7 +26,7 @@ struct fixture {
     char dir[64];
     char *keys, *other_keys, *allow, *ipc;
     struct mode_net *net;
-    struct mode_socket *server;
+    struct mode_socket *server, *client, *other; /* here, so that tear_down closes them after a failed assertion too */
     struct mode_error err;
 };
 
@@ -51,6 +51,8 @@ static int tear_down(void **state)
 {
     struct fixture *f = *state;
     mode_socket_close(&f->server);
+    mode_socket_close(&f->client);
+    mode_socket_close(&f->other);
     mode_net_close(&f->net);
     mode_dir_remove(f->dir, NULL);
     free(f->keys);
@@ -83,15 +85,14 @@ static enum mode_link news(struct mode_socket *s, struct mode_error *err)
 
 static enum mode_link try_tcp(struct fixture *f, const char *key_dir, const char *name, const char *server_pub)
 {
-    struct mode_socket *c;
     struct mode_endpoint e = {.endpoint = mode_socket_endpoint(f->server),
                               .wire = MODE_WIRE_WORKER,
                               .key_dir = key_dir,
                               .key_name = name,
                               .server_pub = server_pub};
-    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
-    enum mode_link l = news(c, &f->err);
-    mode_socket_close(&c);
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    enum mode_link l = news(f->client, &f->err);
+    mode_socket_close(&f->client);
     return l;
 }
 
@@ -133,7 +134,6 @@ static void ping_pong(struct fixture *f, struct mode_socket *c, const char *user
 static void test_ipc_both_ways_and_private(void **state)
 {
     struct fixture *f = *state;
-    struct mode_socket *c;
     struct stat sb;
     struct mode_endpoint e = {.endpoint = f->ipc, .wire = MODE_WIRE_WORKER};
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
@@ -143,22 +143,21 @@ static void test_ipc_both_ways_and_private(void **state)
     assert_int_equal(stat(f->ipc + 6, &sb), 0);
     assert_int_equal(sb.st_mode & 0777, 0600);
     free(run);
-    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
-    ping_pong(f, c, "");
-    mode_socket_close(&c);
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    ping_pong(f, f->client, "");
+    mode_socket_close(&f->client);
 }
 
 static void test_tcp_with_keys_both_ways(void **state)
 {
     struct fixture *f = *state;
-    struct mode_socket *c;
     serve_tcp(f, MODE_WIRE_WORKER);
     assert_int_equal(mode_socket_self_test(f->server, &f->err), MODE_OK);
     struct mode_endpoint e = {
         .endpoint = mode_socket_endpoint(f->server), .wire = MODE_WIRE_WORKER, .key_dir = f->keys, .key_name = "w1"};
-    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
-    ping_pong(f, c, "w1");
-    mode_socket_close(&c);
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    ping_pong(f, f->client, "w1");
+    mode_socket_close(&f->client);
 }
 
 static void test_strangers_are_refused_with_a_sentence(void **state)
@@ -187,11 +186,10 @@ static void test_strangers_are_refused_with_a_sentence(void **state)
 static void test_a_server_that_hangs_up_later_is_not_a_refusal(void **state)
 {
     struct fixture *f = *state;
-    struct mode_socket *c;
     struct mode_endpoint e = {.endpoint = f->ipc, .wire = MODE_WIRE_WORKER};
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(news(c, &f->err), MODE_LINK_UP);
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(f->client, &f->err), MODE_LINK_UP);
     mode_socket_close(&f->server);
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     snprintf(at.sun_path, sizeof at.sun_path, "%s", f->ipc + 6);
@@ -205,7 +203,7 @@ static void test_a_server_that_hangs_up_later_is_not_a_refusal(void **state)
             close(peer);
             hung_up++;
         }
-        enum mode_link l = mode_socket_link(c, &f->err);
+        enum mode_link l = mode_socket_link(f->client, &f->err);
         assert_true(l == MODE_LINK_SAME || l == MODE_LINK_DOWN);
         usleep(10000);
     }
@@ -213,31 +211,30 @@ static void test_a_server_that_hangs_up_later_is_not_a_refusal(void **state)
     close(fd);
     unlink(at.sun_path);
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(news(c, &f->err), MODE_LINK_UP);
-    mode_socket_close(&c);
+    assert_int_equal(news(f->client, &f->err), MODE_LINK_UP);
+    mode_socket_close(&f->client);
 }
 
 static void test_a_client_without_keys_is_told_so(void **state)
 {
     struct fixture *f = *state;
-    struct mode_socket *c;
     struct mode_endpoint e = {.endpoint = f->ipc, .wire = MODE_WIRE_WORKER, .key_dir = f->keys, .key_name = "server"};
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
     e.key_dir = NULL;
-    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(news(c, &f->err), MODE_LINK_REFUSED);
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(f->client, &f->err), MODE_LINK_REFUSED);
     assert_non_null(strstr(f->err.text, "key"));
-    mode_socket_close(&c);
+    mode_socket_close(&f->client);
     /* the other way round: keys here, none there */
     mode_socket_close(&f->server);
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
     e.key_dir = f->keys;
     e.key_name = "w1";
-    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(news(c, &f->err), MODE_LINK_REFUSED);
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(f->client, &f->err), MODE_LINK_REFUSED);
     assert_non_null(strstr(f->err.text, "does not"));
-    mode_socket_close(&c);
+    mode_socket_close(&f->client);
 }
 
 static void test_the_allow_list_is_reloaded(void **state)
@@ -277,7 +274,6 @@ static bool is_let_in(struct fixture *f, struct mode_socket *c)
 static void test_a_replaced_key_ends_its_session(void **state)
 {
     struct fixture *f = *state;
-    struct mode_socket *old, *new;
     struct mode_keypair pair;
     char *server = mode_path_join(f->keys, "server.pub");
     serve_tcp(f, MODE_WIRE_WORKER);
@@ -286,25 +282,25 @@ static void test_a_replaced_key_ends_its_session(void **state)
                               .key_dir = f->keys,
                               .key_name = "w1",
                               .server_pub = server};
-    assert_int_equal(mode_socket_connect(&old, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(news(old, &f->err), MODE_LINK_UP);
-    assert_true(is_let_in(f, old));
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(f->client, &f->err), MODE_LINK_UP);
+    assert_true(is_let_in(f, f->client));
     assert_int_equal(mode_keys_read(&pair, f->other_keys, "w1", &f->err), MODE_OK);
     char *line = mode_xasprintf("worker w1 %s\n", pair.public_key);
     assert_int_equal(mode_file_write_atomic(f->allow, line, strlen(line), &f->err), MODE_OK);
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
-    assert_false(is_let_in(f, old));
+    assert_false(is_let_in(f, f->client));
     e.key_dir = f->other_keys;
-    assert_int_equal(mode_socket_connect(&new, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(news(new, &f->err), MODE_LINK_UP);
-    assert_true(is_let_in(f, new));
+    assert_int_equal(mode_socket_connect(&f->other, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(f->other, &f->err), MODE_LINK_UP);
+    assert_true(is_let_in(f, f->other));
     free(line); /* nor is the same key accepted in another role */
     line = mode_xasprintf("admin w1 %s\n", pair.public_key);
     assert_int_equal(mode_file_write_atomic(f->allow, line, strlen(line), &f->err), MODE_OK);
     assert_int_equal(mode_net_allow(f->net, f->allow, &f->err), MODE_OK);
-    assert_false(is_let_in(f, new));
-    mode_socket_close(&old);
-    mode_socket_close(&new);
+    assert_false(is_let_in(f, f->other));
+    mode_socket_close(&f->client);
+    mode_socket_close(&f->other);
     free(line);
     free(server);
 }
@@ -335,19 +331,18 @@ static void test_endpoints_that_cannot_be(void **state)
     e = (struct mode_endpoint){.endpoint = f->ipc};
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
     assert_int_equal(mode_socket_bind(&s, f->net, &e, &f->err), MODE_E_CONFIG);
-    assert_non_null(strstr(f->err.text, "taken"));
+    assert_non_null(strstr(f->err.text, "in use"));
 }
 
 static void test_garbage_and_oversize_do_not_get_through(void **state)
 {
     struct fixture *f = *state;
-    struct mode_socket *c;
     struct mode_packet p;
     struct mode_endpoint e = {.endpoint = f->ipc, .wire = MODE_WIRE_WORKER};
     assert_int_equal(mode_socket_bind(&f->server, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
-    assert_int_equal(news(c, &f->err), MODE_LINK_UP);
-    void *z = mode_socket_handle(c);
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    assert_int_equal(news(f->client, &f->err), MODE_LINK_UP);
+    void *z = mode_socket_handle(f->client);
     zmq_send(z, "a", 1, ZMQ_SNDMORE); /* two frames, then an empty one, then a good one */
     zmq_send(z, "b", 1, 0);
     zmq_send(z, "", 0, 0);
@@ -374,10 +369,10 @@ static void test_garbage_and_oversize_do_not_get_through(void **state)
     assert_int_equal(mode_socket_recv(f->server, &p, &f->err), MODE_OK);
     assert_null(p.data);
     free(big);
-    mode_socket_close(&c);
-    assert_int_equal(mode_socket_connect(&c, f->net, &e, &f->err), MODE_OK);
-    ping_pong(f, c, "");
-    mode_socket_close(&c);
+    mode_socket_close(&f->client);
+    assert_int_equal(mode_socket_connect(&f->client, f->net, &e, &f->err), MODE_OK);
+    ping_pong(f, f->client, "");
+    mode_socket_close(&f->client);
 }
 
 static void test_raw_connections_do_no_harm(void **state)

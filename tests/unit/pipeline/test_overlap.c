@@ -205,6 +205,8 @@ static void on_unreadable(void *ctx, const char *where, const char *key, const c
     mode_str_printf(&log_, "unreadable %s %s\n", strrchr(where, '/') ? strrchr(where, '/') + 1 : where, key);
 }
 
+static bool is_bad; /* the shard that was read last */
+
 static enum mode_status run_on(struct mode_overlap **o, const char *const *tasks, int n_tasks, const char *shard)
 {
     const struct mode_overlap_options options = {.distance = 10,
@@ -217,7 +219,7 @@ static enum mode_status run_on(struct mode_overlap **o, const char *const *tasks
     mode_str_clear(&log_);
     for (int t = 0; t < n_tasks; t++) dirs[t] = path_of(tasks[t]);
     enum mode_status st = mode_overlap_open(o, &options, dirs, n_tasks, &err);
-    if (!st) st = mode_overlap_shard(*o, path, &err);
+    if (!st) st = mode_overlap_shard(*o, path, &is_bad, &err);
     for (int t = 0; t < n_tasks; t++) free(dirs[t]);
     free(path);
     return st;
@@ -241,6 +243,7 @@ static void test_planted_duplicates_are_found_and_none_else(void **state)
                                    "unreadable train.tar bad2\n"
                                    "like 0 17 s0000017 near\n"
                                    "like 1 2 s0000002 near\n");
+    assert_false(is_bad);
     const struct mode_overlap_task *a = mode_overlap_task(o, 0), *b = mode_overlap_task(o, 1);
     assert_string_equal(a->name, "a");
     assert_int_equal(a->n_images, 22);
@@ -347,6 +350,22 @@ static void test_it_stops_when_asked(void **state)
     stop_after = 0;
 }
 
+static void test_a_shard_that_is_no_tar_is_told_from_other_failures(void **state)
+{
+    (void)state;
+    struct mode_overlap *o;
+    char *path = path_of("page.tar");
+    assert_int_equal(mode_file_write_atomic(path, "<html>", 6, &err), MODE_OK);
+    assert_int_equal(run(&o, "page.tar"), MODE_E_FORMAT);
+    assert_true(is_bad);
+    assert_int_equal(mode_overlap_training(o)->shards, 0);
+    mode_overlap_close(&o);
+    assert_int_equal(run(&o, "nowhere.tar"), MODE_E_NOINPUT);
+    assert_false(is_bad);
+    mode_overlap_close(&o);
+    free(path);
+}
+
 int main(void)
 {
     mode_parallel_set_threads(3);
@@ -355,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_counts_are_of_images),
         cmocka_unit_test(test_matches_of_an_image_are_in_the_order_of_the_task),
         cmocka_unit_test(test_a_truncated_shard_keeps_what_is_whole),
+        cmocka_unit_test(test_a_shard_that_is_no_tar_is_told_from_other_failures),
         cmocka_unit_test(test_it_stops_when_asked),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -8,6 +8,7 @@
 #include "pipeline/inspect.h"
 #include "pipeline/pack.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -223,7 +224,8 @@ static void test_csv_that_cannot_be_understood(void **state)
     REFUSES("filepath\tcaption\n" P "\tone\n", &plain, "line 1: expected a header", "\"filepath\", \"caption\"");
     REFUSES("filepath,title\n" P ",one\n", &plain, "line 1: expected a header", "--csv-separator ','");
     REFUSES("\n" P "\tone\n", &named, "line 2: expected a header", "\"image\" (picture)");
-    REFUSES(P ",one,two\n", &comma, "got 3", "without a header there must be two columns");
+    REFUSES(P ",one,two\n", &comma, "got 3",
+            "--csv-img-key and --csv-caption-key name the columns; without a header there must be two");
     REFUSES("filepath,title,title\n" P ",a,b\n", &comma, "line 1", "\"title\" twice");
     REFUSES("filepath\ttitle\ttitle\n" P "\ta\tb\n", &plain, "line 1", "\"title\" twice");
     REFUSES("filepath,title\n" P ",\"a\nb\"c\n", &comma, "list.csv, line 3: \"c\" after the quote", "field 2");
@@ -237,7 +239,7 @@ static void test_csv_that_cannot_be_understood(void **state)
     char *file = in_dir("list.csv"), *out = in_dir("out-refused");
     put("list.csv", "image\tcaption\n", 14);
     assert_int_equal(pack(&n, file, out, 1, false), MODE_E_NOINPUT);
-    assert_non_null(strstr(err.text, "line 1, which is no header with the columns \"filepath\" and \"title\""));
+    assert_non_null(strstr(err.text, "line 1, which is not a header with the columns \"filepath\" and \"title\""));
     free(file);
     free(out);
 }
@@ -392,7 +394,7 @@ static void test_coco_captions_become_a_task(void **state)
     static const struct {
         const char *text, *hint;
     } bad[] = {
-        {"[1", "no JSON, line 1"},
+        {"[1", "not JSON, line 1"},
         {"[]", "no list \"images\"; expected COCO's captions"},
         {"{\"images\": []}", "no list \"annotations\""},
         {"{\"images\": [{\"id\": \"x\", \"file_name\": \"a\"}]}", "item 0 of \"images\" lacks an integer \"id\""},
@@ -503,6 +505,36 @@ static void test_a_list_becomes_a_task(void **state)
     free(list), free(elsewhere), free(pics), free(out), free(other), free(picture), free(text);
 }
 
+/* A pipe can be read once: what it holds is recognised from that, and relative paths start at the current folder. */
+static void test_a_list_through_a_pipe(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"p2.jpg\ttwo\tthree\n",
+                                        " {\"images\": [{\"id\": 1, \"file_name\": \"p2.jpg\"}], \"annotations\": "
+                                        "[{\"image_id\": 1, \"caption\": \"two\"}]}"};
+    const int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char *pics = in_dir("pics"), *out = in_dir("task-p"), source[32];
+    struct mode_pack_counts n;
+    const struct mode_pack_task t = {.source = source};
+    const struct mode_pack_options pairs = {.per_shard = 10};
+    assert_int_equal(chdir(pics), 0);
+    for (int i = 0; i < 3; i++) {
+        int ends[2];
+        assert_int_equal(pipe(ends), 0);
+        assert_int_equal(write(ends[1], texts[i % 2], strlen(texts[i % 2])), strlen(texts[i % 2]));
+        close(ends[1]);
+        snprintf(source, sizeof source, "/dev/fd/%d", ends[0]);
+        if (i < 2 ? mode_pack_task(&n, &t, out, 10, false, &err) : mode_pack(&n, source, out, &pairs, &err))
+            fail_msg("%d: %s", i, err.text);
+        close(ends[0]);
+        assert_int_equal(n.packed, 1);
+        assert_int_equal(mode_dir_remove(out, &err), MODE_OK);
+    }
+    assert_int_equal(fchdir(here), 0);
+    close(here);
+    free(pics), free(out);
+}
+
 static void test_a_list_with_bad_lines(void **state)
 {
     (void)state;
@@ -517,7 +549,7 @@ static void test_a_list_with_bad_lines(void **state)
                {HEAD P "\t\" \v\"\n", "val.tsv, line 3: no caption for the picture. HINT: --skip-bad", MODE_E_FORMAT},
                {HEAD P "\tcaf\xe9\n", "val.tsv, line 3: is not UTF-8. HINT: --skip-bad", MODE_E_FORMAT},
                {"image\ttitle\n", "expected a header with the columns", MODE_E_FORMAT},
-               {"image\tcaption\n", "line 1, which is no header with the columns", MODE_E_NOINPUT},
+               {"image\tcaption\n", "line 1, which is not a header with the columns", MODE_E_NOINPUT},
                {"filepath\ttitle\n", "no pictures", MODE_E_NOINPUT},
                {"", "no pictures", MODE_E_NOINPUT}};
     struct mode_pack_counts n;
@@ -644,6 +676,7 @@ int main(void)
         cmocka_unit_test(test_folders_named_by_numbers),
         cmocka_unit_test(test_coco_captions_become_a_task),
         cmocka_unit_test(test_a_list_becomes_a_task),
+        cmocka_unit_test(test_a_list_through_a_pipe),
         cmocka_unit_test(test_a_list_with_bad_lines),
         cmocka_unit_test(test_csv),
         cmocka_unit_test(test_csv_that_cannot_be_understood),

@@ -240,7 +240,7 @@ static void test_what_is_refused(void **state)
     char *names[5];
     (void)state;
     other.kind = MODE_TASK_RETRIEVAL;
-    refused(&s, &other, &test, MODE_E_FORMAT, "kind retrieval; a probe is made of classification alone");
+    refused(&s, &other, &test, MODE_E_FORMAT, "kind retrieval; a linear probe needs a classification task");
     other = train;
     other.n_classes = 4;
     refused(&s, &other, &test, MODE_E_VALUE, "have 4 classes, task colours has 5");
@@ -263,7 +263,7 @@ static void test_what_is_refused(void **state)
     for (int i = 0; i < 4; i++) label[i] = i;
     refused(&s, &other, &test, MODE_E_VALUE, "no class has two training pictures");
     s.memory = 1000;
-    refused(&s, &train, &test, MODE_E_MEMORY, "of which features 5.6 kB; 1.0 kB are left. HINT");
+    refused(&s, &train, &test, MODE_E_MEMORY, "of which features 5.6 kB; 1.0 kB are free. HINT");
     s.memory = 0;
     s.n_models = 3;
     refused(&s, &train, &test, MODE_E_SHAPE, "expert-2 has vectors of 8 numbers, those before it of 16");

@@ -115,7 +115,7 @@ static void test_what_lies_in_the_cache(void **state)
     if (parse(&s, &err, text)) fail_msg("%s", err.text);
     assert_string_equal(s.tokenizer_merges, "/home/x/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz");
     assert_int_equal(mode_spec_check(&s, true, &err), MODE_E_NOINPUT);
-    assert_non_null(strstr(err.text, "the run file names none, and /home/x/.cache"));
+    assert_non_null(strstr(err.text, "the spec names none, and /home/x/.cache"));
     assert_non_null(strstr(err.text, "deploy/fetch-models.sh /home/x/.cache/mode/models"));
     mode_spec_clear(&s);
     assert_int_equal(mode_dir_remove(dir, &err), MODE_OK);
@@ -246,8 +246,10 @@ static void test_schedule_of_a_given_model(void **state)
     assert_int_equal(mode_spec_steps(&s, 1050, 0, &seed, &total, &err), MODE_E_CONFIG); /* rounded to 0, not given */
     mode_spec_clear(&s);
     refused(MINIMAL "train: {init: m.pt, total_steps: 5}\n", "train.seed_steps is 0", "both are needed");
-    refused(MINIMAL "train: {seed_steps: 0, total_steps: 5}\n", "both are needed", "HINT: only with train.init");
-    refused(MINIMAL "train: {seed_epochs: 0, epochs: 5}\n", "after the start", "HINT: only with train.init");
+    refused(MINIMAL "train: {seed_steps: 0, total_steps: 5}\n", "both are needed",
+            "HINT: it may be 0 only with train.init");
+    refused(MINIMAL "train: {seed_epochs: 0, epochs: 5}\n", "after the start",
+            "HINT: it may be 0 only with train.init");
     refused(MINIMAL "train: {init: m.pt, seed_steps: 5, total_steps: 5}\n", "before the end", "5");
 }
 
@@ -261,7 +263,7 @@ static void test_the_routers_constants_are_keys(void **state)
     assert_int_equal(s.top_experts, 2);
     mode_spec_clear(&s);
     refused(MINIMAL "ensemble: {params: lambda=0}\n", "ensemble.params: lambda is 0", "it must be between");
-    refused(MINIMAL "ensemble: {params: 0.1}\n", "ensemble.params: \"0.1\" is no constant", "few many lambda");
+    refused(MINIMAL "ensemble: {params: 0.1}\n", "ensemble.params: \"0.1\" is not a constant", "few many lambda");
     refused(MINIMAL "ensemble: {top_experts: -1}\n", "ensemble.top_experts", "-1");
 }
 
@@ -375,13 +377,14 @@ static void test_experts_for_tasks(void **state)
                                         "average", "index.json", "3"};
     for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
         char *text = mode_xasprintf(MINIMAL TASKS "  - {name: ok, tasks: a}\n  - {name: %s, tasks: a}\n", taken[i]);
-        char *what = mode_xasprintf("run.yaml:10: \"%s\" is no name", taken[i]);
+        char *what = mode_xasprintf("run.yaml:10: \"%s\" is not a valid name", taken[i]);
         refused(text, what, "it is taken");
         free(what);
         free(text);
     }
-    refused(MINIMAL TASKS "  - {name: ../x, tasks: a}\n", "run.yaml:9: \"../x\" is no name", "1 to 64 letters");
-    refused(MINIMAL TASKS "  - {name: .x, tasks: a}\n", "\".x\" is no name", "not starting with");
+    refused(MINIMAL TASKS "  - {name: ../x, tasks: a}\n", "run.yaml:9: \"../x\" is not a valid name",
+            "1 to 64 letters");
+    refused(MINIMAL TASKS "  - {name: .x, tasks: a}\n", "\".x\" is not a valid name", "not starting with");
     refused(MINIMAL TASKS "  - {name: x, tasks: a}\n  - {name: x, tasks: b}\n",
             "run.yaml:10: experts_for has the name x", "first in line 9");
     refused(MINIMAL TASKS "  - {tasks: a}\n", "run.yaml:9", "has no name");
@@ -503,7 +506,7 @@ static void test_sources(void **state)
     not_found("pipe:cat x.tar", MODE_E_CONFIG, "commands are not run");
     not_found("gs://bucket/x.tar", MODE_E_CONFIG, "https://storage.googleapis.com/");
     not_found("hf://datasets/x.tar", MODE_E_CONFIG, "https://huggingface.co/datasets/");
-    not_found("@https://h/list.txt", MODE_E_CONFIG, "a file of this machine");
+    not_found("@https://h/list.txt", MODE_E_CONFIG, "must be a local file");
 }
 
 /* Expanding remote sources: no server is contacted yet. */
@@ -563,11 +566,11 @@ static void test_sources_as_addresses(void **state)
     expand_url("@file://", "/of%20addresses.txt", "a b,c%.tar 2.tar 10.tar 00000.tar ");
     not_found("file://elsewhere/x.tar", MODE_E_CONFIG, "expected file:///PATH");
     not_found("file:x.tar", MODE_E_CONFIG, "expected file:///PATH");
-    not_found("file:///a%2", MODE_E_CONFIG, "\"%2\" is no byte");
+    not_found("file:///a%2", MODE_E_CONFIG, "\"%2\" is not an encoded byte");
     not_found("file:///a%zz", MODE_E_CONFIG, "two hex digits");
-    not_found("file:///a%00", MODE_E_CONFIG, "%00 stands for");
-    not_found("file:///a%2Fb", MODE_E_CONFIG, "%2F stands for");
-    not_found("file:///%7B0..1}.tar", MODE_E_CONFIG, "%7B stands for");
+    not_found("file:///a%00", MODE_E_CONFIG, "%00 encodes");
+    not_found("file:///a%2Fb", MODE_E_CONFIG, "%2F encodes");
+    not_found("file:///%7B0..1}.tar", MODE_E_CONFIG, "%7B encodes");
     not_found("file:///nowhere/x.tar", MODE_E_NOINPUT, "/nowhere/x.tar");
     not_found("@hf://x/list.txt", MODE_E_CONFIG, "local");
     free(named);
@@ -624,7 +627,7 @@ static void test_tasks_are_found_below_a_folder_that_holds_others(void **state)
     assert_int_equal(tasks_of(&found, "twice", &err), MODE_E_CONFIG);
     assert_non_null(strstr(err.text, "same name"));
     assert_int_equal(tasks_of(&found, "eval/flags/test", &err), MODE_E_NOINPUT);
-    assert_non_null(strstr(err.text, "holds none"));
+    assert_non_null(strstr(err.text, "contains none"));
     assert_int_equal(tasks_of(&found, "nowhere", &err), MODE_E_NOINPUT);
     assert_non_null(strstr(err.text, "evaluate.tasks"));
 }

@@ -392,9 +392,9 @@ static void test_a_role_that_is_taken(void **state)
         enum mode_status st;
         const char *words;
     } want[] = {
-        {"a", MODE_OK, "the role arn:aws:iam::1:role/other, taken by the profile \"base\""},
-        {"b", MODE_OK, "the role arn:aws:iam::1:role/web, taken by the role arn:aws:iam::1:role/other, taken by"},
-        {"c", MODE_OK, "taken by the role of this machine"},
+        {"a", MODE_OK, "the role arn:aws:iam::1:role/other, assumed by the profile \"base\""},
+        {"b", MODE_OK, "the role arn:aws:iam::1:role/web, assumed by the role arn:aws:iam::1:role/other, assumed by"},
+        {"c", MODE_OK, "assumed by the role of this machine"},
         {"d", MODE_E_PERM, "it says AccessDenied"},
         {"e", MODE_E_PERM, "it says SignatureDoesNotMatch: The request signature does not match"},
         {"f", MODE_E_CONFIG, "credential_source = Environment, which has no keys"},

@@ -197,7 +197,7 @@ static void test_what_is_larger_than_all_is_said_at_once(void **state)
     mode_shard_set_patience(1000);
     setenv("MODE_SHARD_CACHE_BYTES", "4095", 1);
     assert_int_equal(mode_shard_hold(&f, address[SHARDS], NULL, &err), MODE_E_CONFIG);
-    assert_non_null(strstr(err.text, "4096 bytes, and the folder of shards"));
+    assert_non_null(strstr(err.text, "4096 bytes, and the shard cache"));
     assert_int_equal(n_here(), SHARDS);
     setenv("MODE_SHARD_CACHE_BYTES", "many", 1);
     assert_int_equal(mode_shard_hold(&f, address[SHARDS], NULL, &err), MODE_E_CONFIG);
