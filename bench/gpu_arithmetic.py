@@ -1,6 +1,6 @@
 """A roofline estimate of a training step on an H200: the table of docs/GPU.md. Nothing is measured.
 
-    python3 bench/gpu_arithmetic.py build/bin/mode [--configs ViT-B-32,...]
+    python3 bench/gpu_arithmetic.py build/bin/mode [--configs ViT-B-32,...] [--patch-dropout X]
 
 FLOPs and bytes are those that `mode bench train --profile` derives from the shapes of a step of 8 pairs on the CPU in f32,
 scaled to the batch; bytes are halved where bf16 is stored. GEMMs run at PRODUCT FLOP/s, attention at ATTENTION FLOP/s or
@@ -25,7 +25,7 @@ COLUMNS = ("model, batch", "tokens per text", "FLOPs per pair", "GEMMs", "attent
            "layer norms", "AdamW and the rest", "step", "pairs/s", "MFU")
 
 
-def profile(mode, config, size, dense):
+def profile(mode, config, size, dense, dropout):
     """{op: (FLOPs, bytes)} of a step, and tokens per text"""
     with tempfile.TemporaryDirectory() as tmp:
         with open(tmp + "/pixels", "wb") as f:
@@ -33,8 +33,8 @@ def profile(mode, config, size, dense):
         with open(tmp + "/texts", "w") as f:
             f.writelines(f"{' '.join(['a'] * WORDS)}\n" for _ in range(PAIRS))
         run = subprocess.run([mode, "bench", "train", "--config", config, "--pixels", tmp + "/pixels", "--texts",
-                              tmp + "/texts", "--rounds", "1", "--profile", "--backend", "cpu"] +
-                             (["--no-savings"] if dense else []), stderr=subprocess.PIPE, check=True, text=True,
+                              tmp + "/texts", "--rounds", "1", "--profile", "--backend", "cpu", "--patch-dropout",
+                              str(dropout)] + (["--no-savings"] if dense else []), stderr=subprocess.PIPE, check=True, text=True,
                              stdout=subprocess.DEVNULL)
     ops = {m[1]: (float(m[3]) * float(m[2]) * 1e9, float(m[4]) * float(m[2]) * 1e9) for m in
            re.finditer(r"^(\w+) +\d+ +([\d.]+) +[\d.]+% +([\d.]+) +([\d.]+)$", run.stderr, re.M)}
@@ -45,9 +45,10 @@ def is_product(op):
     return op.startswith(("linear", "project"))
 
 
-def row(mode, config, dense):
+def row(mode, config, dense, dropout):
     batch, size, image_tokens, width, blocks, text_width, text_blocks = CONFIGS[config]
-    ops, tokens = profile(mode, config, size, dense)
+    image_tokens = 1 + max(1, int((image_tokens - 1) * (1 - dropout)))
+    ops, tokens = profile(mode, config, size, dense, dropout)
     tokens = 77 if dense else tokens
     scale = batch / PAIRS
     attention_ops = [op for op in ops if op.startswith("attention")]
@@ -73,12 +74,13 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("mode", help="the mode command")
     p.add_argument("--configs", default=",".join(CONFIGS))
+    p.add_argument("--patch-dropout", type=float, default=0)
     a = p.parse_args()
     os.environ.setdefault("MODE_CLIP_MERGES", os.path.expanduser("~/.cache/mode/models/bpe_simple_vocab_16e6.txt.gz"))
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for config in a.configs.split(","):
         for dense in (False, True):
-            print("| " + " | ".join(row(a.mode, config, dense)) + " |", flush=True)
+            print("| " + " | ".join(row(a.mode, config, dense, a.patch_dropout)) + " |", flush=True)
 
 
 if __name__ == "__main__":

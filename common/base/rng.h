@@ -24,6 +24,7 @@ enum mode_rng_purpose {
     MODE_RNG_CROP = 6,    /* random resized crop           */
     MODE_RNG_INIT = 7,    /* initial weights               */
     MODE_RNG_PROBE = 8,   /* pictures that a probe holds out */
+    MODE_RNG_PATCHES = 9, /* patches that a step keeps */
     MODE_RNG_TEST = 99
 };
 

@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "models/clip_impl.h"
+#include "models/patch_dropout.h"
 #include "tensor/half.h"
 
 #include <math.h>
@@ -18,6 +19,12 @@ int64_t mode__clip_image_tokens(const struct mode_clip *clip)
 {
     int64_t g = clip->cfg.image_size / clip->cfg.patch_size;
     return 1 + g * g;
+}
+
+int64_t mode__clip_image_rows(const struct mode_clip *clip, bool train)
+{
+    const int64_t patches = mode__clip_image_tokens(clip) - 1;
+    return 1 + (train ? mode_patches_kept(patches, clip->patch_dropout) : patches);
 }
 
 /* open_clip's rule: no weight decay for fewer than two dimensions or names with bn, ln, bias or logit_scale. */
@@ -314,6 +321,11 @@ int mode_clip_embed_dim(const struct mode_clip *clip)
 int mode_clip_context(const struct mode_clip *clip)
 {
     return (int)clip->cfg.context_length;
+}
+
+int64_t mode_clip_patches(const struct mode_clip *clip)
+{
+    return mode__clip_image_tokens(clip) - 1;
 }
 
 const struct mode_preprocess *mode_clip_preprocess(const struct mode_clip *clip)

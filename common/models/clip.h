@@ -34,7 +34,8 @@ void mode_clip_close(struct mode_clip **clip);
 const char *mode_clip_note(const struct mode_clip *clip);
 struct mode_backend *mode_clip_backend(const struct mode_clip *clip); /* borrowed */
 int mode_clip_embed_dim(const struct mode_clip *clip);
-int mode_clip_context(const struct mode_clip *clip); /* context_length in tokens: 77 in OpenAI's models */
+int mode_clip_context(const struct mode_clip *clip);     /* context_length in tokens: 77 in OpenAI's models */
+int64_t mode_clip_patches(const struct mode_clip *clip); /* of an image */
 const struct mode_preprocess *mode_clip_preprocess(const struct mode_clip *clip);
 float mode_clip_logit_scale(const struct mode_clip *clip); /* exp(logit_scale) */
 

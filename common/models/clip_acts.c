@@ -165,7 +165,7 @@ size_t mode__clip_kept_bytes(const struct mode_clip *clip, const struct clip_tow
     plan_padding(&x, clip, true);
     const struct shape s = t == &clip->text
                                ? shape_of(clip, t, x.micro + x.pads, x.text_rows, layer)
-                               : shape_of(clip, t, x.micro, x.micro * mode__clip_image_tokens(clip), layer);
+                               : shape_of(clip, t, x.micro, x.micro * mode__clip_image_rows(clip, true), layer);
     place_kept(&b, &a, &s);
     return a.used;
 }
@@ -211,6 +211,13 @@ static void furthest(size_t *end, struct clip_arena *a, size_t back_to)
     a->used = back_to;
 }
 
+/* The columns of all patches, of which the kept ones are copied. */
+static void plan_all_cols(struct clip_acts *x, const struct mode_clip *clip, int64_t batch)
+{
+    int64_t p = clip->cfg.patch_size;
+    x->cols = act(&x->arena, batch * (mode__clip_image_tokens(clip) - 1), 3 * p * p);
+}
+
 /* Gradients of activations, and beyond them what lives only between two blocks or inside one. */
 static void plan_backward(struct clip_acts *x, struct clip_tower_acts *to, const struct mode_clip *clip,
                           const struct clip_tower *t, int64_t batch, int64_t rows, size_t *end)
@@ -241,6 +248,9 @@ static void plan_backward(struct clip_acts *x, struct clip_tower_acts *to, const
     if (t->mean && !t->ln_after) to->rows_ln = act(a, rows, d); /* forward, after the last block */
     furthest(end, a, beyond);
     if (to == &x->image) x->patch = act(a, rows - batch, d); /* before the first block's forward, after its backward */
+    furthest(end, a, beyond);
+    if (to == &x->image && clip->patch_dropout > 0)
+        plan_all_cols(x, clip, batch); /* before the image tower's forward */
     furthest(end, a, begin);
 }
 
@@ -268,7 +278,7 @@ static void plan_turns(struct clip_acts *x, const struct mode_clip *clip)
 {
     const size_t begin = x->arena.used;
     size_t end = begin;
-    plan_backward(x, &x->image, clip, &clip->image, x->micro, x->micro * mode__clip_image_tokens(clip), &end);
+    plan_backward(x, &x->image, clip, &clip->image, x->micro, x->micro * x->image_rows, &end);
     if (clip->branches) x->arena.used = end;
     plan_backward(x, &x->text, clip, &clip->text, x->micro + x->pads, x->text_rows, &end);
     x->arena.used = begin;
@@ -278,21 +288,25 @@ static void plan_turns(struct clip_acts *x, const struct mode_clip *clip)
     x->arena.used = end;
 }
 
-/* Lists that the host writes: the images' offsets and pooled rows; those and the ids of every micro-batch's texts. */
-static void plan_lists(struct clip_acts *x, int64_t pieces)
+/* Lists that the host writes: the images' offsets and pooled rows; those and the ids of every micro-batch's texts; with
+ * patch dropout the kept patches of every micro-batch's images. */
+static void plan_lists(struct clip_acts *x, int64_t pieces, bool drops)
 {
     struct clip_arena *s = &x->shared;
+    const int64_t patches = x->micro * (x->image_rows - 1);
     x->image.offsets = ints(s, x->micro + 1);
     x->image.pool = ints(s, x->micro);
     x->lists_each = 2 * (x->micro + x->pads) + 1 + x->text_rows;
-    s->overflow |= x->lists_each > INT64_MAX / pieces;
+    s->overflow |= x->lists_each > INT64_MAX / pieces || patches > INT64_MAX / pieces;
+    if (drops && !s->overflow) x->patch_lists = ints(s, pieces * patches).data;
     if (!s->overflow) x->lists = ints(s, pieces * x->lists_each).data;
 }
 
 bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, bool train, char *base,
                           char *shared)
 {
-    int64_t t = mode__clip_image_tokens(clip), d = clip->cfg.image.width, p = clip->cfg.patch_size;
+    int64_t t = mode__clip_image_rows(clip, train), d = clip->cfg.image.width, p = clip->cfg.patch_size;
+    const bool drops = train && clip->patch_dropout > 0;
     int64_t pieces = train ? clip->accumulate : 1, micro = train ? micro_of(clip, batch) : batch;
     int64_t e = clip->cfg.embed_dim;
     struct clip_arena *a = &x->arena, *s = &x->shared;
@@ -302,14 +316,16 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
     *a = (struct clip_arena){.activations = clip->be ? mode_backend_activations(clip->be) : MODE_DTYPE_F32,
                              .base = base};
     *s = (struct clip_arena){.base = shared};
-    if (batch < 1 || micro > INT32_MAX / clip->cfg.context_length || micro > INT32_MAX / t) return false;
-    x->cols = act(a, micro * (t - 1), 3 * p * p);
+    if (batch < 1 || micro > INT32_MAX / clip->cfg.context_length || micro > INT32_MAX / mode__clip_image_tokens(clip))
+        return false;
+    x->image_rows = t;
+    *(drops ? &x->kept_cols : &x->cols) = act(a, micro * (t - 1), 3 * p * p);
     plan_padding(x, clip, train);
     if (x->text_rows > INT32_MAX) return false;
     const int64_t texts = micro + x->pads;
     plan_tower(&x->image, a, s, clip, &clip->image, micro, micro * t, train);
     plan_tower(&x->text, a, s, clip, &clip->text, texts, x->text_rows, train);
-    plan_lists(x, pieces);
+    plan_lists(x, pieces, drops);
     struct clip_tower_acts *towers[] = {&x->image, &x->text};
     for (int k = 0; k < 2; k++) {
         int64_t rows = batch + (k == 1 ? x->pads : 0);
@@ -332,11 +348,11 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
 }
 
 /* Lists that are the same in every step: the images' offsets, their pooled rows, offsets of sequences of one row. */
-static void fill_lists(struct clip_acts *a, int64_t image_tokens)
+static void fill_lists(struct clip_acts *a)
 {
     int32_t *offsets = a->image.offsets.data, *pool = a->image.pool.data;
     struct mode_tensor *seq[] = {&a->image.seq, &a->text.seq};
-    for (int64_t i = 0; i <= a->micro; i++) offsets[i] = (int32_t)(i * image_tokens);
+    for (int64_t i = 0; i <= a->micro; i++) offsets[i] = (int32_t)(i * a->image_rows);
     for (int64_t i = 0; i < a->micro; i++) pool[i] = offsets[i]; /* the class token */
     for (int k = 0; k < 2; k++)
         for (int64_t i = 0; i < seq[k]->dim[0]; i++) ((int32_t *)seq[k]->data)[i] = (int32_t)i;
@@ -366,7 +382,8 @@ enum mode_status mode__clip_acts_new(struct clip_acts **acts, const struct mode_
     }
     (void)mode__clip_acts_plan(a, clip, batch, train, a->is_lent ? lender->arena.base : base, shared);
     a->loss = loss;
-    fill_lists(a, mode__clip_image_tokens(clip));
+    fill_lists(a);
+    if (a->patch_lists) a->drawn = mode_xcalloc((size_t)(batch * (a->image_rows - 1)), sizeof *a->drawn);
     mode_backend_written(clip->be, shared, a->shared.used);
     mode_backend_sync(clip->be); /* the host writes texts there next */
     return MODE_OK;
@@ -381,6 +398,7 @@ void mode__clip_acts_free(struct clip_acts **acts, struct mode_backend *be)
     mode_backend_free(be, (*acts)->loss);
     free((*acts)->image.blocks);
     free((*acts)->text.blocks);
+    free((*acts)->drawn);
     free(*acts);
     *acts = NULL;
 }

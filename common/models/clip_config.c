@@ -170,6 +170,7 @@ static enum mode_status get_image(struct mode_clip_config *c, json_t *o, const c
                                        "pos_embed_type",
                                        "pool_type",
                                        "final_ln_after_pool",
+                                       "patch_dropout",
                                        "act_kwargs",
                                        "norm_kwargs",
                                        "attn_pooler_queries",
@@ -181,9 +182,17 @@ static enum mode_status get_image(struct mode_clip_config *c, json_t *o, const c
                                        "timm_drop",
                                        "timm_drop_path",
                                        NULL};
-    static const char *const off[] = {"patch_dropout", "attentional_pool",   "output_tokens",   "block_type",
-                                      "qk_norm",       "scaled_cosine_attn", "scale_heads",     "scale_attn_inner",
-                                      "scale_attn",    "scale_fc",           "timm_model_name", NULL};
+    static const char *const off[] = {"attentional_pool",
+                                      "output_tokens",
+                                      "block_type",
+                                      "qk_norm",
+                                      "scaled_cosine_attn",
+                                      "scale_heads",
+                                      "scale_attn_inner",
+                                      "scale_attn",
+                                      "scale_fc",
+                                      "timm_model_name",
+                                      NULL};
     static const char *const pools[] = {"tok", "avg", NULL}, *const positions[] = {"learnable", "sin_cos_2d", NULL};
     int64_t head_width;
     int pool, position;
@@ -196,11 +205,15 @@ static enum mode_status get_image(struct mode_clip_config *c, json_t *o, const c
         (st = get_int(&c->image_size, o, "image_size", 224, 4096, what, err)) != MODE_OK ||
         (st = get_int(&c->patch_size, o, "patch_size", 16, 4096, what, err)) != MODE_OK ||
         (st = get_int(&head_width, o, "head_width", 64, 16384, what, err)) != MODE_OK ||
+        (st = get_real(&c->patch_dropout, o, "patch_dropout", 0, 0, 1, what, err)) != MODE_OK ||
         (st = get_bool(&no_ln_pre, o, "no_ln_pre", what, err)) != MODE_OK ||
         (st = get_bool(&c->image_ln_after_pool, o, "final_ln_after_pool", what, err)) != MODE_OK ||
         (st = get_choice(&pool, o, "pool_type", pools, "vision_cfg", what, err)) != MODE_OK ||
         (st = get_choice(&position, o, "pos_embed_type", positions, "vision_cfg", what, err)) != MODE_OK)
         return st;
+    if (c->patch_dropout == 1)
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: \"patch_dropout\" is 1, which keeps no patch; it must be below 1",
+                         what);
     c->image_ln_pre = !no_ln_pre;
     c->image_mean_pool = pool == 1;
     c->image_sincos = position == 1;

@@ -36,7 +36,8 @@ struct mode_clip_config {
     int64_t image_size, patch_size; /* patch divides size */
     int64_t context_length, vocab_size;
     bool image_ln_pre, image_mean_pool, image_ln_after_pool;
-    bool image_sincos; /* fixed 2-D sin-cos position embedding, not learned */
+    double patch_dropout; /* default of trainings with this model, [0, 1); inference has none */
+    bool image_sincos;    /* fixed 2-D sin-cos position embedding, not learned */
     bool text_causal;
     enum mode_clip_text_pool text_pool;
     enum mode_clip_text_proj text_proj; /* NONE: text width is embed_dim */

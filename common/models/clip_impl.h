@@ -77,6 +77,7 @@ struct clip_acts {
     /* Lists that the host writes before a step, in memory visible to host and device (mode_backend_share). Each
      * micro-batch has its own, so that the host need not wait until the device has read the previous ones. */
     struct clip_arena shared;
+    int64_t image_rows;            /* of an image: its class token and its patches, in training those kept */
     int32_t *lists;                /* [micro-batches, lists_each]: offsets, pool and ids of texts */
     int64_t lists_each, text_rows; /* text_rows: packed rows of a micro-batch's texts at most */
     int64_t pads, round;           /* padding texts, which bring the packed rows to a multiple of round */
@@ -90,7 +91,11 @@ struct clip_acts {
     size_t kept[MODE_CLIP_POLICIES]; /* bytes of the arena: blocks' saved activations, by policy */
     size_t turns;                    /* bytes at its end that are reused by several phases of a step */
     struct clip_tower_acts image, text;
-    struct mode_tensor cols, patch;          /* [B P, 3 p p], [B P, D] */
+    struct mode_tensor cols, patch;          /* [B P, 3 p p], [B P, D]; with patch dropout [B K, D] */
+    struct mode_tensor kept_cols;            /* with patch dropout, [B K, 3 p p]: of the K patches of an image kept */
+    struct mode_tensor kept_rows;            /* and i32 [B K]: which rows of cols they are */
+    int32_t *patch_lists;                    /* [micro-batches, micro K]: kept_rows of each */
+    int32_t *drawn;                          /* those of the next step; the host's memory */
     struct mode_tensor tokens, tokens_stats; /* [R, D], [R, 2]: before ln_pre; saved in training */
     struct mode_tensor ids;                  /* i32 [R] */
     struct mode_tensor logits;               /* a tile of rows (mode_contrastive_work) */
@@ -110,6 +115,9 @@ struct mode_clip {
     bool branches;                /* the towers run concurrently; mode_clip_set_branches */
     bool pictures;                /* in training; mode_clip_set_pictures */
     int64_t accumulate;           /* micro-batches of a step, 1 by default */
+    double patch_dropout;         /* in training; 0: none. mode_clip_set_patch_dropout */
+    uint64_t patch_seed;          /* of its draws */
+    uint64_t place;               /* of the step's first pair; mode_clip_train_place */
     struct mode_clip_blocks kept; /* policies of the blocks, all MODE_CLIP_KEEP by default */
     struct mode_ranks *group;     /* NULL: this process trains alone */
     int parcels;                  /* of the group, the first of PARCELS; after train_begin */
@@ -138,6 +146,8 @@ struct mode_clip {
 /* clip.c */
 size_t mode__clip_block_params(const struct clip_block *b);    /* their number, consecutive from ln_1_w on */
 int64_t mode__clip_image_tokens(const struct mode_clip *clip); /* class token included */
+/* The same in a pass: in training those that patch dropout keeps. */
+int64_t mode__clip_image_rows(const struct mode_clip *clip, bool train);
 /* Parameters with zero values (be NULL: without memory); JSON texts and preprocessing stay unset. E_MEMORY. */
 enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_config *cfg,
                                 struct mode_error *err);
@@ -196,6 +206,10 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_i
  * selects its rows of `all` and its lists; ids NULL: its second forward in this step, the lists are still valid. */
 void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece,
                             const struct clip_images *images, int64_t b);
+/* With patch dropout: draw which patches the pairs from clip->place on keep; and take what was drawn for all passes of
+ * this step, of b pairs. */
+void mode__clip_draw_patches(struct mode_clip *clip, struct clip_acts *a);
+void mode__clip_keep_patches(struct mode_clip *clip, struct clip_acts *a, int64_t b);
 void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a);
 void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a);
 void mode__clip_text_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece, const int32_t *ids,

@@ -36,7 +36,7 @@ double mode__clip_recompute_share(const struct mode_clip *clip)
     for (int k = 0; k < 2; k++) {
         const struct clip_tower *t = k ? &clip->text : &clip->image;
         const int64_t *n = k ? clip->kept.text : clip->kept.image;
-        int64_t tokens = k ? clip->cfg.context_length : mode__clip_image_tokens(clip);
+        int64_t tokens = k ? clip->cfg.context_length : mode__clip_image_rows(clip, true);
         for (int64_t i = 0; i < t->cfg.layers; i++) {
             bool pooled = i == t->cfg.layers - 1 && mode__clip_pooled_last(clip, t);
             forward += forward_flops(&t->cfg, tokens, pooled);
@@ -68,7 +68,7 @@ struct choice {
 static struct choice choice_of(struct mode_clip *clip, const struct clip_tower *t, int64_t *n, int64_t batch)
 {
     struct choice c = {.layers = t->cfg.layers, .n = n};
-    int64_t tokens = t == &clip->text ? clip->cfg.context_length : mode__clip_image_tokens(clip);
+    int64_t tokens = t == &clip->text ? clip->cfg.context_length : mode__clip_image_rows(clip, true);
     bool pooled = mode__clip_pooled_last(clip, t);
     for (int p = 0; p < MODE_CLIP_POLICIES; p++)
         for (int last = 0; last < 2; last++) {

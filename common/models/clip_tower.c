@@ -1,5 +1,6 @@
 /* Forward and backward of the two towers, written as in the paper; the memory plan is clip_acts.c. */
 #include "models/clip_impl.h"
+#include "models/patch_dropout.h"
 
 #include <string.h>
 
@@ -64,7 +65,7 @@ static struct clip_block_acts layer_acts(const struct mode_clip *clip, const str
 static struct mode_attention attention_of(const struct mode_clip *clip, const struct clip_tower *t,
                                           const struct clip_tower_acts *a, bool pooled)
 {
-    int64_t d = t->cfg.width, longest = t == &clip->text ? clip->cfg.context_length : mode__clip_image_tokens(clip);
+    int64_t d = t->cfg.width, longest = t == &clip->text ? clip->cfg.context_length : a->rows / a->seqs;
     if (pooled) /* no mask: the pooled token is its text's last row, or the tower is not causal */
         return (struct mode_attention){d, t->cfg.heads, 0, 0, d, false, &a->seq, &a->offsets, longest};
     return (struct mode_attention){d, t->cfg.heads, 0, d, 2 * d, t->causal, &a->offsets, &a->offsets, longest};
@@ -294,9 +295,12 @@ static struct mode_tensor conv_matrix(const struct mode_tensor *t)
 void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t piece,
                             const struct clip_images *images, int64_t b)
 {
-    int64_t n = mode__clip_image_tokens(clip), s = clip->cfg.image_size;
+    int64_t n = a->image_rows, s = clip->cfg.image_size;
     tower_begin(&a->image, b * n, b, piece * a->micro);
-    a->cols.dim[0] = a->patch.dim[0] = b * (n - 1);
+    a->cols.dim[0] = b * (mode__clip_image_tokens(clip) - 1);
+    a->patch.dim[0] = a->kept_cols.dim[0] = b * (n - 1);
+    if (a->patch_lists)
+        a->kept_rows = mode_tensor_1d(a->patch_lists + piece * a->micro * (n - 1), MODE_DTYPE_I32, b * (n - 1));
     a->tokens.dim[0] = a->tokens_stats.dim[0] = b * n;
     if (images->pictures) {
         mode_picture_patches(clip->be, &a->cols, images->pictures, images->first, s, clip->cfg.patch_size);
@@ -308,14 +312,40 @@ void mode__clip_image_begin(struct mode_clip *clip, struct clip_acts *a, int64_t
     mode_patches(clip->be, &a->cols, &pixels, clip->cfg.patch_size);
 }
 
+void mode__clip_draw_patches(struct mode_clip *clip, struct clip_acts *a)
+{
+    const int64_t patches = mode__clip_image_tokens(clip) - 1, n = a->image_rows - 1;
+    for (int64_t i = 0; a->drawn && i < a->batch; i++) {
+        int32_t *kept = a->drawn + i * n;
+        mode_patches_draw(kept, n, patches, clip->patch_seed, clip->place + (uint64_t)i);
+        for (int64_t k = 0; k < n; k++) kept[k] += (int32_t)(i % a->micro * patches);
+    }
+}
+
+void mode__clip_keep_patches(struct mode_clip *clip, struct clip_acts *a, int64_t b)
+{
+    const size_t bytes = (size_t)(b * (a->image_rows - 1)) * sizeof *a->drawn;
+    if (!a->drawn) return;
+    memcpy(a->patch_lists, a->drawn, bytes);
+    mode_backend_written(clip->be, a->patch_lists, bytes);
+}
+
+/* What the patch embedding reads. */
+static const struct mode_tensor *patch_inputs(const struct clip_acts *a)
+{
+    return a->patch_lists ? &a->kept_cols : &a->cols;
+}
+
 void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a)
 {
     struct mode_backend *be = clip->be;
     struct clip_tower_acts *t = &a->image;
     struct mode_tensor w = conv_matrix(&clip->conv->operand);
     struct mode_tensor *tokens = t->keep && clip->ln_pre_w ? &a->tokens : &t->x;
-    mode_linear(be, &a->patch, &a->cols, &w, NULL);
-    mode_image_tokens(be, tokens, &a->patch, &clip->class_embedding->value, &clip->visual_positional->value);
+    const struct mode_tensor *kept = a->patch_lists ? &a->kept_rows : NULL;
+    if (kept) mode_gather(be, &a->kept_cols, &a->cols, kept);
+    mode_linear(be, &a->patch, patch_inputs(a), &w, NULL);
+    mode_image_tokens(be, tokens, &a->patch, &clip->class_embedding->value, &clip->visual_positional->value, kept);
     if (clip->ln_pre_w)
         mode_layernorm(be, &t->x, t->keep ? &a->tokens_stats : NULL, tokens, &clip->ln_pre_w->value,
                        &clip->ln_pre_b->value, clip->image.cfg.ln_eps);
@@ -331,10 +361,11 @@ void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a)
     if (clip->ln_pre_w)
         mode_layernorm_back(be, &t->d_x, &clip->ln_pre_w->grad, &clip->ln_pre_b->grad, &t->d_x, &a->tokens,
                             &a->tokens_stats, &clip->ln_pre_w->value, NULL);
-    mode_image_tokens_back(be, &a->patch, &clip->class_embedding->grad, &clip->visual_positional->grad, &t->d_x);
+    mode_image_tokens_back(be, &a->patch, &clip->class_embedding->grad, &clip->visual_positional->grad, &t->d_x,
+                           a->patch_lists ? &a->kept_rows : NULL);
     if (clip->visual_positional->frozen) mode_zero(be, &clip->visual_positional->grad);
-    mode_linear_back(be, NULL, &dw, NULL, &a->patch, &a->cols, &w); /* patch now holds its gradient */
-    mode__clip_made(clip, clip->class_embedding, 2);                /* and visual.positional_embedding */
+    mode_linear_back(be, NULL, &dw, NULL, &a->patch, patch_inputs(a), &w); /* patch now holds its gradient */
+    mode__clip_made(clip, clip->class_embedding, 2);                       /* and visual.positional_embedding */
     mode__clip_made(clip, clip->conv, 1);
     mode__clip_made(clip, clip->ln_pre_w, 2);
 }

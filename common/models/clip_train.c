@@ -56,13 +56,13 @@ size_t mode__clip_workspace(const struct mode_clip *clip, int64_t batch)
     size_t images = clip->pictures ? MODE_PIXELS_BETWEEN : piece * 3 * side * side * sizeof(float);
     size_t bound = WORKSPACE_ROWS * sizeof(float) * (widest + 64) + WORKSPACE_SUMS +
                    (size_t)mode_parallel_threads() * (WORKSPACE_THREAD + scores);
-    size_t narrow[] = {narrow_copies(clip, &clip->image.cfg, (int64_t)piece * mode__clip_image_tokens(clip)),
+    const int64_t rows = mode__clip_image_rows(clip, true);
+    size_t narrow[] = {narrow_copies(clip, &clip->image.cfg, (int64_t)piece * rows),
                        narrow_texts(clip, (int64_t)piece)};
     for (int i = 0; i < 2; i++) bound = narrow[i] > bound ? narrow[i] : bound;
     if (!clip->be || !mode_backend_is_device(clip->be)) return bound;
     /* images: the device copy of pixels, or pictures resized along one axis */
-    const size_t device[] = {images,
-                             attention_scratch(clip, &clip->image, (int64_t)piece, mode__clip_image_tokens(clip)),
+    const size_t device[] = {images, attention_scratch(clip, &clip->image, (int64_t)piece, rows),
                              attention_scratch(clip, &clip->text, (int64_t)piece, clip->cfg.context_length)};
     for (int i = 0; i < 3; i++) bound = device[i] > bound ? device[i] : bound;
     return bound;
@@ -118,6 +118,19 @@ void mode_clip_set_pictures(struct mode_clip *clip, bool on)
 {
     MODE_ASSERT(!clip->train);
     clip->pictures = on;
+}
+
+void mode_clip_set_patch_dropout(struct mode_clip *clip, double probability, uint64_t seed)
+{
+    MODE_ASSERT(!clip->train && probability >= 0 && probability < 1);
+    clip->patch_dropout = probability;
+    clip->patch_seed = seed;
+}
+
+void mode_clip_train_place(struct mode_clip *clip, uint64_t first)
+{
+    clip->place = first;
+    if (clip->train) mode__clip_draw_patches(clip, clip->train);
 }
 
 void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group)
@@ -182,6 +195,7 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
     if (st == MODE_OK && clip->branches)
         st = mode_backend_branches(clip->be, branch_workspace(clip, batch), WORKSPACE_SUMS, err);
     if (st) return st;
+    mode__clip_draw_patches(clip, clip->train);
     for (size_t i = 0; i < clip->n_params; i++) {
         struct mode_param *p = &clip->params[i];
         ptrdiff_t at = mode_f32(&p->value) - clip->values;
@@ -272,6 +286,7 @@ static enum mode_status load(struct mode_clip *clip, struct clip_images images, 
     if (st) return st;
     a->step = (struct clip_pairs){.images = images, .ids = ids, .n_ids = n_ids, .n = b};
     mode_backend_sync(clip->be); /* the previous step's lists are about to be overwritten */
+    mode__clip_keep_patches(clip, a, b);
     if (b <= a->micro) begin(clip, &a->step, false);
     return MODE_OK;
 }

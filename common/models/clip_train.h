@@ -70,6 +70,12 @@ void mode_clip_set_branches(struct mode_clip *clip, bool on);
  * default: scratch is reserved for copying pixels to a device. Before train_begin. */
 void mode_clip_set_pictures(struct mode_clip *clip, bool on);
 
+/* Patch dropout (FLIP; open_clip's --force-patch-dropout): in training every image keeps a random subset of its patches
+ * (models/patch_dropout.h), and nothing of the others is computed. The class token is always kept; inference uses all
+ * patches. The subsets are functions of the seed and of the pairs' places (mode_clip_train_place), so micro-batches,
+ * policies, threads and groups do not change them. Default: 0, none. Before train_begin. */
+void mode_clip_set_patch_dropout(struct mode_clip *clip, double probability, uint64_t seed);
+
 /* Which activations of a block are saved for the backward pass. The rest is recomputed by the same ops on the same
  * values, so loss and gradients are bit-identical under every policy. */
 enum mode_clip_policy {
@@ -127,6 +133,10 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
 enum mode_status mode_clip_train_infer(struct mode_clip *clip, struct mode_error *err);
 /* Upper bound of the bytes it will allocate; batch: as for train_begin. */
 size_t mode_clip_train_infer_bytes(const struct mode_clip *clip, int64_t batch);
+/* The place in the training's order of the next step's first pair, in a group of this process's: step * global batch +
+ * index in the batch; 0 until it is said. With patch dropout this draws its patches: on a device call it while the
+ * previous step computes. */
+void mode_clip_train_place(struct mode_clip *clip, uint64_t first);
 /* Set the inputs of a step of b pairs (1 <= b <= batch) and do all host work for it; waits for the previous step.
  * pixels [b, 3, S, S] f32, unchanged until the next mode_backend_sync; ids: the texts' tokens concatenated, n_ids[i]
  * each, the end token last, no padding. Borrowed until the step is done. E_VALUE: an id, a length or b is out of range.

@@ -304,27 +304,38 @@ void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struc
     CALL(patches, 0, cols, pixels, p);
 }
 
+/* kept: as many patches of each of b images of `patches`, in ascending order. */
+static void check_kept(const struct mode_tensor *kept, int64_t b, int64_t patches)
+{
+    const int32_t *row = kept->data;
+    int64_t each = b > 0 ? kept->dim[0] / b : 0;
+    MODE_ASSERT(is_index(kept, b * each) && (each > 0 || b == 0));
+    for (int64_t i = 0; i < b * each; i++)
+        MODE_ASSERT(row[i] / patches == i / each && row[i] >= 0 && (i % each == 0 || row[i] > row[i - 1]));
+}
+
 static void check_image_tokens(const struct mode_backend *be, const struct mode_tensor *x,
                                const struct mode_tensor *patch, const struct mode_tensor *cls,
-                               const struct mode_tensor *pos)
+                               const struct mode_tensor *pos, const struct mode_tensor *kept)
 {
-    int64_t d = x->dim[1], t = pos->dim[0];
+    int64_t d = x->dim[1], t = pos->dim[0], b = x->dim[0] - patch->dim[0];
     MODE_ASSERT(is_act(be, x, 2) && is_f32(pos, 2) && pos->dim[1] == d && is_vector(cls, d));
-    MODE_ASSERT(x->dim[0] % t == 0 && is_rows(be, patch, x->dim[0] / t * (t - 1), d));
+    MODE_ASSERT(b >= 0 && is_rows(be, patch, kept ? kept->dim[0] : b * (t - 1), d));
+    if (kept) check_kept(kept, b, t - 1);
 }
 
 void mode_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
-                       const struct mode_tensor *cls, const struct mode_tensor *pos)
+                       const struct mode_tensor *cls, const struct mode_tensor *pos, const struct mode_tensor *kept)
 {
-    check_image_tokens(be, x, patch, cls, pos);
-    CALL(image_tokens, mode_tensor_count(x), x, patch, cls, pos);
+    check_image_tokens(be, x, patch, cls, pos, kept);
+    CALL(image_tokens, mode_tensor_count(x), x, patch, cls, pos, kept);
 }
 
 void mode_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
-                            struct mode_tensor *dpos, const struct mode_tensor *dx)
+                            struct mode_tensor *dpos, const struct mode_tensor *dx, const struct mode_tensor *kept)
 {
-    check_image_tokens(be, dx, dpatch, dcls, dpos);
-    CALL(image_tokens_back, mode_tensor_count(dx), dpatch, dcls, dpos, dx);
+    check_image_tokens(be, dx, dpatch, dcls, dpos, kept);
+    CALL(image_tokens_back, mode_tensor_count(dx), dpatch, dcls, dpos, dx, kept);
 }
 
 static void check_rows(const struct mode_backend *be, const struct mode_tensor *y, const struct mode_tensor *x,

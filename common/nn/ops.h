@@ -91,9 +91,9 @@ struct mode_ops {
                             int64_t first, int64_t side, int64_t p);
     void (*patches)(struct mode_backend *, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
     void (*image_tokens)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *patch,
-                         const struct mode_tensor *cls, const struct mode_tensor *pos);
+                         const struct mode_tensor *cls, const struct mode_tensor *pos, const struct mode_tensor *kept);
     void (*image_tokens_back)(struct mode_backend *, struct mode_tensor *dpatch, struct mode_tensor *dcls,
-                              struct mode_tensor *dpos, const struct mode_tensor *dx);
+                              struct mode_tensor *dpos, const struct mode_tensor *dx, const struct mode_tensor *kept);
     void (*gather)(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                    const struct mode_tensor *rows);
     void (*scatter_add)(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *y,
@@ -191,11 +191,13 @@ void mode_patches(struct mode_backend *be, struct mode_tensor *cols, const struc
  * and to mode_patches of data/preprocess.c's pixels. */
 void mode_picture_patches(struct mode_backend *be, struct mode_tensor *cols, const struct mode_pictures *pictures,
                           int64_t first, int64_t side, int64_t p);
-/* x [B * (1 + P), D]: per image the class embedding cls [D], then its patches [B * P, D]; plus pos [1 + P, D]. */
+/* x [B * (1 + P), D]: per image the class embedding cls [D], then its patches [B * P, D]; plus pos [1 + P, D].
+ * kept [B * K] i32: only these of all images' B * P patches are there, K of every image, in ascending order: x is
+ * [B * (1 + K), D], patch [B * K, D], and a patch has the position that it has among the P. NULL: all are there. */
 void mode_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
-                       const struct mode_tensor *cls, const struct mode_tensor *pos);
+                       const struct mode_tensor *cls, const struct mode_tensor *pos, const struct mode_tensor *kept);
 void mode_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
-                            struct mode_tensor *dpos, const struct mode_tensor *dx);
+                            struct mode_tensor *dpos, const struct mode_tensor *dx, const struct mode_tensor *kept);
 
 /* y [n, D] = x [m, D][rows [n] i32]; and x[rows[i]] += y[i], where rows are distinct. */
 void mode_gather(struct mode_backend *be, struct mode_tensor *y, const struct mode_tensor *x,

@@ -34,6 +34,7 @@
 #define MODE_DEFAULT_CHECKPOINT_STEPS "200"
 #define MODE_DEFAULT_SCALE_MIN        "0.9"
 #define MODE_DEFAULT_SCALE_MAX        "1.0"
+#define MODE_DEFAULT_PATCH_DROPOUT    "0" /* or what the model config says */
 #define MODE_DEFAULT_ORDER            "shuffle"
 #define MODE_DEFAULT_WINDOW_SHARDS    "16"
 #define MODE_MOST_WINDOW_SHARDS       100000

@@ -231,3 +231,9 @@ enum mode_status mode_model_config_named(char **model, char **preprocess, const 
     free(where);
     return st;
 }
+
+double mode_model_config_patch_dropout(const char *model)
+{
+    struct mode_clip_config c;
+    return mode_clip_config_parse(&c, model, "model", NULL) == MODE_OK ? c.patch_dropout : 0;
+}

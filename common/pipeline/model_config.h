@@ -23,5 +23,8 @@ enum mode_status mode_model_config_named(char **model, char **preprocess, const 
 /* The config of a CLIP model's folder (models/clip_folder.h), for a run that starts from it and has no `model`. */
 enum mode_status mode_model_config_found(char **model, char **preprocess, const char *dir, const char *what,
                                          struct mode_error *err);
+/* vision_cfg.patch_dropout of a model_cfg, JSON text; 0: it has none, or is no valid config, which creating the model
+ * reports. */
+double mode_model_config_patch_dropout(const char *model);
 
 #endif

@@ -55,6 +55,18 @@ static void add_origin(struct mode_str *s, const struct mode_report *r)
     }
 }
 
+/* All models of a run have the same patch dropout; one that was imported has none. */
+static void add_patch_dropout(struct mode_str *s, const struct mode_report *r)
+{
+    double share = 0;
+    for (int i = 0; i < r->n_curves; i++) share = fmax(share, mode_curve_number(&r->curve[i], "patch_dropout"));
+    if (share > 0)
+        mode_str_printf(s,
+                        "<p class=lead>Patch dropout: a step of training drops %g&nbsp;%% of every picture&rsquo;s "
+                        "patches, at random; evaluation uses all of them (<code>train.patch_dropout</code>).</p>\n",
+                        100 * share);
+}
+
 static void section(struct mode_str *s, const struct mode_report *r, const struct mode_report_line *line, double last)
 {
     const struct mode_report_chart chart = {
@@ -65,6 +77,7 @@ static void section(struct mode_str *s, const struct mode_report *r, const struc
                          "kind, which are harder to tell apart: its loss is not comparable with the "
                          "dense model&rsquo;s.</p>\n");
     add_origin(s, r);
+    add_patch_dropout(s, r);
     mode_str_add_cstr(s, "<div class=card>");
     mode_report_key(s, line, r->n_curves);
     mode_report_draw(s, &chart, line, r->n_curves);

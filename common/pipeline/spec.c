@@ -695,6 +695,8 @@ static enum mode_status parse(struct mode_spec *spec, const char *text, const ch
     if ((st = set_defaults(&r))) goto out;
     if ((st = check_together(&r)) || (fetch && (st = fetch_named(&r, fetch)))) goto out;
     if (!r.model_given) st = take_model_of_init(&r);
+    if (!st && !given(&r, "train.patch_dropout"))
+        spec->train.patch_dropout = mode_model_config_patch_dropout(spec->model_config);
 out:
     if (have_doc) yaml_document_delete(&r.doc);
     yaml_parser_delete(&parser);

@@ -76,6 +76,7 @@ struct mode_spec {
         uint64_t cooldown_steps; /* 0 without constant_cooldown */
         double cooldown_power, cooldown_end;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
+        double patch_dropout;             /* if it is not given: the model config's */
         uint64_t accumulate;              /* micro-batches of a step (gradient caching) */
         bool checkpoint_activations;      /* activation checkpointing in all blocks */
         char *algorithms;                 /* file of GEMM algorithms; "": by rule */

@@ -65,6 +65,7 @@
     X("train.checkpoint_steps", UINT, train.checkpoint_steps, MODE_DEFAULT_CHECKPOINT_STEPS, 1, 1e9, "a resumable checkpoint every so many steps") \
     X("train.scale_min", REAL, train.scale_min, MODE_DEFAULT_SCALE_MIN, 0.01, 1, "random crop: smallest share of the area") \
     X("train.scale_max", REAL, train.scale_max, MODE_DEFAULT_SCALE_MAX, 0.01, 1, "random crop: largest share of the area") \
+    X("train.patch_dropout", REAL, train.patch_dropout, MODE_DEFAULT_PATCH_DROPOUT, 0, 0.999999, "share of every picture's patches that a training step drops, at random; where it is not given, vision_cfg.patch_dropout of the model") \
     X("train.order", EITHER, train.by_windows, MODE_DEFAULT_ORDER, 0, 0, "shuffle|windows: one permutation of all pairs, or one that keeps to a few shards at a time") \
     X("train.window_shards", UINT, train.window_shards, MODE_DEFAULT_WINDOW_SHARDS, 1, MODE_MOST_WINDOW_SHARDS, "with order windows: so many shards are mixed") \
     X("train.evaluate_steps", UINT, train.evaluate_steps, MODE_DEFAULT_EVALUATE_STEPS, 0, 1e9, "every model is evaluated on evaluate.tasks every so many steps while it trains; 0 = never; in no key") \

@@ -7,6 +7,7 @@
 #include "models/clip_config.h"
 #include "models/clip_folder.h"
 #include "models/clip_train.h"
+#include "models/patch_dropout.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "pipeline/ahead.h"
@@ -101,6 +102,9 @@ static enum mode_status check_spec(const struct mode_train_spec *s, int size, st
                          "training %s: lr %g, betas %g and %g, eps %g, weight decay %g: expected lr, eps > 0, betas in "
                          "[0, 1), decay >= 0",
                          s->name, s->lr, s->beta1, s->beta2, s->eps, s->weight_decay);
+    if (!(s->patch_dropout >= 0 && s->patch_dropout < 1))
+        return MODE_FAIL(err, MODE_E_VALUE, "training %s: a patch dropout of %g, expected 0 or more and less than 1",
+                         s->name, s->patch_dropout);
     double reach = (double)s->start_step + (double)(s->end_step - s->start_step) * s->schedule_stride;
     if (!(s->schedule_stride > 0 && reach <= (double)s->total_steps * (1 + 1e-9)))
         return MODE_FAIL(err, MODE_E_VALUE, "training %s: a schedule stride of %g walks from step %llu to %g of %llu",
@@ -136,6 +140,7 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
     /* activation checkpointing is not part of it: results are bit-identical with and without */
     mode_str_printf(&text, "\n%a %lld %d %d", s->grad_clip_norm, (long long)(s->accumulate > 1 ? s->accumulate : 1),
                     s->dense_tokens, s->full_last_block);
+    if (s->patch_dropout > 0) mode_str_printf(&text, "\npatch dropout %a", s->patch_dropout);
     if (s->window_shards) mode_str_printf(&text, "\nwindows of %u shards", s->window_shards);
     if (s->selection) mode_str_printf(&text, "\nselection %s", t->selection);
     if (s->schedule)
@@ -422,6 +427,14 @@ static enum mode_status keep_algorithms(struct training *t, struct mode_error *e
     return MODE_OK;
 }
 
+/* Where the pairs of the step after `step` are in the order of all: draws the patches that they keep, while a device
+ * computes. */
+static void place_next(const struct training *t, uint64_t step)
+{
+    const int64_t rank = t->hooks->group ? t->hooks->group->rank : 0;
+    mode_clip_train_place(t->clip, step * (uint64_t)t->spec->batch + (uint64_t)(rank * t->own));
+}
+
 static enum mode_status train_step(struct training *t, struct mode_train_progress *p, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -446,6 +459,7 @@ static enum mode_status train_step(struct training *t, struct mode_train_progres
                   : mode_clip_train_load(t->clip, b->pixels, b->ids, b->n_ids, t->own, err);
     if (st) return st;
     if ((st = mode_together_step(t->together, &why_not, err))) return st;
+    place_next(t, t->step + 1);
     tell_why_not(t, why_not);
     tell_narrowed(t, &before);
     double loss = mode_clip_train_loss(t->clip), norm = mode_together_norm(t->together); /* the step's only sync */
@@ -614,6 +628,7 @@ static enum mode_status write_summary(const struct training *t, const char *path
         json_object_set_new(o, "cooldown_end", json_real(s->cooldown_end));
     }
     if (s->init) json_object_set_new(o, "init", json_string(s->init));
+    if (s->patch_dropout > 0) json_object_set_new(o, "patch_dropout", json_real(s->patch_dropout));
     if (s->window_shards) json_object_set_new(o, "window_shards", json_integer(s->window_shards));
     if (s->selection) json_object_set_new(o, "selection", json_string(t->selection));
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
@@ -642,6 +657,17 @@ static enum mode_status agree(const struct training *t, struct mode_error *err)
     return mode_together_begin(t->together, text, err);
 }
 
+/* Report how many patches a step computes. */
+static void tell_of_patches(const struct training *t)
+{
+    char text[160];
+    const int64_t patches = mode_clip_patches(t->clip);
+    if (t->spec->patch_dropout == 0 || !t->hooks->notice) return;
+    snprintf(text, sizeof text, "patch dropout %g: a step computes %lld of the %lld patches of every picture",
+             t->spec->patch_dropout, (long long)mode_patches_kept(patches, t->spec->patch_dropout), (long long)patches);
+    t->hooks->notice(t->hooks->ctx, text);
+}
+
 static enum mode_status prepare(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -652,6 +678,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if ((st = mode_clip_create(&t->clip, t->be, s->model_config, s->preprocess_config, s->seed, err))) return st;
     mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
+    mode_clip_set_patch_dropout(t->clip, s->patch_dropout, s->seed);
+    tell_of_patches(t);
     mode_backend_record(t->be, !s->no_graphs);
     if ((st = take_algorithms(t, err))) return st;
     const struct mode_stream_options options = {.n_shards = s->n_shards,
@@ -700,6 +728,7 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (t->hooks->resume_from && (st = load_checkpoint(t, t->hooks->resume_from, err))) return st;
     t->result.resumed_at = t->step;
     if ((st = agree(t, err))) return st;
+    place_next(t, t->step);
     publish_results(t);
     open_board(t);
     mode_backend_sync(t->be);

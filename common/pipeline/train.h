@@ -76,6 +76,7 @@ struct mode_train_spec {
     uint64_t checkpoint_steps; /* interval; 0 = only when stopped           */
     int32_t expert;            /* coarse id, or MODE_POOL_ALL               */
     double out_ratio, scale_min, scale_max;
+    double patch_dropout;   /* in [0, 1), models/patch_dropout.h; 0: none */
     uint32_t window_shards; /* as in mode_stream_options */
     size_t n_shards;
     const struct mode_stream_shard *shards;

@@ -299,6 +299,8 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.precision = precision_of(spec);
     r.has_checkpoint_activations = r.checkpoint_activations = spec->train.checkpoint_activations;
     r.algorithms = p->algorithms;
+    r.has_patch_dropout = spec->train.patch_dropout > 0;
+    r.patch_dropout = spec->train.patch_dropout;
     r.has_window_shards = spec->train.by_windows;
     r.window_shards = (uint32_t)spec->train.window_shards;
     if (init) r.init = weights->digest;

@@ -7,7 +7,9 @@
 #include "models/clip_train.h"
 #include "nn/backend.h"
 #include "optim/adamw.h"
+#include "pipeline/defaults.h"
 #include "pipeline/train.h"
+#include "ranges.h"
 #include "verb.h"
 
 #include <stdio.h>
@@ -17,7 +19,7 @@ struct options {
     struct backend_options backend;
     const char *model, *config, *pixels, *texts, *merges, *memory;
     int64_t rounds;
-    double seconds;
+    double seconds, patch_dropout;
     bool turns, profile, no_savings, checkpoint_activations, measure, measure_products;
 };
 
@@ -34,11 +36,14 @@ static const struct mode_option table[] = {
         struct options, measure_products, "measure-products",
         "on a GPU, choose GEMM algorithms by timing, as trainings with --algorithms and runs with train.algorithms do"),
     MODE_OPT_FLAG(struct options, measure, "measure", "attention algorithms, too: as in mode train"),
+    MODE_OPT_REAL(struct options, patch_dropout, "patch-dropout", MODE_DEFAULT_PATCH_DROPOUT, "X", "as in mode train"),
     MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES", "as in mode train"),
     MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations", "as in mode train"),
     MODE_OPT_FLAG(struct options, profile, "profile", "print the time of every op to stderr"),
     BACKEND_OPTIONS(struct options),
     MODE_OPT_END};
+
+static const struct option_range ranges[] = {RANGE_BELOW("patch-dropout", 0, 1), RANGE_END};
 
 /* Plans the memory of the batch, which is loaded already, and prints it. */
 static enum mode_status plan(struct mode_clip *clip, struct mode_backend *be, const struct options *o, size_t memory,
@@ -76,6 +81,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st) st = option_needed(o.pixels, "--pixels FILE", err);
     if (!st) st = option_needed(o.texts, "--texts FILE", err);
     if (!st) st = ranges_check(&o, table, bench_turns_ranges, err);
+    if (!st) st = ranges_check(&o, table, ranges, err);
     if (!st) st = memory_option(&memory, o.memory, err);
     if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);
@@ -87,6 +93,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                        (long long)texts.n);
     if (st) goto out;
     mode_clip_set_savings(clip, o.no_savings, o.no_savings);
+    mode_clip_set_patch_dropout(clip, o.patch_dropout, 0);
     if ((st = plan(clip, be, &o, memory, px.n, err)) || (st = mode_clip_train_begin(clip, px.n, err))) goto out;
     if ((st = mode_adamw_begin(&now, be, err))) goto out;
     fprintf(stderr, "%lld pairs, %.1f tokens per text\n", (long long)px.n, (double)texts.tokens / (double)texts.n);
@@ -99,6 +106,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         if (o.measure_products) mode_backend_measure_products(be, round == 0);
         if (o.measure) mode_backend_measure(be, round == 0);
         do {
+            mode_clip_train_place(clip, (uint64_t)(step * px.n));
             if ((st = mode_clip_train_step(clip, &loss, px.data, texts.ids, texts.n_ids, px.n, err))) goto out;
             mode_adamw_tell(now, &opt, ++step);
             mode_adamw_update(be, params, n_params, now);

@@ -67,7 +67,7 @@ static const struct open_clip_name names[] = {
     {"force-context-length", OPEN_CLIP_ONE, OPEN_CLIP_RULE, NULL, NULL, "text_cfg in the JSON file of --config"},
     {"force-image-size", OPEN_CLIP_MANY, OPEN_CLIP_RULE, NULL, NULL, "vision_cfg in the JSON file of --config"},
     {"force-quick-gelu", OPEN_CLIP_FLAG, OPEN_CLIP_RULE, NULL, NULL, "--config NAME-quickgelu"},
-    {"force-patch-dropout", OPEN_CLIP_ONE, OPEN_CLIP_UNSUPPORTED, "all patches are used", "0", NO},
+    {"force-patch-dropout", OPEN_CLIP_ONE, OPEN_CLIP_KEY, "train.patch_dropout", NULL, "--patch-dropout"},
     {"force-custom-text", OPEN_CLIP_FLAG, OPEN_CLIP_NOT_NEEDED, "it changes the parameters' names only", NULL, LEFT_OUT},
     {"torchscript", OPEN_CLIP_FLAG, OPEN_CLIP_NOT_NEEDED, "there is nothing to compile", NULL, LEFT_OUT},
     {"torchcompile", OPEN_CLIP_FLAG, OPEN_CLIP_NOT_NEEDED, "there is nothing to compile", NULL, LEFT_OUT},

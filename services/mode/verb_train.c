@@ -42,7 +42,8 @@ struct options {
     struct ranks_options ranks;
     struct train_captions_options captions;
     const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks,
-        *order, *window, *selection, *assign, *out_ratio, *schedule, *cooldown_steps, *cooldown_power, *cooldown_end;
+        *order, *window, *selection, *assign, *out_ratio, *schedule, *cooldown_steps, *cooldown_power, *cooldown_end,
+        *patch_dropout;
     int64_t batch, total_steps, seed, checkpoint_steps, evaluate_steps, threads;
     int64_t accumulate;
     double lr, beta1, beta2, eps, weight_decay, scale_min, scale_max, grad_clip_norm;
@@ -124,6 +125,10 @@ static const struct mode_option table[] = {
                   "random resized crop: smallest share of the area"),
     MODE_OPT_REAL(struct options, scale_max, "scale-max", MODE_DEFAULT_SCALE_MAX, "X",
                   "random resized crop: largest share of the area"),
+    MODE_OPT_STR(
+        struct options, patch_dropout, "patch-dropout", NULL, "X",
+        "drop this share of every picture's patches in each step, at random, and compute only the others; "
+        "evaluation uses all (default: vision_cfg.patch_dropout of the model, mostly " MODE_DEFAULT_PATCH_DROPOUT ")"),
     MODE_OPT_STR(struct options, order, "order", MODE_DEFAULT_ORDER, "NAME",
                  "order of an epoch's pairs, shuffle | windows: windows keeps to a few shards at a time, for shards "
                  "that are remote or on slow disks"),
@@ -491,6 +496,22 @@ static enum mode_status find_out_ratio(double *ratio, const struct options *o, s
     return o->selection ? find_real(ratio, o->out_ratio, MODE_DEFAULT_OUT_RATIO, "--out-ratio", 0, 1, err) : MODE_OK;
 }
 
+/* model: its config. */
+static enum mode_status find_patch_dropout(double *share, const char *model, const struct options *o,
+                                           struct mode_error *err)
+{
+    *share = mode_model_config_patch_dropout(model);
+    if (!o->patch_dropout) return MODE_OK;
+    if (mode_parse_real(o->patch_dropout, "--patch-dropout", share, err)) {
+        if (err) err->status = MODE_E_USAGE;
+        return MODE_E_USAGE;
+    }
+    return *share >= 0 && *share < 1
+               ? MODE_OK
+               : MODE_FAIL(err, MODE_E_USAGE, "--patch-dropout: %s is out of range, expected 0 or more and less than 1",
+                           o->patch_dropout);
+}
+
 /* The selected clusters, and every shard's assignment. */
 static enum mode_status find_selection(glob_t *found, size_t n_shards, const struct options *o, struct mode_error *err)
 {
@@ -604,7 +625,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     glob_t assign = {0};
     int64_t steps = 0, window;
     struct mode_schedule schedule;
-    double out_ratio;
+    double out_ratio, patch_dropout;
     size_t memory = 0;
     int n = 0;
     enum mode_status st;
@@ -628,7 +649,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         (st = mode_hub_clip(&o.init, &fetched, err)))
         goto out;
     if ((o.config && (st = take_config(&model, &preprocess, o.config, err))) ||
-        (o.init && (st = find_parent(&given, model, preprocess, &o, err))))
+        (o.init && (st = find_parent(&given, model, preprocess, &o, err))) ||
+        (st = find_patch_dropout(&patch_dropout, o.init ? given.files.model_cfg : model, &o, err)))
         goto out;
     const uint64_t start = given.step, end = start + (uint64_t)steps;
     if (o.total_steps && (uint64_t)o.total_steps < end) {
@@ -696,6 +718,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .out_ratio = out_ratio,
                                          .scale_min = o.scale_min,
                                          .scale_max = o.scale_max,
+                                         .patch_dropout = patch_dropout,
                                          .window_shards = (uint32_t)window,
                                          .n_shards = shards.n,
                                          .shards = stream,

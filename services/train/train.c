@@ -292,6 +292,7 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                    .out_ratio = r->out_ratio,
                                    .scale_min = r->scale_min,
                                    .scale_max = r->scale_max,
+                                   .patch_dropout = r->patch_dropout,
                                    .window_shards = r->window_shards,
                                    .n_shards = r->n_shard_paths,
                                    .init = r->init};

@@ -67,6 +67,9 @@ static const struct op_case small_cases[] = {
     {"image", case_image, {131, 4, 2, 33}, 1e-6},
     {"image", case_image, {3, 28, 14, 16}, 1e-6},
     {"image", case_image, {2, 9, 3, 8}, 1e-6},
+    {"kept patches", case_kept_patches, {70, 49, 24, 72}, 1e-6},
+    {"kept patches", case_kept_patches, {131, 16, 1, 33}, 1e-6},
+    {"kept patches", case_kept_patches, {3, 7, 7, 64}, 1e-6},
     /* pictures downscaled by four, with patch widths that are multiples of four and not; the general path */
     {"pictures", case_pictures, {12, 48, 100, 0, 16}, 0},
     {"pictures", case_pictures, {9, 28, 90, 0, 14}, 0},

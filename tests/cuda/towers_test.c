@@ -84,6 +84,10 @@ static const struct model small[] = {
      {SMALL, .image = IMAGE(11, MODE_ACT_GELU, 0), .text = TEXT(1e-5f, 0), .image_ln_pre = true, .image_sincos = true,
       .text_causal = true, .text_pool = MODE_CLIP_POOL_EOS, .text_eos_id = 22, .init_logit_scale = 1.5},
      6},
+    {"patch dropout",
+     {SMALL, .image = IMAGE(64, MODE_ACT_GELU, 0), .text = TEXT(1e-5f, 0), .patch_dropout = 0.5, .image_ln_pre = true,
+      .text_causal = true, .init_logit_scale = 2.6592600369327779},
+     6},
 };
 enum { N_SMALL = sizeof small / sizeof *small };
 
@@ -210,6 +214,7 @@ static struct mode_clip *make(struct mode_backend *be, const struct model *m, co
     mode_clip_set_memory(clip, pieces, pieces > 1);
     if (blocks) mode_clip_set_blocks(clip, blocks);
     mode_clip_set_branches(clip, branches && mode_backend_is_device(be));
+    mode_clip_set_patch_dropout(clip, m->cfg.patch_dropout, 5);
     must(mode_clip_train_begin(clip, m->pairs, &err), &err);
     struct mode_param *p = mode_clip_params(clip, &n);
     for (size_t i = 0; i < n && spread > 0; i++) {
@@ -399,6 +404,7 @@ static struct run run_steps(struct mode_backend *be, const struct model *m, cons
     if (x) features_of(x, r.clip, &in[0]);
     for (int i = 0; i < w->steps; i++) {
         const struct batch *b = &in[i % 2];
+        mode_clip_train_place(r.clip, (uint64_t)(i * b->pairs));
         must(mode_clip_train_load(r.clip, b->pixels, b->ids, b->n_ids, b->pairs - (i % 4 == 3), &err), &err);
         if (w->spread == 0) opt.lr = WARM * (i + 1); /* weights at initialisation do not bear the full rate */
         mode_adamw_tell(r.now, &opt, i + 1);
@@ -684,7 +690,8 @@ int main(int argc, char **argv)
         check_small(cuda, NULL, ref, &small[i], &f32, bytes);
     }
     for (int i = 0; i < N_SMALL; i++) {
-        const enum bytes bytes = i == 0 || !only_small ? ALL_WAYS : NO_WAYS;
+        const bool wanted = i == 0 || small[i].cfg.patch_dropout > 0 || !only_small;
+        const enum bytes bytes = wanted ? ALL_WAYS : NO_WAYS;
         check_small(half, ref_half, ref, &small[i], &bf16, bytes);
     }
     if (only_small)

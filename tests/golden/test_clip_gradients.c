@@ -1,8 +1,9 @@
-/* Features, loss and every gradient of two tiny models against open_clip in double precision
- * (make_clip_goldens.py), on every backend, packed and dense. */
+/* Features, loss and every gradient of tiny models against open_clip in double precision (make_clip_goldens.py), on
+ * every backend, packed and dense. With patch dropout the features are those of evaluation. */
 #include "base/str.h"
 #include "data/safetensors.h"
 #include "models/clip_train.h"
+#include "models/patch_dropout.h"
 #include "nn/backend.h"
 
 #include <math.h>
@@ -25,7 +26,20 @@ static double distance(const float *a, const float *b, int64_t n)
     return sqrt(diff / (size > 0 ? size : 1));
 }
 
-static void check(const char *variant, const char *backend, bool dense)
+enum { PATCHES = 9, PATCH_SEED = 77, PLACE = 1000 * 256 + 3 }; /* make_clip_goldens.py's */
+
+static void check_draws(const struct mode_tensor *kept, double dropout)
+{
+    const int64_t n = mode_patches_kept(PATCHES, dropout);
+    int32_t got[PATCHES];
+    assert_int_equal(kept->dim[1], n);
+    for (int64_t i = 0; i < kept->dim[0]; i++) {
+        mode_patches_draw(got, n, PATCHES, PATCH_SEED, (uint64_t)(PLACE + i));
+        assert_memory_equal(got, (const int32_t *)kept->data + i * n, (size_t)n * sizeof *got);
+    }
+}
+
+static void check(const char *variant, double dropout, const char *backend, bool dense)
 {
     struct mode_backend *be;
     struct mode_error err;
@@ -37,6 +51,9 @@ static void check(const char *variant, const char *backend, bool dense)
         mode_safetensors_open(&f, step, &err))
         fail_msg("%s", err.text);
     mode_clip_set_savings(clip, dense, dense);
+    mode_clip_set_patch_dropout(clip, dropout, PATCH_SEED);
+    mode_clip_train_place(clip, PLACE);
+    if (dropout > 0) check_draws(mode_safetensors_find(&f, "kept"), dropout);
     const struct mode_tensor *pixels = mode_safetensors_find(&f, "pixels"), *padded = mode_safetensors_find(&f, "ids");
     const struct mode_tensor *n_ids = mode_safetensors_find(&f, "n_ids");
     int64_t b = pixels->dim[0], e = mode_clip_embed_dim(clip);
@@ -59,7 +76,7 @@ static void check(const char *variant, const char *backend, bool dense)
     assert_true(fabs(loss - want) < 2e-6 * want);
     size_t n;
     struct mode_param *p = mode_clip_params(clip, &n);
-    assert_int_equal(n + 6, f.n_tensors);
+    assert_int_equal(n + (dropout > 0 ? 7 : 6), f.n_tensors);
     for (size_t i = 0; i < n; i++) {
         char *name = mode_xasprintf("grad.%s", p[i].name);
         const struct mode_tensor *g;
@@ -85,8 +102,10 @@ static void test_open_clip_agrees(void **state)
     (void)state;
     for (int i = 0; i < 3; i++)
         for (int dense = 0; dense < 2; dense++) {
-            check("gelu", backends[i], dense);
-            check("quick_gelu", backends[i], dense);
+            check("gelu", 0, backends[i], dense);
+            check("quick_gelu", 0, backends[i], dense);
+            check("patch_dropout", 0.5, backends[i], dense);
+            check("patch_dropout_mean", 0.9, backends[i], dense);
         }
 }
 

@@ -153,9 +153,29 @@ static void case_image(struct op_run *r, const int64_t *s) /* images, side, patc
     struct mode_tensor pixels = noise(r, 4, (int64_t[]){s[0], 3, s[1], s[1]}, 1), dx = acts(r, s[0] * (p + 1), s[3]);
     struct mode_tensor patch = acts(r, s[0] * p, s[3]), cls = vec(r, s[3]), pos = mat(r, p + 1, s[3]);
     mode_patches(r->be, keep(r, acts(r, s[0] * p, 3 * s[2] * s[2])), &pixels, s[2]);
-    mode_image_tokens(r->be, keep(r, acts(r, s[0] * (p + 1), s[3])), &patch, &cls, &pos);
+    mode_image_tokens(r->be, keep(r, acts(r, s[0] * (p + 1), s[3])), &patch, &cls, &pos, NULL);
     struct mode_tensor *dpatch = keep(r, acts(r, s[0] * p, s[3])), *dcls = keep(r, vec(r, s[3]));
-    mode_image_tokens_back(r->be, dpatch, dcls, keep(r, mat(r, p + 1, s[3])), &dx);
+    mode_image_tokens_back(r->be, dpatch, dcls, keep(r, mat(r, p + 1, s[3])), &dx, NULL);
+    op_fetch(r);
+}
+
+static void case_kept_patches(struct op_run *r, const int64_t *s) /* images, patches, kept, d */
+{
+    struct mode_tensor kept = list_of(r, s[0] * s[2], s[0] * s[1]);
+    mode_backend_sync(r->be);
+    for (int64_t b = 0; b < s[0]; b++)
+        for (int64_t i = 0, from = 0; i < s[2]; i++, from++) { /* leave enough for those after it */
+            from += (int64_t)mode_rng_below(&r->rng, (uint64_t)(s[1] - from - (s[2] - 1 - i)));
+            op_i32(r, &kept)[b * s[2] + i] = (int32_t)(b * s[1] + from);
+        }
+    op_sent(r);
+    struct mode_tensor all = acts(r, s[0] * s[1], s[3]), dx = acts(r, s[0] * (s[2] + 1), s[3]);
+    struct mode_tensor cls = vec(r, s[3]), pos = mat(r, s[1] + 1, s[3]);
+    struct mode_tensor *patch = keep(r, acts(r, s[0] * s[2], s[3]));
+    mode_gather(r->be, patch, &all, &kept);
+    mode_image_tokens(r->be, keep(r, acts(r, s[0] * (s[2] + 1), s[3])), patch, &cls, &pos, &kept);
+    struct mode_tensor *dpatch = keep(r, acts(r, s[0] * s[2], s[3])), *dcls = keep(r, vec(r, s[3]));
+    mode_image_tokens_back(r->be, dpatch, dcls, keep(r, mat(r, s[1] + 1, s[3])), &dx, &kept);
     op_fetch(r);
 }
 
@@ -589,6 +609,8 @@ static const struct op_case op_cases[] = {
     {"embed", case_embed, {9, 5, 37, 4}, 1e-6},
     {"image", case_image, {1, 2, 2, 1}, 1e-6},
     {"image", case_image, {5, 12, 4, 33}, 1e-6},
+    {"kept patches", case_kept_patches, {1, 1, 1, 1}, 1e-6},
+    {"kept patches", case_kept_patches, {5, 9, 4, 33}, 1e-6},
     {"pictures", case_pictures, {1, 1, 1, 0, 1}, 0},
     {"pictures", case_pictures, {7, 13, 61, 0, 13}, 0},
     {"pictures", case_pictures, {4, 32, 230, 0, 8}, 0},

@@ -147,20 +147,26 @@ static void embed_back(struct op_run *r, struct op *c)
 
 static void image_tokens_setup(struct op_run *r, struct op *c)
 {
-    input(c, mat(r, 3 * 4, 5), false);
+    static const int32_t kept[] = {0, 3, 5, 6, 9, 10}; /* two of each image's four patches; the second position never */
+    const bool drops = c->option;
+    if (drops) {
+        c->extra[0] = index_of(r, 6, 12);
+        memcpy(c->extra[0].data, kept, sizeof kept);
+    }
+    input(c, mat(r, 3 * (drops ? 2 : 4), 5), false);
     input(c, vec(r, 5), true);
     input(c, mat(r, 5, 5), true);
-    c->out = mat(r, 3 * 5, 5);
+    c->out = mat(r, 3 * (drops ? 3 : 5), 5);
 }
 
 static void image_tokens_forward(struct op_run *r, struct op *c)
 {
-    mode_image_tokens(r->be, &c->out, &c->in[0], &c->in[1], &c->in[2]);
+    mode_image_tokens(r->be, &c->out, &c->in[0], &c->in[1], &c->in[2], c->option ? &c->extra[0] : NULL);
 }
 
 static void image_tokens_back(struct op_run *r, struct op *c)
 {
-    mode_image_tokens_back(r->be, &c->grad[0], &c->grad[1], &c->grad[2], &c->dout);
+    mode_image_tokens_back(r->be, &c->grad[0], &c->grad[1], &c->grad[2], &c->dout, c->option ? &c->extra[0] : NULL);
 }
 
 static void gather_setup(struct op_run *r, struct op *c)
@@ -282,6 +288,7 @@ static const struct op ops[] = {
     {OP(attention, 2)},
     {OP(embed, 0)},
     {OP(image_tokens, 0)},
+    {OP(image_tokens, 1)},
     {OP(gather, 0)},
     {OP(scale, 0)},
     {OP(mean_rows, 0)},

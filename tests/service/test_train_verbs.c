@@ -265,6 +265,63 @@ static void test_a_terminated_training_resumes_to_the_same_bytes(void **state)
                      0);
 }
 
+/* In two trainings what it is in one; --patch-dropout decides over the model's own; it is part of what is resumed. */
+static void test_patch_dropout(void **state)
+{
+    (void)state;
+    assert_int_equal(sh(TRAIN "--steps 12 --patch-dropout 0.5 --out drops >/dev/null 2>err.txt"), 0);
+    assert_int_equal(sh("grep -q '^patch dropout 0.5: a step computes 2 of the 4 patches of every picture$' err.txt && "
+                        "grep -q '\"patch_dropout\": 0.5' drops/train.json"),
+                     0);
+    assert_int_equal(sh(TRAIN "--steps 12 --out all >/dev/null 2>err.txt && ! grep -q 'patch dropout' err.txt && "
+                              "! grep -q patch_dropout all/train.json && "
+                              "! cmp -s all/open_clip_model.safetensors drops/open_clip_model.safetensors"),
+                     0);
+    /* in two parts, on one thread and on three */
+    assert_int_equal(sh(TRAIN "--steps 8 --total-steps 12 --patch-dropout 0.5 --threads 1 --out drops-part >/dev/null "
+                              "2>&1"),
+                     0);
+    assert_int_equal(sh("$M train --init drops-part --data '{0..2}.tar' --batch 10 --warmup 3 --seed 5 --steps 4 "
+                        "--patch-dropout 0.5 --threads 3 --out drops-rest >/dev/null 2>&1 && "
+                        "cmp drops/open_clip_model.safetensors drops-rest/open_clip_model.safetensors"),
+                     0);
+    /* the model config's own, and the option over it */
+    assert_int_equal(
+        sh("sed 's/\"patch_size\"/\"patch_dropout\": 0.5, &/' model.json >dropping.json; "
+           "D=\"$M train --config dropping.json --data {0..2}.tar --batch 10 --warmup 3 --seed 5 --steps 12\";"
+           "$D --out own >/dev/null 2>&1 && $D --patch-dropout 0 --out own-off >/dev/null 2>&1 && "
+           "cmp drops/open_clip_model.safetensors own/open_clip_model.safetensors && "
+           "cmp all/open_clip_model.safetensors own-off/open_clip_model.safetensors && "
+           "grep -q '\"patch_dropout\": 0.5' own-off/open_clip_config.json"),
+        0);
+    /* evaluation uses every patch, whatever the config says: the same weights, the same results */
+    free(world_write_task(&world, false));
+    assert_int_equal(sh("for m in all own-off; do $M evaluate --model $m --task colours --json --out scores-$m "
+                        "2>/dev/null | sed 's/.*\"metrics\"://' >$m.txt; test -s $m.txt || exit 1; done; "
+                        "cmp all.txt own-off.txt"),
+                     0);
+    assert_int_equal(signalled("drops-hit", "--steps 400 --patch-dropout 0.5 --checkpoint-steps 20", "step ", "TERM"),
+                     143);
+    assert_int_equal(sh(TRAIN "--steps 400 --out drops-hit --resume 2>err.txt"), 65);
+    assert_int_equal(sh("grep -q 'with other parameters' err.txt"), 0);
+    assert_int_equal(sh(TRAIN "--steps 400 --patch-dropout 0.5 --out drops-hit --resume >/dev/null 2>&1 && " TRAIN
+                              "--steps 400 --patch-dropout 0.5 --out drops-whole >/dev/null 2>&1 && "
+                              "cmp drops-hit/open_clip_model.safetensors drops-whole/open_clip_model.safetensors"),
+                     0);
+    static const char *const wrong[] = {"1", "-0.1", "half"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char *line = mode_xasprintf(TRAIN
+                                    "--steps 12 --patch-dropout %s --out x 2>err.txt; code=$?; "
+                                    "grep -q -e '--patch-dropout: ' err.txt && test ! -e x || exit 98; exit $code",
+                                    wrong[i]);
+        assert_int_equal(sh(line), 2);
+        free(line);
+    }
+    assert_int_equal(sh("$M train --force-patch-dropout 0.5 --out x 2>err.txt; grep -q '^--force-patch-dropout  "
+                        "*--patch-dropout$' err.txt"),
+                     0);
+}
+
 /* Evaluated during training: the results of `mode evaluate`, and a model of the same bytes. */
 static void test_a_training_is_evaluated_on_the_way(void **state)
 {
@@ -560,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_refusals_say_the_way_out),
         cmocka_unit_test(test_a_killed_training_s_curve_goes_on),
         cmocka_unit_test(test_a_training_is_evaluated_on_the_way),
+        cmocka_unit_test(test_patch_dropout),
         cmocka_unit_test(test_wrong_command_lines),
         cmocka_unit_test(test_failures_leave_nothing),
         cmocka_unit_test(test_several_processes),

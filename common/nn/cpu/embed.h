@@ -9,7 +9,9 @@ enum { EMBED_COLUMNS = 32, COPY_ROWS = 64 };
 
 struct embed {
     const int32_t *id, *o, *rows;
-    int64_t d, n, p, size, patches;
+    int64_t d, n, p, size, patches; /* patches: of an image; those that are there, with kept */
+    const int32_t *kept;
+    int64_t all_patches;
     float *x, *table, *pos, *cls, *patch;
     const float *in, *in_table, *in_pos, *in_cls, *in_patch;
 };
@@ -100,29 +102,40 @@ static void cpu_patches(struct mode_backend *be, struct mode_tensor *cols, const
     mode_parallel_for(pixels->dim[0], patches_image, &e);
 }
 
+/* The position of row i of image b. */
+static int64_t position_of(const struct embed *e, int64_t b, int64_t i)
+{
+    return e->kept && i > 0 ? 1 + e->kept[b * e->patches + i - 1] % e->all_patches : i;
+}
+
 static void image_tokens_image(void *ctx, int64_t b, int thread)
 {
     const struct embed *e = ctx;
     int64_t d = e->d, t = e->patches + 1;
     (void)thread;
     for (int64_t i = 0; i < t; i++) {
-        const float *src = i == 0 ? e->in_cls : e->in_patch + (b * e->patches + i - 1) * d, *p = e->in_pos + i * d;
+        const float *src = i == 0 ? e->in_cls : e->in_patch + (b * e->patches + i - 1) * d;
+        const float *p = e->in_pos + position_of(e, b, i) * d;
         float *x = e->x + (b * t + i) * d;
         for (int64_t j = 0; j < d; j++) x[j] = src[j] + p[j];
     }
 }
 
 static void cpu_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
-                             const struct mode_tensor *cls, const struct mode_tensor *pos)
+                             const struct mode_tensor *cls, const struct mode_tensor *pos,
+                             const struct mode_tensor *kept)
 {
+    const int64_t n = x->dim[0] - patch->dim[0];
     struct embed e = {.d = x->dim[1],
-                      .patches = pos->dim[0] - 1,
+                      .patches = n > 0 ? patch->dim[0] / n : 0,
+                      .kept = kept ? kept->data : NULL,
+                      .all_patches = pos->dim[0] - 1,
                       .x = mode_f32(x),
                       .in_patch = mode_f32(patch),
                       .in_cls = mode_f32(cls),
                       .in_pos = mode_f32(pos)};
     (void)be;
-    mode_parallel_for(x->dim[0] / pos->dim[0], image_tokens_image, &e);
+    mode_parallel_for(n, image_tokens_image, &e);
 }
 
 /* An item is one position in the image, summed over images in order. */
@@ -142,18 +155,44 @@ static void image_tokens_back_place(void *ctx, int64_t i, int thread)
     }
 }
 
-static void cpu_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
-                                  struct mode_tensor *dpos, const struct mode_tensor *dx)
+/* An item is a strip of columns: the rows of a position, which every image has elsewhere, are added by one thread, in
+ * the order of the images. */
+static void kept_tokens_back_strip(void *ctx, int64_t item, int thread)
 {
+    const struct embed *e = ctx;
+    int64_t d = e->d, t = e->patches + 1, j0 = item * EMBED_COLUMNS, j1 = min64(d, j0 + EMBED_COLUMNS);
+    (void)thread;
+    for (int64_t b = 0; b < e->n; b++)
+        for (int64_t i = 0; i < t; i++) {
+            const float *g = e->in + (b * t + i) * d;
+            float *pos = e->pos + position_of(e, b, i) * d;
+            for (int64_t j = j0; j < j1; j++) pos[j] += g[j];
+            if (i > 0)
+                memcpy(e->patch + (b * e->patches + i - 1) * d + j0, g + j0, (size_t)(j1 - j0) * sizeof *g);
+            else
+                for (int64_t j = j0; j < j1; j++) e->cls[j] += g[j];
+        }
+}
+
+static void cpu_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
+                                  struct mode_tensor *dpos, const struct mode_tensor *dx,
+                                  const struct mode_tensor *kept)
+{
+    const int64_t n = dx->dim[0] - dpatch->dim[0];
     struct embed e = {.d = dx->dim[1],
-                      .n = dx->dim[0] / dpos->dim[0],
-                      .patches = dpos->dim[0] - 1,
+                      .n = n,
+                      .patches = n > 0 ? dpatch->dim[0] / n : 0,
+                      .kept = kept ? kept->data : NULL,
+                      .all_patches = dpos->dim[0] - 1,
                       .patch = mode_f32(dpatch),
                       .cls = mode_f32(dcls),
                       .pos = mode_f32(dpos),
                       .in = mode_f32(dx)};
     (void)be;
-    mode_parallel_for(dpos->dim[0], image_tokens_back_place, &e);
+    if (kept)
+        mode_parallel_for(ceil_div(e.d, EMBED_COLUMNS), kept_tokens_back_strip, &e);
+    else
+        mode_parallel_for(dpos->dim[0], image_tokens_back_place, &e);
 }
 
 static void gather_rows(void *ctx, int64_t item, int thread)

@@ -279,61 +279,90 @@ void mode__cuda_patches(cudaStream_t stream, bool bf16, void *cols, const float 
     by(stream, bf16, cols, pixels, 3 * n * side, (int)side, (int)p);
 }
 
+/* tokens: rows of an image; positions: of all patches and the class token. kept: which patches those rows are, or NULL:
+ * all (nn/ops.h). */
 template <typename T, int V>
-static __global__ void image_tokens(T *x, const T *patch, const float *cls, const float *pos, int64_t tokens, int64_t d)
+static __global__ void image_tokens(T *x, const T *patch, const float *cls, const float *pos, const int32_t *kept,
+                                    int64_t tokens, int64_t positions, int64_t d)
 {
     int64_t r = blockIdx.x, b = r / tokens, t = r % tokens;
+    const int64_t place = kept && t > 0 ? 1 + kept[b * (tokens - 1) + t - 1] % (positions - 1) : t;
     for (int64_t j = threadIdx.x * V; j < d; j += THREADS * V) {
         float a[V], q[V];
         if (t == 0)
             load<V>(a, cls + j);
         else
             load<V>(a, patch + (b * (tokens - 1) + t - 1) * d + j);
-        load<V>(q, pos + t * d + j);
+        load<V>(q, pos + place * d + j);
         for (int v = 0; v < V; v++) a[v] += q[v];
         store<V>(x + r * d + j, a);
     }
 }
 
 void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void *patch, const float *cls,
-                             const float *pos, int64_t n, int64_t tokens, int64_t d)
+                             const float *pos, const int32_t *kept, int64_t n, int64_t tokens, int64_t positions,
+                             int64_t d)
 {
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)x, (const T *)patch, cls, pos),
                            image_tokens<T, V><<<(unsigned)(n * tokens), THREADS, 0, stream>>>(
-                               (T *)x, (const T *)patch, cls, pos, tokens, d)));
+                               (T *)x, (const T *)patch, cls, pos, kept, tokens, positions, d)));
+}
+
+/* The row of image b that has this position, or -1: its patch is not kept. The kept ones of an image ascend. */
+static __device__ inline int64_t row_at(const int32_t *kept, int64_t b, int64_t place, int64_t tokens,
+                                        int64_t positions)
+{
+    if (!kept || place == 0) return place;
+    const int64_t patch = b * (positions - 1) + place - 1, n = tokens - 1;
+    const int32_t *row = kept + b * n;
+    int64_t low = 0, high = n;
+    while (low < high) {
+        const int64_t mid = (low + high) / 2;
+        if (row[mid] < patch)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < n && row[low] == patch ? 1 + low : -1;
 }
 
 /* Block: 32 V columns of one position; DEEP pictures at a time. */
 template <typename T, int V>
 static __global__ void __launch_bounds__(WARP *DEEP)
-    image_tokens_back(T *dpatch, float *dcls, float *dpos, const T *dx, int64_t n, int64_t tokens, int64_t d)
+    image_tokens_back(T *dpatch, float *dcls, float *dpos, const T *dx, const int32_t *kept, int64_t n, int64_t tokens,
+                      int64_t positions, int64_t d)
 {
-    const int64_t t = blockIdx.y, j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V;
+    const int64_t place = blockIdx.y, j = ((int64_t)blockIdx.x * WARP + threadIdx.x) * V;
     float s[V];
     for (int v = 0; v < V; v++) s[v] = 0;
     for (int64_t b = threadIdx.y; b < n && j < d; b += DEEP * AHEAD) {
         pack<T, V> row[AHEAD];
-#pragma unroll
-        for (int u = 0; u < AHEAD; u++)
-            if (b + u * DEEP < n) row[u] = *(const pack<T, V> *)(dx + ((b + u * DEEP) * tokens + t) * d + j);
+        int64_t t[AHEAD]; /* -1: none */
 #pragma unroll
         for (int u = 0; u < AHEAD; u++) {
-            if (b + u * DEEP >= n) continue;
+            t[u] = b + u * DEEP < n ? row_at(kept, b + u * DEEP, place, tokens, positions) : -1;
+            if (t[u] >= 0) row[u] = *(const pack<T, V> *)(dx + ((b + u * DEEP) * tokens + t[u]) * d + j);
+        }
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) {
+            if (t[u] < 0) continue;
             for (int v = 0; v < V; v++) s[v] += widen(row[u].x[v]);
-            if (t > 0) *(pack<T, V> *)(dpatch + ((b + u * DEEP) * (tokens - 1) + t - 1) * d + j) = row[u];
+            if (t[u] > 0) *(pack<T, V> *)(dpatch + ((b + u * DEEP) * (tokens - 1) + t[u] - 1) * d + j) = row[u];
         }
     }
     if (!add_up<V>(s, j, d)) return;
     for (int v = 0; v < V; v++) {
-        dpos[t * d + j + v] += s[v];
-        if (t == 0) dcls[j + v] += s[v];
+        dpos[place * d + j + v] += s[v];
+        if (place == 0) dcls[j + v] += s[v];
     }
 }
 
 void mode__cuda_image_tokens_back(cudaStream_t stream, bool bf16, void *dpatch, float *dcls, float *dpos,
-                                  const void *dx, int64_t n, int64_t tokens, int64_t d)
+                                  const void *dx, const int32_t *kept, int64_t n, int64_t tokens, int64_t positions,
+                                  int64_t d)
 {
     BY_TYPE(bf16, BY_WIDTH(wide_rows(d, sizeof(T), (T *)dpatch, (const T *)dx),
-                           image_tokens_back<T, V><<<dim3(blocks_of(d, WARP * V), (unsigned)tokens), dim3(WARP, DEEP), 0,
-                                                     stream>>>((T *)dpatch, dcls, dpos, (const T *)dx, n, tokens, d)));
+                           image_tokens_back<T, V><<<dim3(blocks_of(d, WARP * V), (unsigned)positions), dim3(WARP, DEEP),
+                                                     0, stream>>>((T *)dpatch, dcls, dpos, (const T *)dx, kept, n, tokens,
+                                                                  positions, d)));
 }

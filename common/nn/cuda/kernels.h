@@ -80,9 +80,11 @@ size_t mode__cuda_sorted_bytes(int64_t rows);
 void mode__cuda_patches(cudaStream_t stream, bool bf16, void *cols, const float *pixels, int64_t n, int64_t side,
                         int64_t p);
 void mode__cuda_image_tokens(cudaStream_t stream, bool bf16, void *x, const void *patch, const float *cls,
-                             const float *pos, int64_t n, int64_t tokens, int64_t d);
+                             const float *pos, const int32_t *kept, int64_t n, int64_t tokens, int64_t positions,
+                             int64_t d);
 void mode__cuda_image_tokens_back(cudaStream_t stream, bool bf16, void *dpatch, float *dcls, float *dpos,
-                                  const void *dx, int64_t n, int64_t tokens, int64_t d);
+                                  const void *dx, const int32_t *kept, int64_t n, int64_t tokens, int64_t positions,
+                                  int64_t d);
 
 /* loss.cu: does this program contain kernels for this GPU? cudaErrorNoKernelImageForDevice: no */
 cudaError_t mode__cuda_has_kernels(void);

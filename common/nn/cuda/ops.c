@@ -291,20 +291,22 @@ static void patches(struct mode_backend *be, struct mode_tensor *cols, const str
 }
 
 static void image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
-                         const struct mode_tensor *cls, const struct mode_tensor *pos)
+                         const struct mode_tensor *cls, const struct mode_tensor *pos, const struct mode_tensor *kept)
 {
-    if (x->dim[0] == 0) return;
+    const int64_t n = x->dim[0] - patch->dim[0];
+    if (n == 0) return;
     mode__cuda_image_tokens(stream_of(be), is_bf16(be), x->data, patch->data, mode_f32(cls), mode_f32(pos),
-                            x->dim[0] / pos->dim[0], pos->dim[0], x->dim[1]);
+                            kept ? list_of(be, kept) : NULL, n, x->dim[0] / n, pos->dim[0], x->dim[1]);
     launched();
 }
 
 static void image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
-                              struct mode_tensor *dpos, const struct mode_tensor *dx)
+                              struct mode_tensor *dpos, const struct mode_tensor *dx, const struct mode_tensor *kept)
 {
-    if (dx->dim[0] == 0) return;
+    const int64_t n = dx->dim[0] - dpatch->dim[0];
+    if (n == 0) return;
     mode__cuda_image_tokens_back(stream_of(be), is_bf16(be), dpatch->data, mode_f32(dcls), mode_f32(dpos), dx->data,
-                                 dx->dim[0] / dpos->dim[0], dpos->dim[0], dx->dim[1]);
+                                 kept ? list_of(be, kept) : NULL, n, dx->dim[0] / n, dpos->dim[0], dx->dim[1]);
     launched();
 }
 

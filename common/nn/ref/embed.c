@@ -42,34 +42,54 @@ void mode__ref_patches(struct mode_backend *be, struct mode_tensor *cols, const 
                                           mode_f32(pixels)[((b * 3 + c) * s + gy * p + y) * s + gx * p + x]);
 }
 
-void mode__ref_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
-                            const struct mode_tensor *cls, const struct mode_tensor *pos)
+/* The position of row i of image b; each: rows of an image. */
+static int64_t position_of(int64_t b, int64_t i, int64_t each, const struct mode_tensor *pos,
+                           const struct mode_tensor *kept)
 {
-    int64_t d = x->dim[1], t = pos->dim[0], n = x->dim[0] / t;
+    if (!kept || i == 0) return i;
+    return 1 + ((const int32_t *)kept->data)[b * (each - 1) + i - 1] % (pos->dim[0] - 1);
+}
+
+void mode__ref_image_tokens(struct mode_backend *be, struct mode_tensor *x, const struct mode_tensor *patch,
+                            const struct mode_tensor *cls, const struct mode_tensor *pos,
+                            const struct mode_tensor *kept)
+{
+    int64_t d = x->dim[1], n = x->dim[0] - patch->dim[0], t = n > 0 ? x->dim[0] / n : 0;
     (void)be;
     for (int64_t b = 0; b < n; b++)
         for (int64_t i = 0; i < t; i++)
             for (int64_t j = 0; j < d; j++)
                 mode__ref_put(x, (b * t + i) * d + j,
                               (i == 0 ? mode_f32(cls)[j] : mode__ref_get(patch, (b * (t - 1) + i - 1) * d + j)) +
-                                  mode_f32(pos)[i * d + j]);
+                                  mode_f32(pos)[position_of(b, i, t, pos, kept) * d + j]);
+}
+
+/* The row of image b with position p, or -1: it is not kept. */
+static int64_t row_of(int64_t b, int64_t p, int64_t each, const struct mode_tensor *pos, const struct mode_tensor *kept)
+{
+    if (!kept) return p;
+    for (int64_t i = 0; i < each; i++)
+        if (position_of(b, i, each, pos, kept) == p) return i;
+    return -1;
 }
 
 void mode__ref_image_tokens_back(struct mode_backend *be, struct mode_tensor *dpatch, struct mode_tensor *dcls,
-                                 struct mode_tensor *dpos, const struct mode_tensor *dx)
+                                 struct mode_tensor *dpos, const struct mode_tensor *dx, const struct mode_tensor *kept)
 {
-    int64_t d = dx->dim[1], t = dpos->dim[0], n = dx->dim[0] / t;
+    int64_t d = dx->dim[1], n = dx->dim[0] - dpatch->dim[0], t = n > 0 ? dx->dim[0] / n : 0;
     (void)be;
-    for (int64_t i = 0; i < t; i++)
+    for (int64_t p = 0; p < dpos->dim[0]; p++)
         for (int64_t j = 0; j < d; j++) {
             double s = 0;
             for (int64_t b = 0; b < n; b++) {
+                int64_t i = row_of(b, p, t, dpos, kept);
+                if (i < 0) continue;
                 double g = mode__ref_get(dx, (b * t + i) * d + j);
                 s += g;
                 if (i > 0) mode__ref_put(dpatch, (b * (t - 1) + i - 1) * d + j, g);
             }
-            if (i == 0) mode__ref_add(dcls, j, s);
-            mode__ref_add(dpos, i * d + j, s);
+            if (p == 0) mode__ref_add(dcls, j, s);
+            mode__ref_add(dpos, p * d + j, s);
         }
 }
 

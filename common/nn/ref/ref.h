@@ -108,9 +108,11 @@ void mode__ref_picture_patches(struct mode_backend *, struct mode_tensor *cols, 
                                int64_t first, int64_t side, int64_t p);
 void mode__ref_patches(struct mode_backend *, struct mode_tensor *cols, const struct mode_tensor *pixels, int64_t p);
 void mode__ref_image_tokens(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *patch,
-                            const struct mode_tensor *cls, const struct mode_tensor *pos);
+                            const struct mode_tensor *cls, const struct mode_tensor *pos,
+                            const struct mode_tensor *kept);
 void mode__ref_image_tokens_back(struct mode_backend *, struct mode_tensor *dpatch, struct mode_tensor *dcls,
-                                 struct mode_tensor *dpos, const struct mode_tensor *dx);
+                                 struct mode_tensor *dpos, const struct mode_tensor *dx,
+                                 const struct mode_tensor *kept);
 void mode__ref_gather(struct mode_backend *, struct mode_tensor *y, const struct mode_tensor *x,
                       const struct mode_tensor *rows);
 void mode__ref_scatter_add(struct mode_backend *, struct mode_tensor *x, const struct mode_tensor *y,

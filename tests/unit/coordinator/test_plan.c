@@ -488,6 +488,28 @@ static void test_an_order_by_windows_is_in_the_requests(void **state)
     }
 }
 
+static void test_patch_dropout_is_in_the_requests(void **state)
+{
+    (void)state;
+    for (int given = 0; given < 2; given++) {
+        struct mode_error err = {0};
+        struct plan *p;
+        char *text = mode_xasprintf("name: z\nseed: 603\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                                    "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+                                    "train: {batch: 100, patch_dropout: %s, seed_steps: 5, total_steps: 9}\n",
+                                    given ? "0.5" : "0");
+        assert_int_equal(run_until(&p, text, assign_note, &err), MODE_OK);
+        for (enum plan_stage s = PLAN_SEED; s <= PLAN_EXPERTS; s++) {
+            Mode__TrainRequest *r = request_of(&p->node[p->first[s]]);
+            assert_int_equal(r->has_patch_dropout, given);
+            assert_true(r->patch_dropout == 0.5 * given);
+            mode__train_request__free_unpacked(r, NULL);
+        }
+        plan_close(&p);
+        free(text);
+    }
+}
+
 static void test_requests_of_a_run_that_begins_with_a_model(void **state)
 {
     (void)state;
@@ -888,6 +910,7 @@ int main(void)
         cmocka_unit_test(test_an_order_by_windows_is_in_the_requests),
         cmocka_unit_test(test_a_schedule_is_in_the_requests),
         cmocka_unit_test(test_a_seed_of_constant_rate_is_kept),
+        cmocka_unit_test(test_patch_dropout_is_in_the_requests),
         cmocka_unit_test(test_pools_are_checked_when_all_is_assigned),
         cmocka_unit_test(test_what_is_undone_is_done_again_and_counted_once),
         cmocka_unit_test(test_the_bytes_that_keys_are_made_of),

@@ -197,6 +197,7 @@ static const char *value_of(const char *name)
                                             {"dataset-type", "auto"},
                                             {"precision", "fp32"},
                                             {"opt", "sgd"},
+                                            {"force-patch-dropout", "0.5"},
                                             {"lr-scheduler", "const-cooldown"},
                                             {"image-mean", "0.5 0.5 0.5"},
                                             {"image-std", "0.5 0.5 0.5"},
@@ -384,7 +385,7 @@ static void test_data_and_the_rest(void **state)
     EXPECT(DATA "--csv-separator ,", "not needed: --csv-separator , (the data are shards)");
     EXPECT(DATA "--val-data v.tar", "not supported: --val-data v.tar", "# evaluate:");
     EXPECT(DATA "--aug-cfg scale=[0.4,1.0]", "scale_min: 0.4 ", "scale_max: 1.0");
-    EXPECT(DATA "--force-patch-dropout 0. --opt adamw --lr-scheduler cosine", "not needed: --force-patch-dropout 0.",
+    EXPECT(DATA "--force-patch-dropout 0. --opt adamw --lr-scheduler cosine", "patch_dropout: 0. ",
            "schedule: cosine ");
     EXPECT(DATA "--grad-checkpointing --grad-clip-norm 1 --seed 7", "checkpoint_activations: true ",
            "grad_clip_norm: 1 ", "seed: 7 ");

@@ -524,7 +524,8 @@ static void test_bad_configs_and_texts_are_refused_by_name(void **state)
     static const char *const refused[][3] = {
         /* vision_cfg, text_cfg, named */
         {"\"attentional_pool\": true", "", "vision_cfg.attentional_pool = true"},
-        {"\"patch_dropout\": 0.5", "", "vision_cfg.patch_dropout = 0.5"},
+        {"\"patch_dropout\": 1", "", "\"patch_dropout\" is 1"},
+        {"\"patch_dropout\": -0.5", "", "\"patch_dropout\" must be a number"},
         {"\"timm_model_name\": \"vit_x\"", "", "vision_cfg.timm_model_name = \"vit_x\""},
         {"\"pool_type\": \"none\"", "", "vision_cfg.pool_type = \"none\""},
         {"\"layers\": [3, 4, 6, 3]", "", "vision_cfg.layers = [3,4,6,3]"},

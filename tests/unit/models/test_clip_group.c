@@ -40,7 +40,7 @@ struct scene {
     const char *backend;
     int64_t accumulate;
     bool checkpoint;
-    double clip_norm;
+    double clip_norm, patch_dropout;
     size_t bucket;
     int odd, die_at; /* rank odd is killed in that step's backward pass; 0: none */
     int steps, most; /* 0: STEPS; processes, 0: 4 */
@@ -89,6 +89,7 @@ static double step(struct mode_clip *clip, int rank, int size, uint64_t number)
     int b = BATCH / size;
     const int32_t *ids = x.ids;
     draw(&x, number);
+    mode_clip_train_place(clip, number * BATCH + (uint64_t)(rank * b));
     for (int i = 0; i < rank * b; i++) ids += x.n_ids[i];
     if (mode_clip_train_step(clip, &loss, x.pixels + rank * b * PIXELS, ids, x.n_ids + rank * b, b, &err)) {
         fprintf(stderr, "process %d of %d: %s\n", rank, size, err.text);
@@ -129,6 +130,7 @@ static struct mode_clip *make(struct mode_backend *be, const struct scene *s, st
         free(v);
     }
     mode_clip_set_memory(clip, s->accumulate, s->checkpoint);
+    mode_clip_set_patch_dropout(clip, s->patch_dropout, 5);
     if (g) mode_clip_set_group(clip, g);
     if (mode_clip_train_begin(clip, BATCH / size, &err)) abort();
     return clip;
@@ -331,6 +333,13 @@ static void test_in_pieces_with_activations_made_again(void **state)
     compare(&(struct scene){.backend = "cpu", .accumulate = 2, .checkpoint = true, .bucket = 777});
 }
 
+static void test_each_image_keeps_the_same_patches_in_any_group(void **state)
+{
+    (void)state;
+    compare(&(struct scene){.backend = "cpu", .accumulate = 1, .patch_dropout = 0.5});
+    compare(&(struct scene){.backend = "cpu", .accumulate = 2, .checkpoint = true, .patch_dropout = 0.5});
+}
+
 static void when_one_dies(const char *backend)
 {
     struct outcome *o = mmap(NULL, 3 * sizeof *o, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -357,6 +366,7 @@ static void test_gpus(void **state)
     (void)state;
     compare(
         &(struct scene){.backend = "cuda", .accumulate = 2, .clip_norm = 0.5, .bucket = 1000, .steps = 5, .most = 3});
+    compare(&(struct scene){.backend = "cuda", .accumulate = 1, .patch_dropout = 0.5, .steps = 3, .most = 2});
 }
 
 static void test_when_one_dies_its_gpu_is_not_waited_for(void **state)
@@ -372,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_the_reference),
         cmocka_unit_test(test_the_fast_backend),
         cmocka_unit_test(test_in_pieces_with_activations_made_again),
+        cmocka_unit_test(test_each_image_keeps_the_same_patches_in_any_group),
         cmocka_unit_test(test_when_one_dies_the_others_end),
     };
     const struct CMUnitTest gpu_tests[] = {

@@ -691,6 +691,25 @@ static void test_report_shows_hostile_text_as_text(void **state)
     free(html);
 }
 
+static void test_patch_dropout_is_reported(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    static const char with[] = "{\"name\": \"seed\", \"end_step\": 300, \"final_loss\": 0.5, \"patch_dropout\": 0.25}";
+    static const char words[] = "drops 25&nbsp;% of every picture";
+    char *train = at("train-0");
+    for (int k = 0; k < 2; k++) {
+        if (k) assert_int_equal(mode_file_write_atomic(train, with, strlen(with), NULL), MODE_OK);
+        assert_int_equal(run("", "share", &err), MODE_OK);
+        char *html = text_of("report.html");
+        assert_int_equal(strstr(html, words) != NULL, k);
+        assert_int_equal(strstr(html, "train.patch_dropout") != NULL, k);
+        free(html);
+    }
+    make_curve(0);
+    free(train);
+}
+
 static void test_models_are_shown_seed_dense_experts(void **state)
 {
     (void)state;
@@ -860,6 +879,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_hateful_memes_is_an_area),
         cmocka_unit_test(test_same_inputs_give_the_same_bytes),
         cmocka_unit_test(test_report_shows_hostile_text_as_text),
+        cmocka_unit_test(test_patch_dropout_is_reported),
         cmocka_unit_test(test_models_are_shown_seed_dense_experts),
         cmocka_unit_test(test_summary_says_what_scripts_want),
         cmocka_unit_test(test_time_and_memory_are_put_in_afterwards),

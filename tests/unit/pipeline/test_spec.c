@@ -183,6 +183,8 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MINIMAL "train: {beta2: 1}\n", "train.beta2", "0.9999999");
     refused(MINIMAL "train: {order: sorted}\n", "train.order is \"sorted\"", "shuffle|windows");
     refused(MINIMAL "train: {window_shards: 4}\n", "train.window_shards", "order: windows");
+    refused(MINIMAL "train: {patch_dropout: 1}\n", "train.patch_dropout is 1", "0.999999");
+    refused(MINIMAL "train: {patch_dropout: -0.1}\n", "train.patch_dropout is -0.1", "0.999999");
     refused(MINIMAL "train: {order: windows, window_shards: 0}\n", "train.window_shards", "out of range");
     refused(MINIMAL "train: {batch: 32, accumulate: 33}\n", "train.accumulate", "32");
     refused(MINIMAL "captions: {text_keys: ['jsn:texts[]', 'foo bar']}\n", "captions.text_keys", "foo bar");
@@ -201,6 +203,31 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MODEL "{model_cfg: {embed_dim: 16, vision_cfg: {}, text_cfg: {}}, preprocess_cfg: {meen: 1}}\n",
             "run.yaml:5", "meen");
     refused("- a\n", "run.yaml", "keys");
+}
+
+/* As in open_clip: the model config's, unless the key is given. */
+static void test_patch_dropout_is_the_key_s_or_the_model_config_s(void **state)
+{
+    static const struct {
+        const char *vision, *train;
+        double want;
+    } cases[] = {{"", "", 0},
+                 {"", "train: {patch_dropout: 0.25}\n", 0.25},
+                 {"patch_dropout: 0.5", "", 0.5},
+                 {"patch_dropout: 0.5", "train: {patch_dropout: 0.75}\n", 0.75},
+                 {"patch_dropout: 0.5", "train: {patch_dropout: 0}\n", 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mode_error err = {0};
+        struct mode_spec s;
+        char *text = mode_xasprintf("name: a\ndata: {train: a}\nencoder: {dir: e}\ntokenizer: {merges: m}\n"
+                                    "model: {embed_dim: 16, vision_cfg: {%s}, text_cfg: {width: 64}}\n%s",
+                                    cases[i].vision, cases[i].train);
+        if (mode_spec_parse(&s, text, "/", "run.yaml", &err) != MODE_OK) fail_msg("%s", err.text);
+        assert_true(s.train.patch_dropout == cases[i].want);
+        mode_spec_clear(&s);
+        free(text);
+    }
 }
 
 static void test_schedule_in_epochs_and_steps(void **state)
@@ -640,6 +667,7 @@ int main(void)
         cmocka_unit_test(test_what_may_be_left_out),
         cmocka_unit_test(test_inline_model_keeps_its_types),
         cmocka_unit_test(test_mistakes_name_key_line_and_neighbour),
+        cmocka_unit_test(test_patch_dropout_is_the_key_s_or_the_model_config_s),
         cmocka_unit_test(test_schedule_in_epochs_and_steps),
         cmocka_unit_test(test_schedule_of_a_given_model),
         cmocka_unit_test(test_every_key_is_documented_with_its_default),

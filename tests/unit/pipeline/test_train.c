@@ -278,6 +278,67 @@ static void test_accumulation_and_clipping_resume_to_the_same_bytes(void **state
     free(other.t.last);
 }
 
+static void train_dropping_in_item(void *ctx, int64_t item, int thread)
+{
+    struct inside *x = ctx;
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL);
+    (void)item;
+    (void)thread;
+    spec.patch_dropout = 0.5;
+    x->st = train("drops-serial", &spec, NULL, NULL, NULL, &x->err);
+}
+
+/* The patches of a step are those of its samples: the same bytes after an interruption, with one thread, and with
+ * recomputed activations; within rounding the same with accumulation. */
+static void test_patch_dropout_resumes_to_the_same_bytes(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_spec spec = spec_of(0, TOTAL, NULL), other;
+    struct stopper whole = {0}, first = {.t.stop_at = 5}, second = {0}, none = {0};
+    struct inside x = {0};
+    char *summary = NULL, *path = file_of("drops", MODE_FILE_TRAIN);
+    spec.patch_dropout = 0.5;
+    world_ok(train("drops", &spec, &whole, NULL, NULL, &err), &err);
+    assert_string_equal(whole.t.notice, "patch dropout 0.5: a step computes 2 of the 4 patches of every picture");
+    world_ok(mode_file_read(path, 0, &summary, NULL, &err), &err);
+    assert_non_null(strstr(summary, "\"patch_dropout\": 0.5"));
+    assert_true(same_file("drops", "whole", MODE_FILE_CLIP_CONFIG));
+    assert_false(same_file("drops", "whole", MODE_FILE_CLIP_WEIGHTS));
+    mode_parallel_for(1, train_dropping_in_item, &x);
+    world_ok(x.st, &x.err);
+    spec.checkpoint_activations = true;
+    assert_int_equal(train("drops-pieces", &spec, &first, NULL, NULL, &err), MODE_E_STOPPED);
+    for (int k = 0; k < 2; k++) {
+        other = spec;
+        other.patch_dropout = k ? 0.25 : 0;
+        assert_int_equal(train("drops-other", &other, &none, first.t.last, NULL, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "other parameters"));
+    }
+    world_ok(train("drops-pieces", &spec, &second, first.t.last, NULL, &err), &err);
+    for (int i = 0; i < WORLD_FILES; i++) {
+        assert_true(same_file("drops", "drops-pieces", world_files[i]));
+        assert_true(same_file("drops", "drops-serial", world_files[i]));
+    }
+    spec.accumulate = 3;
+    world_ok(train("drops-accumulated", &spec, &none, NULL, NULL, &err), &err);
+    for (int i = 0; i < TOTAL; i++) {
+        json_t *one = row_of("drops", i), *pieces = row_of("drops-accumulated", i);
+        assert_true(fabs(number(one, "loss") - number(pieces, "loss")) < 1e-4 * number(one, "loss"));
+        json_decref(one);
+        json_decref(pieces);
+    }
+    spec.patch_dropout = 1;
+    assert_int_equal(train("drops-all", &spec, &none, NULL, NULL, &err), MODE_E_VALUE);
+    assert_non_null(strstr(err.text, "a patch dropout of 1, expected"));
+    free(summary);
+    free(path);
+    free(whole.t.last);
+    free(first.t.last);
+    free(second.t.last);
+    free(none.t.last);
+}
+
 static json_t *row_of(const char *run, int line)
 {
     char *path = file_of(run, MODE_FILE_STEPS), *text = NULL, *at;
@@ -680,6 +741,7 @@ int main(void)
         cmocka_unit_test(test_a_curve_has_every_step_once),
         cmocka_unit_test(test_the_number_of_threads_does_not_show),
         cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
+        cmocka_unit_test(test_patch_dropout_resumes_to_the_same_bytes),
         cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
         cmocka_unit_test(test_a_selection_is_trained_as_a_group),
         cmocka_unit_test(test_a_continuation_never_starts_from_something_else),

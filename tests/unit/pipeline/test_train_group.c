@@ -29,7 +29,8 @@ struct job {                  /* one run by several processes */
     uint64_t die_at;          /* process `odd` is killed there */
     int odd;
     int64_t batch, accumulate;
-    double odd_lr;    /* of process `odd`; 0: as the others */
+    double odd_lr; /* of process `odd`; 0: as the others */
+    double patch_dropout;
     const char *says; /* every rank's error contains it */
     bool alone, validates;
     int rank;
@@ -57,6 +58,7 @@ static int process(int rank, int size, const char *place, void *ctx)
     if (odd && j.odd_lr > 0) spec.lr = j.odd_lr;
     spec.grad_clip_norm = 1;
     spec.accumulate = j.accumulate;
+    spec.patch_dropout = j.patch_dropout;
     spec.centres = NULL;
     enum mode_status st = mode_backend_open(&be, "cpu", &err);
     char *task = mode_path_join(world.dir, "colours");
@@ -108,11 +110,11 @@ static int teardown(void **state)
 }
 
 /* The largest relative distance of a tensor; without the key bias, whose gradient is rounding noise. */
-static double distance(const char *run, const char *file)
+static double distance(const char *run, const char *file, const char *alone)
 {
     struct mode_safetensors a = {0}, b = {0};
     struct mode_error err;
-    char *x = mode_xasprintf("%s/%s/%s", world.dir, run, file), *y = mode_xasprintf("%s/alone/%s", world.dir, file);
+    char *x = mode_xasprintf("%s/%s/%s", world.dir, run, file), *y = mode_xasprintf("%s/%s/%s", world.dir, alone, file);
     double most = 0;
     world_ok(mode_safetensors_open(&a, x, &err), &err);
     world_ok(mode_safetensors_open(&b, y, &err), &err);
@@ -146,9 +148,9 @@ static char *text_of(const char *name, const char *file)
 }
 
 /* The largest relative difference of any number in steps.jsonl. */
-static double rows_distance(const char *name)
+static double rows_distance(const char *name, const char *alone)
 {
-    char *a = text_of(name, MODE_FILE_STEPS), *b = text_of("alone", MODE_FILE_STEPS), *x = a, *y = b;
+    char *a = text_of(name, MODE_FILE_STEPS), *b = text_of(alone, MODE_FILE_STEPS), *x = a, *y = b;
     double most = 0;
     for (int line = 0; line < TOTAL; line++) {
         json_t *p = json_loads(x, JSON_DISABLE_EOF_CHECK, NULL), *q = json_loads(y, JSON_DISABLE_EOF_CHECK, NULL);
@@ -171,16 +173,21 @@ static double rows_distance(const char *name)
     return most;
 }
 
-static void agrees_with_alone(const char *name)
+static void agrees(const char *name, const char *alone)
 {
-    double weights = distance(name, MODE_FILE_CLIP_WEIGHTS), moments = distance(name, MODE_FILE_CLIP_OPTIMIZER),
-           rows = rows_distance(name);
-    char *a = text_of(name, MODE_FILE_CLIP_CONFIG), *b = text_of("alone", MODE_FILE_CLIP_CONFIG);
+    double weights = distance(name, MODE_FILE_CLIP_WEIGHTS, alone),
+           moments = distance(name, MODE_FILE_CLIP_OPTIMIZER, alone), rows = rows_distance(name, alone);
+    char *a = text_of(name, MODE_FILE_CLIP_CONFIG), *b = text_of(alone, MODE_FILE_CLIP_CONFIG);
     printf("%s: rows %.1e, weights %.1e, moments %.1e\n", name, rows, weights, moments);
     assert_true(rows < 2e-5 && weights < 2e-5 && moments < 2e-4);
     assert_string_equal(a, b);
     free(a);
     free(b);
+}
+
+static void agrees_with_alone(const char *name)
+{
+    agrees(name, "alone");
 }
 
 static void test_several_processes_write_the_files_of_one(void **state)
@@ -201,6 +208,18 @@ static void test_several_processes_write_the_files_of_one(void **state)
         free(a);
         free(b);
     }
+}
+
+/* Every picture keeps the same patches, whoever computes it. */
+static void test_patch_dropout_is_that_of_one_process(void **state)
+{
+    (void)state;
+    run(1, (struct job){.run = "dropping", .alone = true, .patch_dropout = 0.5}, NULL);
+    run(3, (struct job){.run = "three dropping", .patch_dropout = 0.5}, NULL);
+    agrees("three dropping", "dropping");
+    run(2, (struct job){.run = "two dropping", .patch_dropout = 0.5, .accumulate = 2}, NULL);
+    agrees("two dropping", "dropping");
+    assert_true(rows_distance("dropping", "alone") > 1e-3);
 }
 
 static bool same_file(const char *a, const char *b, const char *file)
@@ -278,6 +297,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_several_processes_write_the_files_of_one),
+        cmocka_unit_test(test_patch_dropout_is_that_of_one_process),
         cmocka_unit_test(test_one_evaluates_and_the_others_wait),
         cmocka_unit_test(test_one_goes_on_from_many_and_many_from_one),
         cmocka_unit_test(test_when_one_dies_the_others_end_at_once),
