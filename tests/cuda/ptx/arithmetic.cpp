@@ -376,6 +376,14 @@ template <typename D, typename A> D cast(A a)
 {
     return (D)a;
 }
+u32 low16_of_64(u64 a)
+{
+    return (u32)a & 0xffff;
+}
+u32 sub16(u32 a, u32 b)
+{
+    return (a - b) & 0xffff;
+}
 u32 low16(u32 a)
 {
     return a & 0xffff;
@@ -578,6 +586,7 @@ const std::map<std::string, entry> table = {
     {"add.u64", {B(u64, u64, add), 8, INTEGER, "dab"}},
     {"sub.s32", {B(u32, u32, sub), 4, INTEGER, "dab"}},
     {"sub.u32", {B(u32, u32, sub), 4, INTEGER, "dab"}},
+    {"sub.s16", {B(u32, u32, sub16), 4, INTEGER, "dab"}},
     {"sub.s64", {B(u64, u64, sub), 8, INTEGER, "dab"}},
     {"sub.u64", {B(u64, u64, sub), 8, INTEGER, "dab"}},
     {"mul.lo.s32", {B(u32, u32, mul), 4, INTEGER, "dab"}},
@@ -705,6 +714,7 @@ const std::map<std::string, entry> table = {
     {"cvt.u32.u64", {U(u32, u64, cast), 8, INTEGER, "da"}},
     {"cvt.s32.s64", {U(u32, u64, cast), 8, INTEGER, "da"}},
     {"cvt.u16.u32", {U(u32, u32, low16), 4, INTEGER, "da"}},
+    {"cvt.u16.u64", {U(u32, u64, low16_of_64), 8, INTEGER, "da"}},
     {"cvt.u32.u16", {U(u32, u32, low16), 4, INTEGER, "da"}},
     {"cvt.s32.s16", {U(s32, u32, signed16), 4, INTEGER, "da"}},
     {"cvt.rn.f32.s32", {U(float, s32, cast), 4, CONVERT, "da"}},

@@ -409,6 +409,18 @@ static std::string packed(const function &f, const mode_emu::grid &g, const std:
     return p;
 }
 
+/* Clusters as they run: all, or with MODE_EMULATOR_ENDS=e the first e and the last e of them (blocks.cpp) */
+static std::vector<uint64_t> order_of(uint64_t n)
+{
+    const char *s = getenv("MODE_EMULATOR_ENDS");
+    const uint64_t ends = s ? strtoull(s, nullptr, 10) : n, left_out = n > 2 * ends ? n - 2 * ends : 0;
+    std::vector<uint64_t> order(n - left_out);
+    for (uint64_t k = 0; k < order.size(); k++) order[k] = k < ends ? k : k + left_out;
+    if (!in_order())
+        for (uint64_t k = order.size(); k > 1; k--) std::swap(order[k - 1], order[random_below((uint32_t)k)]);
+    return order;
+}
+
 void run(const function &f, const mode_emu::grid &g, const std::vector<std::string> &arguments)
 {
     const std::string parameters = packed(f, g, arguments);
@@ -422,10 +434,7 @@ void run(const function &f, const mode_emu::grid &g, const std::vector<std::stri
         counts_of(f).launches++;
         counts_of(f).threads += n * g.cluster * threads;
     }
-    std::vector<uint64_t> order(n);
-    for (uint64_t k = 0; k < n; k++) order[k] = k;
-    if (!in_order())
-        for (uint64_t k = n; k > 1; k--) std::swap(order[k - 1], order[random_below((uint32_t)k)]);
+    const std::vector<uint64_t> order = order_of(n);
     std::vector<block> cluster(g.cluster);
     std::vector<transfer> transfers;
     forget_allocations();
