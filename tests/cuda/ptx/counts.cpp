@@ -1,7 +1,7 @@
 /* counts.cpp - what kernels executed, for questions of speed that need no clock: instructions by unit, and for each
  * access to memory the sectors of 32 bytes that it touches against the fewest that its bytes fit into, or its passes
- * over the banks of shared memory against the fewest. When the program ends, MODE_EMULATOR_PTX_COUNTS gets a line per
- * kernel, and one per access whose numbers differ, with its source line. */
+ * over the banks of shared memory against the fewest. When the program ends, three tables are appended to
+ * MODE_EMULATOR_PTX_COUNTS: kernels; accesses whose numbers differ; instructions by source line. */
 #include "ptx.h"
 
 #include <cxxabi.h>
@@ -28,12 +28,14 @@ static std::string readable(const std::string &name)
 
 struct access { /* of one instruction */
     const function *f;
-    uint64_t executed, touched, fewest;
+    uint64_t touched, fewest;
 };
 struct all_counts {
     std::map<const function *, counts> of;
     std::map<const insn *, access> accesses;
-    void print(FILE *out) const;
+    void print_kernels(FILE *out) const;
+    void print_accesses(FILE *out) const;
+    void print_lines(FILE *out) const;
     ~all_counts();
 };
 
@@ -45,7 +47,9 @@ static std::string base_of(const std::string &path)
     return file.substr(0, file.rfind('.'));
 }
 
-void all_counts::print(FILE *out) const
+using number = unsigned long long; /* what printf takes */
+
+void all_counts::print_kernels(FILE *out) const
 {
     static const char *const units[] = {"fp32",   "fp64",   "integer", "convert", "special",
                                         "tensor", "shared", "global",  "local",   "control"};
@@ -56,26 +60,46 @@ void all_counts::print(FILE *out) const
         uint64_t issued = 0;
         for (uint64_t n : c.issued) issued += n;
         fprintf(out, "%s\t%s\t%llu\t%llu\t%.1f", base_of(f->file).c_str(), readable(f->name).c_str(),
-                (unsigned long long)c.launches, (unsigned long long)c.threads,
-                (double)c.lanes / (double)std::max<uint64_t>(issued, 1));
-        for (uint64_t n : c.issued) fprintf(out, "\t%llu", (unsigned long long)n);
-        fprintf(out, "\t%llu\t%llu\t%llu\t%llu\t%llu\n", (unsigned long long)c.global_bytes,
-                (unsigned long long)c.sectors, (unsigned long long)c.fewest_sectors, (unsigned long long)c.passes,
-                (unsigned long long)c.fewest_passes);
+                (number)c.launches, (number)c.threads, (double)c.lanes / (double)std::max<uint64_t>(issued, 1));
+        for (uint64_t n : c.issued) fprintf(out, "\t%llu", (number)n);
+        fprintf(out, "\t%llu\t%llu\t%llu\t%llu\t%llu\n", (number)c.global_bytes, (number)c.sectors,
+                (number)c.fewest_sectors, (number)c.passes, (number)c.fewest_passes);
     }
+}
+
+void all_counts::print_accesses(FILE *out) const
+{
     fprintf(out, "\nfile\tkernel\tline\texecuted\ttouched\tfewest\tinstruction\n");
     for (const auto &[i, a] : accesses)
         if (a.touched > a.fewest)
             fprintf(out, "%s\t%s\t%d\t%llu\t%llu\t%llu\t%s\n", base_of(a.f->file).c_str(), readable(a.f->name).c_str(),
-                    i->line, (unsigned long long)a.executed, (unsigned long long)a.touched,
-                    (unsigned long long)a.fewest, i->text->c_str());
+                    i->line, (number)i->executed, (number)a.touched, (number)a.fewest, i->text->c_str());
+}
+
+/* Source lines are those of the innermost function that was inlined. */
+void all_counts::print_lines(FILE *out) const
+{
+    fprintf(out, "\nfile\tkernel\tline\texecuted\toperation\n");
+    for (const auto &[f, c] : of) {
+        std::map<std::pair<int, std::string>, uint64_t> lines;
+        for (const insn &i : f->code) {
+            const size_t guard = (*i.text)[0] == '@' ? i.text->find_first_of(" \t") + 1 : 0;
+            lines[{i.line, i.text->substr(guard, i.text->find_first_of(" \t", guard) - guard)}] += i.executed;
+        }
+        for (const auto &[at, n] : lines)
+            if (n)
+                fprintf(out, "%s\t%s\t%d\t%llu\t%s\n", base_of(f->file).c_str(), readable(f->name).c_str(), at.first,
+                        (number)n, at.second.c_str());
+    }
 }
 
 all_counts::~all_counts()
 {
     FILE *out = counting ? fopen(file_of_counts, "a") : nullptr;
     if (!out) return;
-    print(out);
+    print_kernels(out);
+    print_accesses(out);
+    print_lines(out);
     fclose(out);
 }
 
@@ -83,7 +107,6 @@ static void note(warp &w, uint64_t touched, uint64_t fewest)
 {
     access &a = all.accesses[w.now];
     a.f = w.f;
-    a.executed++;
     a.touched += touched;
     a.fewest += fewest;
 }

@@ -148,6 +148,7 @@ static void count(warp &w, const insn &i, uint32_t lanes)
 {
     counts &c = counts_of(*w.f);
     c.issued[i.unit]++;
+    i.executed++;
     c.lanes += (uint64_t)__builtin_popcount(lanes);
 }
 

@@ -66,6 +66,7 @@ struct insn {
     std::vector<uint32_t> list; /* rows of vector operands, in the order of the text */
     int line = 0;               /* of the source; 0: unknown */
     const std::string *text = nullptr;
+    mutable uint64_t executed = 0; /* by warps, if they are counted */
 };
 
 struct parameter {
