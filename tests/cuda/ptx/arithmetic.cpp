@@ -307,23 +307,11 @@ double reciprocal_gross(double x)
 
 /* ---- floating-point formats of 16 and 8 bits ---- */
 
-float from_bf16(u32 x)
-{
-    return bits<float>(x << 16);
-}
 u32 to_bf16(float x)
 {
     const u32 u = bits<u32>(x);
     if (x != x) return 0x7fff;
     return (u + 0x7fff + (u >> 16 & 1)) >> 16;
-}
-float from_f16(u32 h)
-{
-    const u32 e = h >> 10 & 31, m = h & 1023;
-    const float x = e == 31 ? m ? NAN : INFINITY
-                    : e     ? std::ldexp((float)(m | 1024), (int)e - 25)
-                            : std::ldexp((float)m, -24);
-    return h & 0x8000 ? -x : x;
 }
 /* To `mantissa` bits and exponents down to `least`, to nearest even: as a float with these bits alone */
 double to_bits(double x, int mantissa, int least_exponent)
@@ -734,10 +722,10 @@ const std::map<std::string, entry> table = {
     {"cvt.rni.s32.f32", {unary<s32, float, to_integer<s32, float, to_nearest>>, 4, CONVERT, "da"}},
     {"cvt.rzi.s32.f32", {unary<s32, float, to_integer<s32, float, toward_zero>>, 4, CONVERT, "da"}},
     {"cvt.rzi.s64.f32", {unary<s64, float, to_integer<s64, float, toward_zero>>, 4, CONVERT, "da"}},
-    {"cvt.f32.bf16", {U(float, u32, from_bf16), 4, INTEGER, "da"}},
+    {"cvt.f32.bf16", {U(float, u32, bf16_to_float), 4, INTEGER, "da"}},
     {"cvt.rn.bf16.f32", {U(u32, float, to_bf16), 4, CONVERT, "da"}},
     {"cvt.rn.bf16x2.f32", {pack<to_bf16, 16>, 4, CONVERT, "dab"}},
-    {"cvt.f32.f16", {U(float, u32, from_f16), 4, CONVERT, "da"}},
+    {"cvt.f32.f16", {U(float, u32, f16_to_float), 4, CONVERT, "da"}},
     {"cvt.rn.f16.f32", {U(u32, float, to_f16), 4, CONVERT, "da"}},
     {"cvt.rn.f16x2.f32", {pack<to_f16, 16>, 4, CONVERT, "dab"}},
     {"cvt.rn.satfinite.e4m3x2.f32", {pack<to_e4m3, 8>, 4, CONVERT, "dab"}},
@@ -792,6 +780,27 @@ bool decode_pair(const statement &s, insn &i)
 }
 
 } // namespace
+
+float bf16_to_float(uint32_t h)
+{
+    return bits<float>(h << 16);
+}
+
+float f16_to_float(uint32_t h)
+{
+    static const std::vector<float> table = [] {
+        std::vector<float> t(65536);
+        for (u32 k = 0; k < 65536; k++) {
+            const u32 e = k >> 10 & 31, m = k & 1023;
+            const float x = e == 31 ? m ? NAN : INFINITY
+                            : e     ? std::ldexp((float)(m | 1024), (int)e - 25)
+                                    : std::ldexp((float)m, -24);
+            t[k] = k & 0x8000 ? -x : x;
+        }
+        return t;
+    }();
+    return table[h & 0xffff];
+}
 
 bool decode_arithmetic(const statement &s, insn &i)
 {

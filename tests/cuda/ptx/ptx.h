@@ -56,10 +56,9 @@ struct insn {
     enum kind kind = PLAIN;
     enum unit unit = INTEGER;
     enum space space = IN_GLOBAL;
-    bool negated = false;       /* the guard */
-    bool sign_extended = false; /* of a load */
-    uint8_t bytes = 0, n = 1;   /* of a load or store: per element, elements */
-    uint32_t guard = NONE;      /* row of the predicate that guards it */
+    bool negated = false;     /* the guard */
+    uint8_t bytes = 0, n = 1; /* of a load or store: per element, elements */
+    uint32_t guard = NONE;    /* row of the predicate that guards it */
     uint32_t d = NONE, d2 = NONE, a = NONE, b = NONE, c = NONE, e = NONE;
     uint32_t target = 0;
     int64_t offset = 0;         /* added to an address */
@@ -132,6 +131,10 @@ bool decode_arithmetic(const statement &s, insn &i); /* arithmetic.cpp */
 bool decode_memory(const statement &s, insn &i);     /* memory.cpp */
 bool decode_warp(const statement &s, insn &i);       /* collective.cpp */
 bool decode_tensor(const statement &s, insn &i);     /* tensor.cpp */
+
+/* arithmetic.cpp. */
+float f16_to_float(uint32_t h);
+float bf16_to_float(uint32_t h);
 
 /* ---- what runs ---- */
 

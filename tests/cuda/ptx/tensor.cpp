@@ -13,30 +13,6 @@ namespace mode_ptx
 namespace
 {
 
-float half_to_float(uint16_t h)
-{
-    static const std::vector<float> table = [] {
-        std::vector<float> t(65536);
-        for (uint32_t h = 0; h < 65536; h++) {
-            const uint32_t e = h >> 10 & 31, m = h & 1023;
-            const float x = e == 31 ? m ? NAN : INFINITY
-                            : e     ? std::ldexp((float)(m | 1024), (int)e - 25)
-                                    : std::ldexp((float)m, -24);
-            t[h] = h & 0x8000 ? -x : x;
-        }
-        return t;
-    }();
-    return table[h];
-}
-
-float bf16_to_float(uint16_t h)
-{
-    const uint32_t u = (uint32_t)h << 16;
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
 float truncated(double x)
 {
     const float f = (float)x;
@@ -192,7 +168,7 @@ float element(warp &w, uint64_t descriptor, int row, int k)
     uint16_t h;
     at ^= (at >> 7 & 7) << 4;
     memcpy(&h, shared_at(w, 0, at, 2), 2);
-    return half_to_float(h);
+    return f16_to_float(h);
 }
 
 void check_descriptor(warp &w, uint64_t d)

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "tiny_batch.h"
+
 /* ---- the draw ---- */
 
 /* max(1, int(patches * (1 - prob))) as Python computes it, rounding errors included. */
@@ -77,35 +79,7 @@ static void test_every_subset_is_equally_likely(void **state)
 
 /* ---- a step ---- */
 
-enum { PAIRS = 7, SIDE = 12, LONGEST = 9, VOCAB = 23, LAYERS = 3, PATCHES = 9, EMBED = 12 };
-
-static struct {
-    float pixels[PAIRS * 3 * SIDE * SIDE];
-    int32_t ids[PAIRS * LONGEST], n_ids[PAIRS];
-} batch;
-
-static int setup(void **state)
-{
-    struct mode_rng r = mode_rng_for(11, MODE_RNG_TEST, 1, PAIRS);
-    int32_t *id = batch.ids;
-    (void)state;
-    for (size_t i = 0; i < sizeof batch.pixels / sizeof *batch.pixels; i++)
-        batch.pixels[i] = (float)mode_rng_normal(&r);
-    for (int i = 0; i < PAIRS; i++) {
-        batch.n_ids[i] = 1 + (int32_t)mode_rng_below(&r, LONGEST);
-        for (int j = 0; j < batch.n_ids[i] - 1; j++) *id++ = (int32_t)mode_rng_below(&r, VOCAB - 1);
-        *id++ = VOCAB - 1;
-    }
-    return 0;
-}
-
-static struct mode_backend *open_backend(const char *name)
-{
-    struct mode_backend *be;
-    struct mode_error err;
-    if (mode_backend_open(&be, name, &err) != MODE_OK) fail_msg("%s", err.text);
-    return be;
-}
+enum { PATCHES = 9, EMBED = 12 };
 
 /* Weights far from initialisation, so that no gradient is lost in rounding. */
 static struct mode_clip *make(struct mode_backend *be, int kind, double dropout, int64_t pieces,
