@@ -34,10 +34,19 @@ static uint32_t bits_of(float x)
     return u;
 }
 
+static std::vector<void *> taken; /* on the device, by a check */
+
+static void free_all()
+{
+    for (void *p : taken) CHECK(cudaFree(p) == cudaSuccess);
+    taken.clear();
+}
+
 template <typename T> static T *on_device(const std::vector<T> &from)
 {
     T *p;
     CHECK(cudaMalloc((void **)&p, from.size() * sizeof(T)) == cudaSuccess);
+    taken.push_back(p);
     CHECK(cudaMemcpy(p, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
     return p;
 }
@@ -150,7 +159,9 @@ int main()
     check_integers();
     check_floats();
     check_sums();
+    free_all();
     const std::vector<float> early = make_mistake(7);
     CHECK(early[0] != early[0] && early[1] == 1); /* NaN before the copy is waited for */
+    free_all();
     return missed(mistakes, sizeof mistakes / sizeof *mistakes) > 0;
 }
