@@ -84,7 +84,7 @@ cuda-emulate: deps-test build ## tests of the cuda backend on an emulated GPU, i
 
 .PHONY: cuda-ptx
 cuda-ptx: ## the kernels as nvcc compiles them, executed on the host, against the reference (needs nvcc, no GPU; ten minutes). OUT=folder for counts
-	@cmake -S tests/cuda -B build-ptx -DMODE_EMULATE=ON >/dev/null && cmake --build build-ptx -j$(JOBS) --target gpu-tests cuda-ptx >/dev/null
+	@cmake -S tests/cuda -B build-ptx -DMODE_EMULATE=ON >/dev/null && cmake --build build-ptx -j$(JOBS) --target cuda-ptx && cmake --build build-ptx -j$(JOBS) --target gpu-tests >/dev/null
 	@tests/cuda/ptx.sh build-ptx $(OUT)
 
 .PHONY: scale scale-memory soak

@@ -12,7 +12,7 @@ out=${2:-}
 export MODE_EMULATOR_PTX="$build/ptx"
 bad=0
 one() { # order, name of the log, program and arguments
-    log="$build/ptx/$2.log"
+    log="$build/ptx/$2-$1.log"
     shift 2
     if "$build/$@" >"$log" 2>&1; then verdict=ok; else
         verdict=OFF

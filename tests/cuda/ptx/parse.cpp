@@ -55,7 +55,6 @@ class parser
   private:
     string path;
     int number = 0; /* of the line */
-    std::map<int, string> files;
     std::map<string, array> outer;
     std::vector<std::unique_ptr<function>> all;
     /* of the current function */
@@ -157,11 +156,9 @@ std::vector<std::unique_ptr<function>> parser::run()
 void parser::directive(const string &line)
 {
     const std::vector<string> w = words_of(line, " \t,");
-    if (w[0] == ".version" || w[0] == ".target" || w[0] == ".address_size" || w[0] == ".minnctapersm") return;
-    if (w[0] == ".file") {
-        files[atoi(w[1].c_str())] = w[2];
+    if (w[0] == ".version" || w[0] == ".target" || w[0] == ".address_size" || w[0] == ".minnctapersm" ||
+        w[0] == ".file")
         return;
-    }
     if (w[0] == ".loc") {
         source_line = atoi(w[2].c_str());
         return;

@@ -78,7 +78,7 @@ struct function {
     std::vector<parameter> parameters;
     size_t parameter_bytes = 0;
     size_t register_bytes = 0;                            /* per warp */
-    std::vector<std::pair<uint32_t, uint64_t>> constants; /* row, value; 8 bytes per lane */
+    std::vector<std::pair<uint32_t, uint64_t>> constants; /* row, + 1 if it has 8 bytes per lane; value */
     std::vector<std::pair<uint32_t, int>> specials;       /* row (4 bytes per lane), enum special */
     size_t shared_bytes = 0;                              /* declared */
     uint32_t dynamic_row = NONE;                          /* row that holds the address of dynamic shared memory */
@@ -132,7 +132,7 @@ bool decode_memory(const statement &s, insn &i);     /* memory.cpp */
 bool decode_warp(const statement &s, insn &i);       /* collective.cpp */
 bool decode_tensor(const statement &s, insn &i);     /* tensor.cpp */
 
-/* arithmetic.cpp. */
+/* arithmetic.cpp. The value of these 16 bits */
 float f16_to_float(uint32_t h);
 float bf16_to_float(uint32_t h);
 
@@ -214,9 +214,8 @@ uint32_t random_below(uint32_t n);
 char *shared_at(warp &w, int lane, uint32_t address, size_t bytes, block **owner = nullptr);
 void check_global(warp &w, int lane, uint64_t address, size_t bytes);
 void forget_allocations(); /* before a kernel: memory may have been freed since the last one */
-/* tensor.cpp. An arrival (or bytes) at a barrier; completes its phase when nothing is missing. */
-void arrive(mbarrier &b, uint32_t arrivals, int64_t bytes);
-bool deliver(std::vector<transfer> &transfers); /* one of them; false: there is none */
+/* tensor.cpp. One of them arrives, drawn at random; false: there is none. */
+bool deliver(std::vector<transfer> &transfers);
 
 /* grid.cpp. The kernel that the host's function stands for, or NULL where PTX is not executed at all; and runs it. */
 const function *kernel_of(const void *host);

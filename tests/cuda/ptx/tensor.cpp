@@ -69,6 +69,16 @@ void multiply(warp &w, const insn &i, uint32_t)
 
 /* ---- mbarrier ---- */
 
+/* Arrivals and bytes that have come; the phase is complete when nothing is missing. */
+void arrive(mbarrier &b, uint32_t arrivals, int64_t bytes)
+{
+    b.pending -= arrivals;
+    b.bytes -= bytes;
+    if (b.pending != 0 || b.bytes != 0) return;
+    b.phase++;
+    b.pending = b.expected;
+}
+
 mbarrier &barrier_at(warp &w, int lane, uint32_t address)
 {
     block *owner;
@@ -302,15 +312,6 @@ bool decode_barrier(const statement &s, insn &i)
 
 } // namespace
 
-void arrive(mbarrier &b, uint32_t arrivals, int64_t bytes)
-{
-    b.pending -= arrivals;
-    b.bytes -= bytes;
-    if (b.pending != 0 || b.bytes != 0) return;
-    b.phase++;
-    b.pending = b.expected;
-}
-
 bool deliver(std::vector<transfer> &transfers)
 {
     if (transfers.empty()) return false;
@@ -318,12 +319,7 @@ bool deliver(std::vector<transfer> &transfers)
     const transfer t = transfers[k];
     transfers.erase(transfers.begin() + (ptrdiff_t)k);
     memcpy(t.to, t.from, t.bytes);
-    mbarrier &b = t.at->barriers.at(t.barrier);
-    b.bytes -= t.bytes;
-    if (b.pending == 0 && b.bytes == 0) {
-        b.phase++;
-        b.pending = b.expected;
-    }
+    arrive(t.at->barriers.at(t.barrier), 0, t.bytes);
     return true;
 }
 

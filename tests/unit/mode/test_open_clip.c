@@ -394,12 +394,12 @@ static void test_data_and_the_rest(void **state)
     EXPECT(DATA "--name a/b", "name: a-b ");
     char *pipe = mode_xstrdup("main.py --model ViT-B-32 --train-data 'pipe:aws s3 cp s3://b/{0..9}.tar -::y.tar'");
     struct open_clip_command c;
-    struct init_request r = {.experts = 4, .here = mode_xstrdup("/work")};
+    struct init_request r = {.experts = 4, .here = mode_xstrdup("/here")};
     struct spec_text t = {0};
     struct mode_str said = {0};
     assert_int_equal(open_clip_command_read(&c, &pipe, 1, NULL), MODE_OK);
     assert_int_equal(open_clip_spec(&t, &said, &c, &r, NULL), MODE_OK);
-    assert_non_null(strstr(spec_text_done(&t), "train: \"s3://b/{0..9}.tar::/work/y.tar\""));
+    assert_non_null(strstr(spec_text_done(&t), "train: \"s3://b/{0..9}.tar::/here/y.tar\""));
     open_clip_command_clear(&c);
     spec_text_clear(&t);
     mode_str_clear(&said);
