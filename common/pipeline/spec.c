@@ -473,11 +473,14 @@ static enum mode_status fail_cache(const char *key, const char *id, const char *
                      key, id, dir);
 }
 
+bool mode_spec_awaits_init(const struct mode_spec *s)
+{
+    return s->train.init_hub && !mode_file_exists(s->train.init);
+}
+
 static enum mode_status check_init_fetched(const struct mode_spec *s, struct mode_error *err)
 {
-    return !s->train.init_hub || mode_file_exists(s->train.init)
-               ? MODE_OK
-               : fail_cache("train.init", s->train.init_hub, s->train.init, err);
+    return mode_spec_awaits_init(s) ? fail_cache("train.init", s->train.init_hub, s->train.init, err) : MODE_OK;
 }
 
 /* The default of `model` is the config of train.init's folder. */
@@ -658,8 +661,9 @@ static enum mode_status check_together(struct reader *r)
     return MODE_OK;
 }
 
+/* may_await: a model on the Hub that train.init names may be missing. */
 static enum mode_status parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
-                              mode_spec_fetch_fn *fetch, struct mode_error *err)
+                              mode_spec_fetch_fn *fetch, bool may_await, struct mode_error *err)
 {
     *spec = (struct mode_spec){.folder = mode_xstrdup(folder), .text = mode_xstrdup(text)};
     struct reader r = {.spec = spec, .what = what, .err = err};
@@ -694,8 +698,8 @@ static enum mode_status parse(struct mode_spec *spec, const char *text, const ch
     if (st) goto out;
     if ((st = set_defaults(&r))) goto out;
     if ((st = check_together(&r)) || (fetch && (st = fetch_named(&r, fetch)))) goto out;
-    if (!r.model_given) st = take_model_of_init(&r);
-    if (!st && !given(&r, "train.patch_dropout"))
+    if (!r.model_given && !(may_await && mode_spec_awaits_init(spec))) st = take_model_of_init(&r);
+    if (!st && spec->model_config && !given(&r, "train.patch_dropout"))
         spec->train.patch_dropout = mode_model_config_patch_dropout(spec->model_config);
 out:
     if (have_doc) yaml_document_delete(&r.doc);
@@ -707,7 +711,7 @@ out:
 enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
                                  struct mode_error *err)
 {
-    return parse(spec, text, folder, what, NULL, err);
+    return parse(spec, text, folder, what, NULL, false, err);
 }
 
 enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, mode_spec_fetch_fn *fetch,
@@ -724,7 +728,7 @@ enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, mode_s
         st = MODE_FAIL(err, MODE_E_IO, "%s: %s", path, strerror(errno));
     } else {
         *strrchr(real, '/') = 0;
-        st = parse(spec, text, real[0] ? real : "/", path, fetch, err);
+        st = parse(spec, text, real[0] ? real : "/", path, fetch, true, err);
     }
     free(text);
     return st;
@@ -931,7 +935,7 @@ enum mode_status mode_spec_check(const struct mode_spec *spec, bool fetched, str
     enum mode_status st = mode_spec_tasks(&spec->evaluate.tasks, "evaluate.tasks", &tasks, NULL, err);
     if (!st) st = check_tasks(spec, &tasks, err);
     mode_spec_list_clear(&tasks);
-    if (st || !spec->train.init[0]) return st;
+    if (st || !spec->train.init[0] || (!fetched && mode_spec_awaits_init(spec))) return st;
     struct mode_given init;
     if ((st = check_init_fetched(spec, err))) return st;
     st = mode_given_find(&init, spec->train.init, err);

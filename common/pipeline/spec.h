@@ -101,12 +101,12 @@ bool mode_spec_is_name(const char *name);
 /* Would a model of this name collide with another folder of experts/, column of result.csv or name in summary.json? */
 bool mode_spec_is_taken(const char *name);
 
-/* fetch: called for the spec's Hub models if everything else is valid (services/mode/hub.h); NULL: they must be in the
- * cache. Clear spec also after a failure. MODE_E_CONFIG; MODE_E_NOINPUT, MODE_E_IO: the file; those of fetch. */
+/* fetch: called for the spec's Hub models if everything else is valid (services/mode/hub.h); NULL: they may be missing in
+ * the cache, and model_config is then NULL if it is to come from train.init. Clear spec also after a failure. MODE_E_CONFIG; MODE_E_NOINPUT, MODE_E_IO: the file; those of fetch. */
 typedef enum mode_status mode_spec_fetch_fn(enum mode_hub_kind kind, const char *id, struct mode_error *err);
 enum mode_status mode_spec_load(struct mode_spec *spec, const char *path, mode_spec_fetch_fn *fetch,
                                 struct mode_error *err);
-/* text: YAML, NUL-terminated; folder: absolute; what: names the text in errors ("run.yaml"). */
+/* train.init must be in the cache if `model` is missing. text: YAML, NUL-terminated; folder: absolute; what: names the text in errors ("run.yaml"). */
 enum mode_status mode_spec_parse(struct mode_spec *spec, const char *text, const char *folder, const char *what,
                                  struct mode_error *err);
 void mode_spec_clear(struct mode_spec *spec);
@@ -122,9 +122,10 @@ enum mode_status mode_spec_tasks(const struct mode_spec_list *given, const char 
 void mode_spec_list_add(struct mode_spec_list *list, char *item); /* takes ownership of item */
 void mode_spec_list_clear(struct mode_spec_list *list);
 void mode_spec_list_copy(struct mode_spec_list *to, const struct mode_spec_list *from); /* to must be empty */
-/* Is the encoder one on the Hub that is not in the cache yet, so that `mode run` will download it? */
+/* Is the encoder, or train.init, one on the Hub that is not in the cache yet, so that `mode run` will download it? */
 bool mode_spec_awaits_encoder(const struct mode_spec *spec);
-/* Check the inputs. fetched: an encoder on the Hub must be in the cache, too. MODE_E_NOINPUT: the encoder, the tokenizer,
+bool mode_spec_awaits_init(const struct mode_spec *spec);
+/* Check the inputs. fetched: models on the Hub must be in the cache, too. MODE_E_NOINPUT: the encoder, the tokenizer,
  * a task's folder, a file of experts_for or train.init does not exist; MODE_E_FORMAT: a task of an unsupported kind;
  * MODE_E_CONFIG: train.init is not the configured model, or experts_for names a task that is not in evaluate.tasks or a
  * file without names. */

@@ -256,7 +256,7 @@ static void look_at_inputs(int count[DOCTOR_VERDICTS], const struct mode_spec *s
                    "%zu shard%s (%s here%s), %sthe merges%s and the evaluation tasks of %s are there", shards.n,
                    shards.n == 1 ? "" : "s", mode_size_text(size, bytes), far,
                    mode_spec_awaits_encoder(spec) ? "" : "the encoder, ",
-                   spec->train.init[0] ? ", the model to start from" : "", spec->name);
+                   spec->train.init[0] && !mode_spec_awaits_init(spec) ? ", the model to start from" : "", spec->name);
     mode_shards_clear(&shards);
     mode_spec_list_clear(&sources);
 }
@@ -272,6 +272,9 @@ static void look_at_spec(int count[DOCTOR_VERDICTS], const char *path)
     if (mode_spec_awaits_encoder(&spec))
         doctor_say(count, DOCTOR_NONE, "encoder", "%s is not in the cache yet; `mode run` downloads it",
                    spec.encoder.hub);
+    if (mode_spec_awaits_init(&spec))
+        doctor_say(count, DOCTOR_NONE, "train.init", "%s is not in the cache yet; `mode run` downloads it",
+                   spec.train.init_hub);
     if (mode_spec_check(&spec, false, &err))
         doctor_say(count, DOCTOR_BAD, "inputs", "%s", err.text);
     else

@@ -210,8 +210,14 @@ code=0
 "$bin/mode" run corpus/bad.yaml --workspace corpus --dry-run >log 2>&1 || code=$?
 [ $code = 78 ] && grep -q 'train.init is "hf-hub:org", expected a path, hf-hub:ORG/NAME' log || fail "a bad name: $code: $(cat log)"
 "$bin/mode" down --workspace corpus >/dev/null
-(MODE_CACHE=$work/elsewhere "$bin/mode" doctor --workspace corpus --spec corpus/hub.yaml || true) >log 2>&1
-grep -q 'train.init: org/clip@main is not where the coordinator looks for it, .*elsewhere.*same MODE_CACHE' log || fail "another cache: $(cat log)"
+# what is not downloaded yet is no fault of a spec, with the key "model" or without
+{ cat corpus/hub.yaml; printf 'model: ViT-B-32\n'; } >corpus/named.yaml
+for spec in hub named; do
+    (MODE_CACHE=$work/elsewhere "$bin/mode" doctor --workspace corpus --spec corpus/$spec.yaml || true) >log 2>&1
+    grep -q '^none *encoder .*org/encoder is not in the cache yet; .mode run. downloads it' log || fail "an encoder to come: $(cat log)"
+    grep -q '^none *train.init .*org/clip@main is not in the cache yet; .mode run. downloads it' log || fail "a model to come: $(cat log)"
+    grep -q '^ok *inputs .*), the merges and the evaluation tasks' log || fail "$spec.yaml without its models: $(cat log)"
+done
 
 kill $server
 embed org/encoder "the cache without a network"
