@@ -8,6 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* "json:a,txt" looks like two selectors. A comma is in no extension, and hardly in any field's name. */
+static enum mode_status refuse_comma(const char *text, size_t n, struct mode_error *err)
+{
+    char several[128];
+    size_t len = 0;
+    for (size_t i = 0; i < n && len < sizeof several - 1; i++) {
+        if (text[i] == ' ' && len && several[len - 1] == ';') continue;
+        several[len++] = text[i];
+        if (text[i] == ',') several[len - 1] = ';';
+    }
+    return MODE_FAIL(err, MODE_E_VALUE,
+                     "caption selector \"%.*s\" has a comma. HINT: several are separated by \";\": \"%.*s\"; in a run "
+                     "spec they may also be a list",
+                     (int)n, text, (int)len, several);
+}
+
 static enum mode_status parse_one(struct mode_text_key *k, const char *text, size_t n, struct mode_error *err)
 {
     const char *colon = memchr(text, ':', n), *end = text + n;
@@ -18,6 +34,7 @@ static enum mode_status parse_one(struct mode_text_key *k, const char *text, siz
         k->list = true;
         field -= 2;
     }
+    if (memchr(text, ',', n)) return refuse_comma(text, n, err);
     static const char of_names[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.";
     if (ext == 0 || ext >= sizeof k->ext || field >= sizeof k->field || (colon && field == 0) || *text == '.' ||
         strspn(text, of_names) < ext)

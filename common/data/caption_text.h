@@ -30,7 +30,7 @@ struct mode_text_keys {
 #define MODE_TEXT_KEYS_DEFAULT "txt;json:caption;json:texts[]"
 
 /* Each of texts is one selector or several joined by ';'. n == 0: the default. MODE_E_VALUE names the bad
- * one. */
+ * one. A field's name has no ',' and no ';'. */
 enum mode_status mode_text_keys_parse(struct mode_text_keys *keys, const char *const *texts, size_t n,
                                       struct mode_error *err);
 

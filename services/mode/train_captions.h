@@ -13,7 +13,7 @@ struct train_captions_options {
 };
 #define TRAIN_CAPTIONS_OPTIONS(type)                                                                                   \
     MODE_OPT_STR(type, captions.text_keys, "text-keys", MODE_TEXT_KEYS_DEFAULT, "LIST",                                \
-                 "where captions are, in order of preference"),                                                        \
+                 "where captions are, in order of preference, separated by \";\""),                                    \
         MODE_OPT_STR(type, captions.blur_faces, "blur-faces", NULL, "json:FIELD",                                      \
                      "where the boxes of faces to blur are: json:face_bbox"),                                          \
         MODE_OPT_FLAG(type, captions.skip_bad, SKIP_BAD_SHARDS, SKIP_BAD_SHARDS_HELP)

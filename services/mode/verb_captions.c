@@ -28,7 +28,7 @@ struct options {
 static const struct mode_option table[] = {
     MODE_OPT_STR(struct options, out, "out", NULL, "DIR", "where to put 00000.captions.bin ... and captions.json"),
     MODE_OPT_STR(struct options, text_keys, "text-keys", MODE_TEXT_KEYS_DEFAULT, "LIST",
-                 "where captions are, in order of preference"),
+                 "where captions are, in order of preference, separated by \";\""),
     MODE_OPT_STR(struct options, blur_faces, "blur-faces", NULL, "json:FIELD",
                  "where the boxes of faces to blur in training are: json:face_bbox"),
     MODE_OPT_FLAG(struct options, all, "all", "every usable caption becomes a pair of its own, none is drawn"),

@@ -17,7 +17,8 @@ struct options {
 
 static const struct mode_option table[] = {
     MODE_OPT_INT(struct options, first, "first", "3", "N", "number of samples, tensors or words to show"),
-    MODE_OPT_STR(struct options, text_keys, "text-keys", MODE_TEXT_KEYS_DEFAULT, "LIST", "shards: where captions are"),
+    MODE_OPT_STR(struct options, text_keys, "text-keys", MODE_TEXT_KEYS_DEFAULT, "LIST",
+                 "shards: where captions are, separated by \";\""),
     MODE_OPT_FLAG(struct options, json, "json", "print JSON, one object per file"), MODE_OPT_END};
 
 static const struct option_range ranges[] = {RANGE("first", 0, UINT32_MAX), RANGE_END};

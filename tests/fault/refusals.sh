@@ -77,6 +77,7 @@ expect 2 'router' mode ensemble --results x --words y --router no-such
 expect 2 'metric' mode cluster --features x --metric no-such
 expect 2 'total-steps 3: is less' mode train --config ViT-B-32 --data x.tar --steps 5 --total-steps 3 --out y
 expect 2 'text-keys: caption selector "json:" is not understood' mode captions x.tar --out y --text-keys json:
+expect 2 'text-keys: caption selector "json:a, txt" has a comma. HINT: several are separated by ";": "json:a;txt"' mode captions x.tar --out y --text-keys 'json:a, txt'
 expect 2 'batch 9 cannot be shared by 2' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 9 --ranks 2 --rank 0
 expect 2 'rendezvous: "host:x" is neither' mode train --config ViT-B-32 --data x.tar --steps 1 --out y --batch 8 --ranks 2 --rank 0 --rendezvous host:x
 expect 66 'nowhere.tar' mode captions "$work/nowhere.tar" --out "$work/c"

@@ -638,6 +638,12 @@ static void test_selectors(void **state)
     assert_int_equal(mode_text_keys_parse(&k, bad, 1, &err), MODE_E_VALUE);
     assert_int_equal(mode_text_keys_parse(&k, none, 1, &err), MODE_E_VALUE);
     assert_int_equal(mode_text_keys_parse(&k, list, 1, &err), MODE_E_VALUE);
+    static const char *const commas[] = {"json:a,txt", "txt,json:a", "txt;json:a, json:b[]"};
+    static const char *const right[] = {"separated by \";\": \"json:a;txt\"", "\"txt;json:a\"", "\"json:a;json:b[]\""};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(mode_text_keys_parse(&k, &commas[i], 1, &err), MODE_E_VALUE);
+        if (!strstr(err.text, right[i])) fail_msg("%s: %s, expected %s", commas[i], err.text, right[i]);
+    }
 }
 
 static void test_boxes_of_faces_are_kept_with_the_sample(void **state)

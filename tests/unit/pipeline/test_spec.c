@@ -188,6 +188,7 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MINIMAL "train: {order: windows, window_shards: 0}\n", "train.window_shards", "out of range");
     refused(MINIMAL "train: {batch: 32, accumulate: 33}\n", "train.accumulate", "32");
     refused(MINIMAL "captions: {text_keys: ['jsn:texts[]', 'foo bar']}\n", "captions.text_keys", "foo bar");
+    refused(MINIMAL "captions: {text_keys: 'json:a,txt'}\n", "captions.text_keys", "\"json:a;txt\"");
     refused(MINIMAL "encoder: {hub: a/b, dir: e}\n", "run.yaml:7", "encoder");
     refused(MINIMAL "train: {init: 'hf-hub:clip'}\n", "train.init is \"hf-hub:clip\"", "hf-hub:ORG/NAME");
     refused("name: a\ndata: {train: a}\nencoder: {dir: 'hf-hub:a/b'}\nmodel: ViT-B-32\n", "encoder.dir is",
