@@ -27,6 +27,9 @@ void mode_str_add_html(struct mode_str *s, const char *text);
 void mode_str_reset(struct mode_str *s); /* empty, keeps the memory */
 void mode_str_clear(struct mode_str *s); /* empty, frees */
 
+/* The ending of a counted noun: printf("%d shard%s", n, MODE_PLURAL(n)). */
+#define MODE_PLURAL(n) ((n) == 1 ? "" : "s")
+
 /* Levenshtein distance in bytes, for "did you mean" hints; SIZE_MAX for texts over 63 bytes. */
 size_t mode_str_distance(const char *a, const char *b);
 

@@ -108,7 +108,7 @@ enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, cons
 /* Two systems compared over rows. */
 struct mode_comparison {
     const char *than; /* "dense", "the plain average of the experts", ... */
-    const char *rows; /* what to call the rows: "rows", "classification rows" */
+    const char *row;  /* what to call a row: "row", "classification row" */
     int n_rows;
     double mine, other;       /* averages over rows, in percent */
     double difference, error; /* percentage points; error: paired standard error of the difference */

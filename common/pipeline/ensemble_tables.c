@@ -29,7 +29,7 @@ static void add_field(struct mode_str *s, const char *text)
 enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const char *path, struct mode_error *err)
 {
     int extra = e->n_models - e->n, n_values = e->n + 3 + extra;
-    double *sums = mode_xcalloc(MODE_FAMILY_COUNT * ((size_t)n_values + 1), sizeof *sums);
+    double *sums = mode_xcalloc(MODE_FAMILY_COUNT * (size_t)n_values, sizeof *sums);
     struct mode_str s = {0};
     mode_str_add_cstr(&s, ",dataset,num_classes");
     for (int c = 0; c < e->n; c++) mode_str_printf(&s, ",expert-%d", c);
@@ -39,7 +39,7 @@ enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const ch
     for (int r = 0; r < e->n_rows; r++) {
         const struct mode_ensemble_row *row = &e->row[r];
         double *value = mode_xcalloc((size_t)n_values, sizeof *value), *v = value, top = -1,
-               *sum = sums + row->family * (n_values + 1);
+               *sum = sums + row->family * n_values;
         for (int c = 0; c < e->n; c++, v++) {
             *v = percent(&row->model[c]);
             top = *v > top ? *v : top;
@@ -55,16 +55,14 @@ enum mode_status mode_ensemble_write_csv(const struct mode_ensemble *e, const ch
             mode_str_printf(&s, ",%.4f", value[i]);
             sum[i] += value[i];
         }
-        sum[n_values] += (double)row->n_classes;
         mode_str_printf(&s, ",%s\n", mode_measure_name(row->measure));
         free(value);
     }
     for (int k = MODE_FAMILY_COUNT - 1, line = e->n_rows; k >= 0; k--) { /* classification last, as in the reference */
         const int n_rows = mode_ensemble_rows(e, (enum mode_family)k);
-        const double *sum = sums + k * (n_values + 1);
+        const double *sum = sums + k * n_values;
         if (!n_rows) continue;
-        mode_str_printf(&s, "%d,average%s,%.4f", line++, k == MODE_FAMILY_RETRIEVAL ? "_retrieval" : "",
-                        sum[n_values] / n_rows);
+        mode_str_printf(&s, "%d,average%s,", line++, k == MODE_FAMILY_RETRIEVAL ? "_retrieval" : "");
         for (int i = 0; i < n_values; i++) mode_str_printf(&s, ",%.4f", sum[i] / n_rows);
         mode_str_add_cstr(&s, ",\n");
     }
@@ -141,7 +139,7 @@ enum mode_status mode_ensemble_write_weights(const struct mode_ensemble *e, cons
 struct mode_comparison mode_compare(const char *than, const struct mode_outcome *const *a,
                                     const struct mode_outcome *const *b, int n_rows)
 {
-    struct mode_comparison c = {.than = than, .rows = "rows", .n_rows = n_rows};
+    struct mode_comparison c = {.than = than, .row = "row", .n_rows = n_rows};
     double var = 0;
     for (int r = 0; r < n_rows; r++) {
         double error, d = 100 * mode_outcome_difference(a[r], b[r], &error);
@@ -173,18 +171,19 @@ char *mode_comparison_sentence(const struct mode_comparison *c)
                        : c->difference < 0 ? "is behind, but not distinguishable from,"
                                            : "equals";
     return mode_xasprintf(
-        "%s %s: %+.2f ± %.2f points (%.2f against %.2f; better on %d, equal on %d, worse on %d of %d %s)", verb,
-        c->than, c->difference, c->error, c->mine, c->other, c->wins, c->ties, c->losses, c->n_rows, c->rows);
+        "%s %s: %+.2f ± %.2f points (%.2f against %.2f; better on %d, equal on %d, worse on %d of %d %s%s)", verb,
+        c->than, c->difference, c->error, c->mine, c->other, c->wins, c->ties, c->losses, c->n_rows, c->row,
+        MODE_PLURAL(c->n_rows));
 }
 
-static const char *rows_of(enum mode_family family)
+static const char *row_of(enum mode_family family)
 {
-    static const char *const rows[] = {
-#define X(name, text) text " rows",
+    static const char *const row[] = {
+#define X(name, text) text " row",
         MODE_FAMILY_MAP(X)
 #undef X
     };
-    return rows[family];
+    return row[family];
 }
 
 const char *mode_family_name(enum mode_family family)
@@ -266,7 +265,7 @@ int mode_ensemble_compare(const struct mode_ensemble *e, enum mode_family family
     }
     for (int i = 0; i < n; i++) {
         out[i] = mode_compare(than[i], mine, other[i], n_rows);
-        out[i].rows = rows_of(family);
+        out[i].row = row_of(family);
         free(other[i]);
     }
     free(mine);
@@ -296,7 +295,7 @@ int mode_ensemble_compare_model(const struct mode_ensemble *e, enum mode_family 
     }
     if (n_rows && e->dense >= 0) out[n++] = mode_compare("the dense model", mine, dense, n_rows);
     if (n_rows) out[n++] = mode_compare("the ensemble", mine, ensemble, n_rows);
-    for (int i = 0; i < n; i++) out[i].rows = rows_of(family);
+    for (int i = 0; i < n; i++) out[i].row = row_of(family);
     free(mine);
     free(dense);
     free(ensemble);

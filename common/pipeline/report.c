@@ -87,11 +87,10 @@ static void sentences(struct mode_str *s, const struct mode_ensemble *e)
     free(name);
     int added = mode_centres_added(&e->centres);
     if (added)
-        mode_str_printf(
-            s,
-            "<p class=note>%d of the %d experts (from expert-%d on) came later, with data of their own, which "
-            "the dense model has not seen: it is no baseline for this ensemble.</p>\n",
-            added, e->centres.n, e->centres.n - added);
+        mode_str_printf(s,
+                        "<p class=note>%d of the %d experts (from expert-%d on) came later, with data of %s own, which "
+                        "the dense model has not seen: it is no baseline for this ensemble.</p>\n",
+                        added, e->centres.n, e->centres.n - added, added == 1 ? "its" : "their");
 }
 
 static void score_tiles(struct mode_str *s, const struct mode_ensemble *e, enum mode_family family)
@@ -104,12 +103,13 @@ static void score_tiles(struct mode_str *s, const struct mode_ensemble *e, enum 
     if (mode_ensemble_is_approximate(e, e->router))
         snprintf(some, sizeof some, ", approximate: %d of %d experts", e->top_experts, e->n);
     snprintf(value, sizeof value, "%.2f", mode_ensemble_router_average(e, family, e->router));
-    snprintf(note, sizeof note, "router %s%s, mean over %d %s rows", mode_router_name(e->router), some, n_rows, what);
+    snprintf(note, sizeof note, "router %s%s, mean over %d %s row%s", mode_router_name(e->router), some, n_rows, what,
+             MODE_PLURAL(n_rows));
     tile(s, "ensemble", value, note);
     if (e->dense >= 0) {
         snprintf(value, sizeof value, "%.2f", mode_ensemble_model_average(e, family, e->dense));
-        snprintf(note, sizeof note, "above chance on %d of %d %s rows", above_chance(e, family, e->dense), n_rows,
-                 what);
+        snprintf(note, sizeof note, "above chance on %d of %d %s row%s", above_chance(e, family, e->dense), n_rows,
+                 what, MODE_PLURAL(n_rows));
         tile(s, "dense model", value, note);
     }
     snprintf(value, sizeof value, "%.2f", mode_ensemble_model_average(e, family, best));
@@ -132,13 +132,15 @@ void mode_report_verdict(struct mode_str *s, const struct mode_report *r)
     if (r->corpus) {
         struct mode_str count = {0};
         mode_report_count(&count, r->corpus->rows);
-        snprintf(note, sizeof note, "in %lld shards, %d fine clusters", (long long)r->corpus->n_shards, r->corpus->m);
+        const int64_t shards = r->corpus->n_shards - r->corpus->bad_shards;
+        snprintf(note, sizeof note, "in %lld shard%s, %d fine cluster%s", (long long)shards, MODE_PLURAL(shards),
+                 r->corpus->m, MODE_PLURAL(r->corpus->m));
         tile(s, "training pairs", count.data, note);
         mode_str_clear(&count);
     }
     snprintf(value, sizeof value, "%d", e->n);
-    snprintf(note, sizeof note, "trained apart from one another");
-    tile(s, "experts", value, note);
+    snprintf(note, sizeof note, "%s", e->n == 1 ? "" : "trained apart from one another");
+    tile(s, e->n == 1 ? "expert" : "experts", value, note);
     mode_str_add_cstr(s, "</div>\n");
     if (!e->n_rows) {
         mode_str_add_cstr(s, "</section>\n");
@@ -165,8 +167,8 @@ enum mode_status mode_report_write(const struct mode_report *r, const char *path
     for (int i = 0; mode_report_css[i]; i++) mode_str_add_cstr(&s, mode_report_css[i]);
     for (int i = 0; i < r->ensemble->n; i++) /* experts past the fixed palette: hues a golden angle apart */
         if (i >= 8) mode_str_printf(&s, ".x%d{--c:hsl(%d 55%% 52%%)}\n", i, (int)(i * 137.508) % 360);
-    for (int i = 0; i < r->n_selected; i++)
-        mode_str_printf(&s, ".y%d{--c:hsl(%d 60%% 38%%)}\n", i, (int)(100 + i * 137.508) % 360);
+    for (int i = 4; i < r->n_selected; i++)
+        mode_str_printf(&s, ".y%d{--c:hsl(%d 60%% 45%%)}\n", i, (int)(100 + i * 137.508) % 360);
     mode_str_add_cstr(&s, "</style>\n</head>\n<body>\n<header><p class=brand>MoDE &middot; CLIP data experts "
                           "via clustering</p><h1>");
     mode_str_add_html(&s, r->run_name);

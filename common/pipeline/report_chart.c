@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-enum { LEFT = 46, MARGIN = 10, TOP = 12, FOOT = 40 };
+enum { LEFT = 46, MARGIN = 10, TOP = 12, FOOT = 40, NARROW = 340 };
 
 /* The range of the y axis: minimum and maximum rounded outwards to ticks. Returns the distance of ticks. */
 static double find_range(double *bottom, double *top, const struct mode_report_line *line, int n_lines, int ticks)
@@ -22,13 +22,14 @@ static double find_range(double *bottom, double *top, const struct mode_report_l
     return tick;
 }
 
-void mode_report_draw(struct mode_str *s, const struct mode_report_chart *c, const struct mode_report_line *line,
-                      int n_lines)
+/* css: a class name; "": none. */
+static void draw(struct mode_str *s, const struct mode_report_chart *c, const char *css,
+                 const struct mode_report_line *line, int n_lines)
 {
     const int right = c->width - MARGIN, foot = c->height - FOOT;
     double bottom, top, tick = find_range(&bottom, &top, line, n_lines, foot / 44 < 3 ? 3 : foot / 44),
                         xtick = mode_report_tick(c->last, c->width / 110);
-    mode_str_printf(s, "<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"", c->width, c->height);
+    mode_str_printf(s, "<svg class=\"%s\" viewBox=\"0 0 %d %d\" role=img aria-label=\"", css, c->width, c->height);
     mode_str_add_html(s, c->label);
     mode_str_add_cstr(s, "\">\n");
     for (int i = 0; i * tick <= top - bottom + tick / 2; i++) {
@@ -67,6 +68,16 @@ void mode_report_draw(struct mode_str *s, const struct mode_report_chart *c, con
         mode_str_clear(&dots);
     }
     mode_str_add_cstr(s, "</svg>\n");
+}
+
+void mode_report_draw(struct mode_str *s, const struct mode_report_chart *c, const struct mode_report_line *line,
+                      int n_lines)
+{
+    struct mode_report_chart narrow = *c;
+    narrow.width = NARROW;
+    narrow.height = c->height > 280 ? c->height * 3 / 4 : 210;
+    draw(s, c, c->width > NARROW ? "wide" : "", line, n_lines);
+    if (c->width > NARROW) draw(s, &narrow, "narrow", line, n_lines);
 }
 
 void mode_report_key(struct mode_str *s, const struct mode_report_line *line, int n_lines)

@@ -37,11 +37,12 @@ void mode_report_experts(struct mode_str *s, const struct mode_report *r)
                         mode_report_colour(r->ensemble, i, buf), i);
         mode_report_count(s, x->rows);
         mode_str_printf(s,
-                        " pairs (%.1f %%) in %d fine clusters</small></div><div class=bar><i "
+                        " pair%s (%.1f %%) in %d fine cluster%s</small></div><div class=bar><i "
                         "style=\"width:%.2f%%\"></i></div>\n<div class=words>",
-                        share, x->n_fine, share);
+                        MODE_PLURAL(x->rows), share, x->n_fine, MODE_PLURAL(x->n_fine), share);
         for (int w = 0; w < x->n_words; w++) {
-            mode_str_printf(s, "<span title=\"in %lld captions\">", (long long)x->word[w].count);
+            mode_str_printf(s, "<span title=\"in %lld caption%s\">", (long long)x->word[w].count,
+                            MODE_PLURAL(x->word[w].count));
             mode_str_add_html(s, x->word[w].text);
             mode_str_add_cstr(s, "</span>");
         }
@@ -50,7 +51,8 @@ void mode_report_experts(struct mode_str *s, const struct mode_report *r)
         mode_str_add_cstr(s, "</div>\n");
     }
     if (c->pictures_unreadable)
-        mode_str_printf(s, "<p class=note>%lld drawn pictures could not be read and others were taken.</p>\n",
-                        (long long)c->pictures_unreadable);
+        mode_str_printf(s, "<p class=note>%lld drawn picture%s could not be read and %s taken.</p>\n",
+                        (long long)c->pictures_unreadable, MODE_PLURAL(c->pictures_unreadable),
+                        c->pictures_unreadable == 1 ? "another one was" : "others were");
     mode_str_add_cstr(s, "</section>\n");
 }

@@ -37,10 +37,10 @@ void mode_report_for_tasks(struct mode_str *s, const struct mode_report *r)
         mode_str_add_cstr(s, "</h3><small>");
         if (r->corpus && x->n_among) {
             mode_report_count(s, x->rows);
-            mode_str_printf(s, " pairs (%.1f %%) in ",
+            mode_str_printf(s, " pair%s (%.1f %%) in ", MODE_PLURAL(x->rows),
                             r->corpus->rows ? 100.0 * (double)x->rows / (double)r->corpus->rows : 0.0);
         }
-        if (x->n_among) mode_str_printf(s, "%d of %d fine clusters", x->n_fine, x->n_among);
+        if (x->n_among) mode_str_printf(s, "%d of %d fine cluster%s", x->n_fine, x->n_among, MODE_PLURAL(x->n_among));
         mode_str_add_cstr(s, "</small></div>\n<div class=words>");
         for (int i = 0; i < x->n_tasks; i++) {
             mode_str_add_cstr(s, "<span>");

@@ -65,35 +65,10 @@ static void project(double *xy, const struct mode_centres *c)
     free(v);
 }
 
-void mode_report_map(struct mode_str *s, const struct mode_report *r)
+/* xy [m, 2]: the centres' positions. wide: with each expert's words; else numbers alone, in larger type. */
+static void labels(struct mode_str *s, const struct mode_report *r, const double *xy, bool wide)
 {
     const struct mode_centres *c = &r->ensemble->centres;
-    double *xy = mode_xcalloc((size_t)c->m * 2, sizeof *xy), most = 1;
-    char buf[16];
-    project(xy, c);
-    for (int i = 0; i < c->m; i++) most = fmax(most, (double)(r->corpus ? r->corpus->fine_rows[i] : c->fine_size[i]));
-    mode_str_printf(s,
-                    "<section><h2>Map of the fine clusters</h2>\n<p class=lead>The %d fine centres along the "
-                    "two directions in which they differ most, "
-                    "coloured by expert, area by pairs. Point at one to read its most typical caption. Two "
-                    "directions of %d cannot show everything: "
-                    "clusters that overlap here may be far apart.</p>\n<div class=card><svg viewBox=\"0 0 %d "
-                    "%d\" role=img aria-label=\"map of fine clusters\">\n",
-                    c->m, c->d, WIDTH, HEIGHT);
-    double top = c->m > 400 ? 12 : 20;
-    for (int i = 0; i < c->m; i++) {
-        int64_t rows = r->corpus ? r->corpus->fine_rows[i] : c->fine_size[i];
-        mode_str_printf(s,
-                        "<circle class=\"fill %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" fill-opacity=\".62\" "
-                        "stroke=\"var(--card)\" stroke-width=\".8\"><title>expert %d, %lld pairs",
-                        mode_report_colour(r->ensemble, c->fine_to_coarse[i], buf), xy[2 * i], xy[2 * i + 1],
-                        fmax(2, top * sqrt((double)rows / most)), c->fine_to_coarse[i], (long long)rows);
-        if (r->corpus && r->corpus->fine_caption[i]) {
-            mode_str_add_cstr(s, ": ");
-            mode_str_add_html(s, r->corpus->fine_caption[i]);
-        }
-        mode_str_add_cstr(s, "</title></circle>\n");
-    }
     double *label = mode_xcalloc((size_t)c->n * 3, sizeof *label); /* mean position of each expert's centres */
     for (int i = 0; i < c->m; i++) {
         double *l = label + 3 * c->fine_to_coarse[i];
@@ -101,12 +76,14 @@ void mode_report_map(struct mode_str *s, const struct mode_report *r)
         l[1] += xy[2 * i + 1];
         l[2] += 1;
     }
-    const bool names = c->n <= MOST_NAMES; /* the words of more experts would cover the map and each other */
-    const double high = names ? 18 : 15, wide = names ? 240 : 22;
+    /* the words of many experts would cover the map and each other */
+    const bool names = wide && c->n <= MOST_NAMES;
+    const double high = names ? 18 : wide ? 15 : 38, across = names ? 240 : wide ? 22 : 50;
+    mode_str_printf(s, "<g class=%s>\n", wide ? "wide" : "narrow");
     for (int k = 0; k < c->n; k++) {
         double x = label[3 * k] / label[3 * k + 2], y = label[3 * k + 1] / label[3 * k + 2];
         for (int o = 0; o < k; o++) /* avoid overlapping labels */
-            if (fabs(label[3 * o + 1] - y) < high && fabs(label[3 * o] - x) < wide) y = label[3 * o + 1] + high;
+            if (fabs(label[3 * o + 1] - y) < high && fabs(label[3 * o] - x) < across) y = label[3 * o + 1] + high;
         label[3 * k] = x;
         label[3 * k + 1] = y;
         mode_str_printf(s, "<text class=halo x=\"%.1f\" y=\"%.1f\" text-anchor=middle font-weight=600>%s%d", x, y,
@@ -117,7 +94,42 @@ void mode_report_map(struct mode_str *s, const struct mode_report *r)
         }
         mode_str_add_cstr(s, "</text>\n");
     }
-    mode_str_add_cstr(s, "</svg></div></section>\n");
+    mode_str_add_cstr(s, "</g>\n");
     free(label);
+}
+
+void mode_report_map(struct mode_str *s, const struct mode_report *r)
+{
+    const struct mode_centres *c = &r->ensemble->centres;
+    double *xy = mode_xcalloc((size_t)c->m * 2, sizeof *xy), most = 1;
+    char buf[16];
+    project(xy, c);
+    for (int i = 0; i < c->m; i++) most = fmax(most, (double)(r->corpus ? r->corpus->fine_rows[i] : c->fine_size[i]));
+    mode_str_printf(s,
+                    "<section><h2>Map of the fine clusters</h2>\n<p class=lead>The %d fine centre%s along the "
+                    "two directions in which they differ most, "
+                    "coloured by expert, area by pairs. Point at one to read its most typical caption. Two "
+                    "directions of %d cannot show everything: "
+                    "clusters that overlap here may be far apart.</p>\n<div class=card><svg class=map viewBox=\"0 0 %d "
+                    "%d\" role=img aria-label=\"map of fine clusters\">\n",
+                    c->m, MODE_PLURAL(c->m), c->d, WIDTH, HEIGHT);
+    double top = c->m > 400 ? 12 : 20;
+    for (int i = 0; i < c->m; i++) {
+        int64_t rows = r->corpus ? r->corpus->fine_rows[i] : c->fine_size[i];
+        mode_str_printf(s,
+                        "<circle class=\"fill %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" fill-opacity=\".62\" "
+                        "stroke=\"var(--card)\" stroke-width=\".8\"><title>expert %d, %lld pair%s",
+                        mode_report_colour(r->ensemble, c->fine_to_coarse[i], buf), xy[2 * i], xy[2 * i + 1],
+                        fmax(2, top * sqrt((double)rows / most)), c->fine_to_coarse[i], (long long)rows,
+                        MODE_PLURAL(rows));
+        if (r->corpus && r->corpus->fine_caption[i]) {
+            mode_str_add_cstr(s, ": ");
+            mode_str_add_html(s, r->corpus->fine_caption[i]);
+        }
+        mode_str_add_cstr(s, "</title></circle>\n");
+    }
+    labels(s, r, xy, true);
+    labels(s, r, xy, false);
+    mode_str_add_cstr(s, "</svg></div></section>\n");
     free(xy);
 }

@@ -38,7 +38,8 @@ struct mode_report_chart {
     bool dots;         /* a marker at every point */
     const char *sign;  /* unit after the numbers of the y axis */
 };
-/* A line chart over optimizer steps, as <svg>. At least one point must be finite. */
+/* A line chart over optimizer steps, as <svg>; if it is wide, a second one for narrow screens. At least one point must be
+ * finite. */
 void mode_report_draw(struct mode_str *s, const struct mode_report_chart *c, const struct mode_report_line *line,
                       int n_lines);
 /* The legend, of all lines that have points. */

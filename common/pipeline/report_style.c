@@ -3,14 +3,20 @@
 
 const char *const mode_report_css[] = {
     ":root{color-scheme:light "
-    "dark;--bg:#fbfbfa;--card:#fff;--ink:#1d2126;--soft:#626b75;--line:#e3e5e8;--faint:#f1f2f3;--accent:#2f62c9;"
+    "dark;--bg:#fbfbfa;--card:#ffffff;--ink:#1d2126;--soft:#626b75;--line:#e3e5e8;--faint:#f1f2f3;--accent:#2f62c9;"
     "--good:#1d7f4c;--bad:#b3362e;--heat:47,98,201;--mine:#333c47}\n",
     "@media(prefers-color-scheme:dark){:root{--bg:#15181c;--card:#1c2025;--ink:#e4e7ea;--soft:#98a1ab;--line:#30363d;--"
     "faint:#23282e;"
     "--accent:#7aa5f5;--good:#58c48a;--bad:#ee8177;--heat:98,147,240;--mine:#d4dae1}}\n",
-    ".x0{--c:#3d78c9}.x1{--c:#d9822b}.x2{--c:#3f9a5f}.x3{--c:#b8499a}.x4{--c:#8a6fd1}.x5{--c:#c94f4a}.x6{--c:#2f9aa6}."
-    "x7{--c:#9a8a2c}\n",
-    ".xd{--c:#8b939c}.xs{--c:#b9bfc6}.xe{--c:var(--mine)}\n",
+    /* experts, task-specific models (their lines and chips are dashed), dense, seed: apart from each other for the
+     * colour-blind as well, and from the card in both schemes */
+    ".x0{--c:#5e72f0}.x1{--c:#b55e0d}.x2{--c:#199865}.x3{--c:#af3ba8}.x4{--c:#460662}.x5{--c:#b62a4b}.x6{--c:#089bd9}."
+    "x7{--c:#9e9410}\n",
+    ".y0{--c:#4f1b04}.y1{--c:#f15c79}.y2{--c:#2a5815}.y3{--c:#5025ac}\n",
+    ".xd{--c:#606871}.xs{--c:#8c939b}.xe{--c:var(--mine)}\n",
+    "@media(prefers-color-scheme:dark){.x0{--c:#6694fe}.x1{--c:#cb7d18}.x2{--c:#74fc9e}.x3{--c:#9c5580}"
+    ".x4{--c:#804fd9}.x5{--c:#cd3017}.x6{--c:#22d3ff}.x7{--c:#fdde35}\n",
+    ".y0{--c:#fea387}.y1{--c:#f7547b}.y2{--c:#abbb11}.y3{--c:#5276b1}.xd{--c:#8b939c}.xs{--c:#b9bfc6}}\n",
     "*{box-sizing:border-box}\n",
     "body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.55 system-ui,-apple-system,\"Segoe "
     "UI\",Roboto,\"Helvetica Neue\",Arial,sans-serif;"
@@ -53,8 +59,10 @@ const char *const mode_report_css[] = {
     "td.heat{text-align:center;min-width:62px;border-bottom:2px solid var(--card);border-left:2px solid var(--card)}\n",
     ".chip{display:inline-block;width:10px;height:10px;border-radius:3px;background:var(--c);margin-right:7px;vertical-"
     "align:-0.5px}\n",
+    ".stroke[class*=\" y\"]{stroke-dasharray:7 4}[class^=y]>.chip{background:"
+    "repeating-linear-gradient(90deg,var(--c) 0 4px,transparent 4px 6px)}\n",
     ".key{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:var(--soft);margin:0 0 12px}\n",
-    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:16px 24px}.charts "
+    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr));gap:16px 24px}.charts "
     "h3,.card>div>h3{font-size:13px;font-weight:550;overflow-wrap:anywhere}\n",
     ".expert{border-left:4px solid var(--c)}.expert "
     ".head{display:flex;justify-content:space-between;align-items:baseline;gap:16px;flex-wrap:wrap}"
@@ -80,5 +88,7 @@ const char *const mode_report_css[] = {
     "0;padding:0;font-size:14px}ul.checks li{margin:2px 0}\n",
     "dl.why{margin:0;font-size:13.5px;display:grid;grid-template-columns:max-content 1fr;gap:3px 14px}dl.why "
     "dt{white-space:nowrap}dl.why dd{margin:0;color:var(--soft)}\n",
-    "@media print{body{background:#fff}.card,.tile{break-inside:avoid}}\n",
-    NULL};
+    /* wide and narrow: two drawings of a chart, of which one is shown */
+    ".narrow{display:none}@media(max-width:640px){.wide{display:none}.narrow{display:block}"
+    "header,main{padding:0 14px}.card{padding:14px}.map .narrow{font-size:38px}}\n",
+    "@media print{body{background:#fff}.card,.tile{break-inside:avoid}}\n", NULL};

@@ -3,14 +3,25 @@
 
 #include <math.h>
 
-enum { LEFT = 250, RIGHT = 750, WIDTH = 1010, ROW = 40, TOP = 26 };
+/* In a wide drawing a row's name, bars and numbers stand beside each other, in a narrow one the bars and numbers below
+ * the name. */
+struct layout {
+    const char *css;
+    int left, right;           /* x of 0 and of 100 percent */
+    int width, top, row, bars; /* of the drawing; above the first row; a row's height; its bars begin so far down */
+    int ensemble, dense, difference; /* x of the numbers */
+    const char *anchor;              /* of the difference */
+};
+static const struct layout layouts[] = {{"wide", 250, 750, 1010, 26, 40, 0, 776, 850, 908, "start"},
+                                        {"narrow", 0, 212, 340, 42, 72, 32, 236, 302, 340, "end"}};
 
-static double at(double percent)
+static double at(const struct layout *l, double percent)
 {
-    return LEFT + (RIGHT - LEFT) * percent / 100;
+    return l->left + (l->right - l->left) * percent / 100;
 }
 
-static void bar(struct mode_str *s, const struct mode_outcome *o, double y, double height, const char *colour)
+static void bar(struct mode_str *s, const struct layout *l, const struct mode_outcome *o, double y, double height,
+                const char *colour)
 {
     double error, v = 100 * mode_outcome_mean(o, &error), lo = fmax(0, v - 100 * error),
                   hi = fmin(100, v + 100 * error);
@@ -18,12 +29,31 @@ static void bar(struct mode_str *s, const struct mode_outcome *o, double y, doub
                     "<rect class=\"fill %s\" x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\" "
                     "opacity=\".88\"/>"
                     "<path d=\"M%.1f %.1fH%.1f\" stroke=\"currentColor\" stroke-width=\"1\" opacity=\".55\"/>\n",
-                    colour, LEFT, y, at(v) - LEFT, height, at(lo), y + height / 2, at(hi));
+                    colour, l->left, y, at(l, v) - l->left, height, at(l, lo), y + height / 2, at(l, hi));
 }
 
-static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const struct mode_ensemble_row *row, double y)
+static void draw_bars(struct mode_str *s, const struct layout *l, const struct mode_ensemble *e,
+                      const struct mode_ensemble_row *row, double y)
 {
     char buf[16];
+    bar(s, l, &row->router[e->router], y + 4, 10, "xe");
+    if (e->dense >= 0) bar(s, l, &row->model[e->dense], y + 16, 7, "xd");
+    mode_str_printf(s,
+                    "<path d=\"M%.1f %.1fv26\" stroke=\"currentColor\" stroke-dasharray=\"2 2\" "
+                    "opacity=\".7\"><title>without looking: %.1f</title></path>\n",
+                    at(l, 100 * row->chance), y + 1, 100 * row->chance);
+    for (int c = 0; c < e->n; c++) {
+        double v = 100 * mode_outcome_mean(&row->model[c], NULL);
+        mode_str_printf(s,
+                        "<circle class=\"fill %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\" stroke=\"var(--card)\" "
+                        "stroke-width=\"1.2\"><title>expert %d: %.1f</title></circle>\n",
+                        mode_report_colour(e, c, buf), at(l, v), y + 9, c, v);
+    }
+}
+
+static void draw_row(struct mode_str *s, const struct layout *l, const struct mode_ensemble *e,
+                     const struct mode_ensemble_row *row, double y)
+{
     const struct mode_outcome *mine = &row->router[e->router];
     static const char *const what[] = {"accuracy",          "mean per class",         "image for a text",
                                        "text for an image", "mean average precision", "mean of top-1 and top-5",
@@ -31,23 +61,12 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
     mode_str_printf(s, "<text x=\"0\" y=\"%.1f\">", y + 13);
     mode_str_add_html(s, e->task[row->task].name);
     mode_str_printf(
-        s, "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s, %lld answers, %lld samples</text>\n",
-        y + 27, what[row->measure], (long long)row->n_classes, (long long)mine->n);
-    bar(s, mine, y + 4, 10, "xe");
-    if (e->dense >= 0) bar(s, &row->model[e->dense], y + 16, 7, "xd");
-    mode_str_printf(s,
-                    "<path d=\"M%.1f %.1fv26\" stroke=\"currentColor\" stroke-dasharray=\"2 2\" "
-                    "opacity=\".7\"><title>without looking: %.1f</title></path>\n",
-                    at(100 * row->chance), y + 1, 100 * row->chance);
-    for (int c = 0; c < e->n; c++) {
-        double v = 100 * mode_outcome_mean(&row->model[c], NULL);
-        mode_str_printf(s,
-                        "<circle class=\"fill %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\" stroke=\"var(--card)\" "
-                        "stroke-width=\"1.2\"><title>expert %d: %.1f</title></circle>\n",
-                        mode_report_colour(e, c, buf), at(v), y + 9, c, v);
-    }
+        s, "</text><text class=soft x=\"0\" y=\"%.1f\" font-size=\"10.5\">%s, %lld answer%s, %lld sample%s</text>\n",
+        y + 27, what[row->measure], (long long)row->n_classes, MODE_PLURAL(row->n_classes), (long long)mine->n,
+        MODE_PLURAL(mine->n));
+    draw_bars(s, l, e, row, y + l->bars);
     double v = 100 * mode_outcome_mean(mine, NULL);
-    mode_str_printf(s, "<text x=\"%d\" y=\"%.1f\" font-weight=\"600\">%.1f</text>\n", RIGHT + 26, y + 14, v);
+    mode_str_printf(s, "<text x=\"%d\" y=\"%.1f\" font-weight=\"600\">%.1f</text>\n", l->ensemble, y + l->bars + 14, v);
     if (e->dense < 0) return;
     double error, d = 100 * mode_outcome_difference(mine, &row->model[e->dense], &error);
     error *= 100;
@@ -55,10 +74,30 @@ static void draw_row(struct mode_str *s, const struct mode_ensemble *e, const st
                          : d < -2 * error && d < 0 ? "var(--bad)"
                                                    : "var(--soft)";
     mode_str_printf(s,
-                    "<text x=\"%d\" y=\"%.1f\">%.1f</text><text x=\"%d\" y=\"%.1f\" style=\"fill:%s\">%+.1f "
-                    "&#177; %.1f</text>\n",
-                    RIGHT + 100, y + 14, 100 * mode_outcome_mean(&row->model[e->dense], NULL), RIGHT + 158, y + 14,
-                    colour, d, error);
+                    "<text x=\"%d\" y=\"%.1f\">%.1f</text><text x=\"%d\" y=\"%.1f\" text-anchor=%s "
+                    "style=\"fill:%s\">%+.1f &#177; %.1f</text>\n",
+                    l->dense, y + l->bars + 14, 100 * mode_outcome_mean(&row->model[e->dense], NULL), l->difference,
+                    y + 14, l->anchor, colour, d, error);
+}
+
+static void draw(struct mode_str *s, const struct layout *l, const struct mode_ensemble *e)
+{
+    const int height = l->top + e->n_rows * l->row + 8, head = l->top - 12;
+    mode_str_printf(s, "<svg class=%s viewBox=\"0 0 %d %d\" role=img aria-label=\"scores per task\">\n", l->css,
+                    l->width, height);
+    for (int p = 0; p <= 100; p += 20)
+        mode_str_printf(s,
+                        "<path class=grid d=\"M%.1f %dV%d\"/><text class=soft x=\"%.1f\" y=\"%d\" "
+                        "text-anchor=%s>%d</text>\n",
+                        at(l, p), l->top - 6, height - 6, at(l, p), head, at(l, p) > 0 ? "middle" : "start", p);
+    mode_str_printf(s, "<text class=soft x=\"%d\" y=\"%d\">ensemble</text>", l->ensemble, head);
+    if (e->dense >= 0)
+        mode_str_printf(s,
+                        "<text class=soft x=\"%d\" y=\"%d\">dense</text><text class=soft x=\"%d\" "
+                        "y=\"14\" text-anchor=%s>difference</text>\n",
+                        l->dense, head, l->difference, l->anchor);
+    for (int i = 0; i < e->n_rows; i++) draw_row(s, l, e, &e->row[i], l->top + i * l->row);
+    mode_str_add_cstr(s, "</svg>\n");
 }
 
 static void numbers(struct mode_str *s, const struct mode_ensemble *e)
@@ -97,7 +136,6 @@ void mode_report_tasks(struct mode_str *s, const struct mode_report *r)
 {
     const struct mode_ensemble *e = r->ensemble;
     char buf[16];
-    int height = TOP + e->n_rows * ROW + 8;
     mode_str_add_cstr(s, "<section><h2>Tasks</h2>\n<p class=lead>What each system gets right. Bars are the "
                          "ensemble and the dense model, "
                          "with one standard error; dots are single experts; the dashed line is what the best "
@@ -107,20 +145,8 @@ void mode_report_tasks(struct mode_str *s, const struct mode_report *r)
     for (int c = 0; c < e->n; c++)
         mode_str_printf(s, "<span class=\"%s\"><i class=chip style=\"border-radius:50%%\"></i>expert %d</span>",
                         mode_report_colour(e, c, buf), c);
-    mode_str_printf(s, "</div>\n<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"scores per task\">\n", WIDTH, height);
-    for (int p = 0; p <= 100; p += 20)
-        mode_str_printf(s,
-                        "<path class=grid d=\"M%.1f %dV%d\"/><text class=soft x=\"%.1f\" y=\"14\" "
-                        "text-anchor=middle>%d</text>\n",
-                        at(p), TOP - 6, height - 6, at(p), p);
-    mode_str_printf(s, "<text class=soft x=\"%d\" y=\"14\">ensemble</text>", RIGHT + 26);
-    if (e->dense >= 0)
-        mode_str_printf(s,
-                        "<text class=soft x=\"%d\" y=\"14\">dense</text><text class=soft x=\"%d\" "
-                        "y=\"14\">difference</text>\n",
-                        RIGHT + 100, RIGHT + 158);
-    for (int i = 0; i < e->n_rows; i++) draw_row(s, e, &e->row[i], TOP + i * ROW);
-    mode_str_add_cstr(s, "</svg>\n");
+    mode_str_add_cstr(s, "</div>\n");
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) draw(s, &layouts[i], e);
     numbers(s, e);
     for (int i = 0; i < r->n_skipped; i++) {
         mode_str_add_cstr(s, "<p class=note>Not evaluated: ");

@@ -191,7 +191,7 @@ static void add_rows(struct mode_str *s, const struct scores *x)
         const char *name = text_of(row, "dataset"), *metric = text_of(row, "metric");
         char *title = strcmp(metric, "acc1") == 0 || is_retrieval(row) ? mode_xstrdup(name)
                                                                        : mode_xasprintf("%s, %s", name, metric);
-        add_chart(s, x, &x->line[r * x->n_models], title, 480, 200);
+        add_chart(s, x, &x->line[r * x->n_models], title, 340, 190);
         free(title);
     }
     mode_str_add_cstr(s, "</div></details>");

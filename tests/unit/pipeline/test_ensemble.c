@@ -314,8 +314,8 @@ static void test_result_csv_is_this_to_the_byte(void **state)
         "2,pairs "
         "image_retrieval_recall@1,30,100.0000,80.0000,100.0000,100.0000,100.0000,60.0000,45.0000,image_retrieval_"
         "recall@1\n"
-        "3,average_retrieval,25.0000,83.3333,66.6667,83.3333,83.3333,83.3333,50.0000,39.1667,\n"
-        "4,average,4.0000,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000,\n");
+        "3,average_retrieval,,83.3333,66.6667,83.3333,83.3333,83.3333,50.0000,39.1667,\n"
+        "4,average,,100.0000,80.0000,100.0000,86.6667,86.6667,60.0000,40.0000,\n");
     free(csv);
 }
 
@@ -633,7 +633,7 @@ static void test_hateful_memes_is_an_area(void **state)
                                         .task = &task};
     char *sentence = NULL;
     if (mode_ensemble_run(&r, &outputs, &sentence, &err)) fail_msg("%s", err.text);
-    assert_non_null(strstr(sentence, "of 1 classification rows)"));
+    assert_non_null(strstr(sentence, "of 1 classification row)"));
     struct mode_classification_metrics m;
     assert_int_equal(mode_classification_measure(&m, x[0], target, IMAGES, 2, &err), MODE_OK);
     char *csv = text_of("result-h.csv"), *html = text_of("report-h.html");
@@ -687,7 +687,25 @@ static void test_report_shows_hostile_text_as_text(void **state)
     assert_null(strstr(html, ">nan"));
     assert_null(strstr(html, "\"nan"));
     assert_null(strstr(html, "inf "));
-    assert_non_null(strstr(html, "drawn pictures could not be read")); /* the zeroed ones */
+    assert_non_null(strstr(html, " could not be read and ")); /* the zeroed ones */
+    free(html);
+}
+
+static void test_a_chart_is_drawn_for_wide_and_for_narrow_screens(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    assert_int_equal(run("", "share", &err), MODE_OK);
+    char *html = text_of("report.html");
+    static const char *const labels[] = {"aria-label=\"training loss\"", "aria-label=\"scores per task\""};
+    for (int k = 0; k < 2; k++) {
+        int n[2] = {0};
+        for (const char *p = html; (p = strstr(p, "<svg class=")) != NULL; p++)
+            if (memmem(p, strcspn(p, ">"), labels[k], strlen(labels[k])))
+                n[strncmp(p + strcspn(p, "nw"), "narrow", 6) == 0]++;
+        if (n[0] != 1 || n[1] != 1) fail_msg("%s: %d wide and %d narrow drawings", labels[k], n[0], n[1]);
+    }
+    assert_non_null(strstr(html, "<g class=narrow>")); /* the map's labels */
     free(html);
 }
 
@@ -745,8 +763,8 @@ static void test_summary_says_what_scripts_want(void **state)
     assert_true(fabs(json_real_value(json_object_get(dense, "value")) - 0.6) < 1e-9);
     assert_true(json_is_true(json_object_get(dense, "above_chance")));
     json_t *against = json_object_get(json_object_get(json_object_get(o, "routers"), "share"), "against");
-    assert_non_null(strstr(json_string_value(json_object_get(json_array_get(against, 0), "sentence")),
-                           "of 1 classification rows)"));
+    assert_non_null(
+        strstr(json_string_value(json_object_get(json_array_get(against, 0), "sentence")), "of 1 classification row)"));
     assert_true(fabs(json_real_value(json_object_get(json_object_get(o, "averages"), "dense")) - 60) < 1e-9);
     assert_true(fabs(json_real_value(json_object_get(json_object_get(o, "averages_retrieval"), "dense")) - 50) < 1e-9);
     assert_string_equal(json_string_value(json_object_get(o, "best_single_expert_retrieval")), "expert-0");
@@ -879,6 +897,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_hateful_memes_is_an_area),
         cmocka_unit_test(test_same_inputs_give_the_same_bytes),
         cmocka_unit_test(test_report_shows_hostile_text_as_text),
+        cmocka_unit_test(test_a_chart_is_drawn_for_wide_and_for_narrow_screens),
         cmocka_unit_test(test_patch_dropout_is_reported),
         cmocka_unit_test(test_models_are_shown_seed_dense_experts),
         cmocka_unit_test(test_summary_says_what_scripts_want),
