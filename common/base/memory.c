@@ -119,7 +119,7 @@ const char *mode_size_text(char text[MODE_SIZE_TEXT], uint64_t bytes)
     size_t u = 0;
     for (; v >= 999.95 && u + 1 < sizeof units / sizeof *units; u++) v /= 1e3; /* would print as "1000.0" */
     if (bytes < 1000)
-        snprintf(text, MODE_SIZE_TEXT, "%u byte%s", (unsigned)bytes, bytes == 1 ? "" : "s");
+        snprintf(text, MODE_SIZE_TEXT, "%u byte%s", (unsigned)bytes, MODE_PLURAL(bytes));
     else
         snprintf(text, MODE_SIZE_TEXT, "%.1f %s", v, units[u]);
     return text;

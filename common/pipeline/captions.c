@@ -196,13 +196,13 @@ static enum mode_status check_unchanged(const struct mode_captions_options *o, c
 static enum mode_status check_strict(const struct mode_sample_list *s, const char *path, struct mode_error *err)
 {
     if (s->duplicate_ext)
-        return MODE_FAIL(err, MODE_E_VALUE, "%s: %llu samples repeat an extension; strict reading allows none", path,
-                         (unsigned long long)s->duplicate_ext);
+        return MODE_FAIL(err, MODE_E_VALUE, "%s: %llu sample%s an extension; strict reading allows none", path,
+                         (unsigned long long)s->duplicate_ext, s->duplicate_ext == 1 ? " repeats" : "s repeat");
     if (s->non_contiguous)
         return MODE_FAIL(err, MODE_E_VALUE,
-                         "%s: %llu samples have a key seen earlier in the shard; strict reading allows none. HINT: "
+                         "%s: %llu sample%s a key seen earlier in the shard; strict reading allows none. HINT: "
                          "members of a sample must be neighbours (tar --sort=name)",
-                         path, (unsigned long long)s->non_contiguous);
+                         path, (unsigned long long)s->non_contiguous, s->non_contiguous == 1 ? " has" : "s have");
     return MODE_OK;
 }
 
@@ -263,9 +263,9 @@ enum mode_status mode_captions_check_bad(uint64_t n_bad, uint64_t n_shards, cons
     if (n_bad < n_shards && (n_bad < 2 || 10 * n_bad <= n_shards)) return MODE_OK;
     return MODE_FAIL(
         err, MODE_E_VALUE,
-        "%s: %llu of %llu shards %s corrupt; expected at most one, or a tenth of them (%s: %.300s). HINT: is "
+        "%s: %llu of %llu shard%s %s corrupt; expected at most one, or a tenth of them (%s: %.300s). HINT: is "
         "it the right source, and was it copied completely?",
-        key, (unsigned long long)n_bad, (unsigned long long)n_shards,
+        key, (unsigned long long)n_bad, (unsigned long long)n_shards, MODE_PLURAL(n_shards),
         n_bad == 1 ? "is not a tar or is" : "are not tars or are", shard, why);
 }
 
@@ -315,8 +315,8 @@ enum mode_status mode_captions_extract(struct mode_captions *c, const char *out_
         }
         if (st) goto out;
         if (o->progress && !o->progress(o->ctx, n_done, list.n_groups)) {
-            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped after %zu of %zu samples", o->shard_path, n_done,
-                           list.n_groups);
+            st = MODE_FAIL(err, MODE_E_STOPPED, "%s: stopped after %zu of %zu sample%s", o->shard_path, n_done,
+                           list.n_groups, MODE_PLURAL(list.n_groups));
             goto out;
         }
     }

@@ -396,8 +396,8 @@ char *mode_shard_ahead_warning(uint64_t *bytes, size_t n, uint32_t window, uint6
     for (size_t i = 0; i < n && i < 2 * (uint64_t)window; i++) two += on_disk(bytes[i]);
     if (two <= room) return NULL;
     return mode_xasprintf(
-        "two windows of %u shards may have %s, and the shard cache holds at most %s: training will pause at the start "
+        "two windows of %u shard%s may have %s, and the shard cache holds at most %s: training will pause at the start "
         "of each epoch, and if even one window does not fit, request pictures one by one. HINT: "
         "MODE_SHARD_CACHE_BYTES, a larger disk by MODE_SHARD_CACHE, or a smaller train.window_shards",
-        window, mode_size_text(have, two), mode_size_text(most, room));
+        window, MODE_PLURAL(window), mode_size_text(have, two), mode_size_text(most, room));
 }

@@ -833,7 +833,7 @@ static enum mode_status tasks_within(const char *dir, const char *key, struct mo
                        key, dir, MODE_SPEC_TASKS_DEPTH);
     if (!st && out->n == first)
         st = MODE_FAIL(err, MODE_E_NOINPUT,
-                       "%s: %s: none of its %zu tasks can be evaluated: the dataset_type.txt of each says something "
+                       "%s: %s: none of its tasks (%zu) can be evaluated: the dataset_type.txt of each says something "
                        "other than " MODE_TASK_KINDS,
                        key, dir, found.n);
     mode_spec_list_clear(&found);
@@ -961,8 +961,9 @@ enum mode_status mode_spec_steps(const struct mode_spec *spec, uint64_t n_pairs,
                          "no pair was kept; `mode reconcile` tells what became of the samples. HINT: are the captions "
                          "where captions.text_keys looks for them?");
     if (n_pairs < spec->train.batch)
-        return MODE_FAIL(err, MODE_E_CONFIG, "only %llu pairs were kept, fewer than train.batch = %llu",
-                         (unsigned long long)n_pairs, (unsigned long long)spec->train.batch);
+        return MODE_FAIL(err, MODE_E_CONFIG, "only %llu pair%s kept, fewer than train.batch = %llu",
+                         (unsigned long long)n_pairs, n_pairs == 1 ? " was" : "s were",
+                         (unsigned long long)spec->train.batch);
     if ((*seed_steps < 1 && !no_seed) || *seed_steps >= *total_steps) /* a given 0 is valid, a rounded one is not */
         return MODE_FAIL(
             err, MODE_E_CONFIG,
@@ -987,14 +988,14 @@ enum mode_status mode_spec_warmup(const struct mode_spec *spec, uint64_t total_s
     if (!spec->train.warmup_given && *warmup > most) *warmup = most;
     if (*warmup > 0 && *warmup >= total_steps)
         return MODE_FAIL(err, MODE_E_CONFIG,
-                         "train.warmup_steps is %llu and the schedule has %llu steps: the learning rate would rise to "
+                         "train.warmup_steps is %llu and the schedule has %llu step%s: the learning rate would rise to "
                          "its end. HINT: leave the key out (2000, at most a tenth of the schedule), or give less",
-                         (unsigned long long)*warmup, (unsigned long long)total_steps);
+                         (unsigned long long)*warmup, (unsigned long long)total_steps, MODE_PLURAL(total_steps));
     if (spec->train.cooldown_steps > total_steps - *warmup)
         return MODE_FAIL(err, MODE_E_CONFIG,
-                         "train.cooldown_steps is %llu and the warm-up has %llu steps; expected at most the %llu of "
+                         "train.cooldown_steps is %llu and the warm-up has %llu step%s; expected at most the %llu of "
                          "the schedule together. HINT: they are steps, not epochs",
                          (unsigned long long)spec->train.cooldown_steps, (unsigned long long)*warmup,
-                         (unsigned long long)total_steps);
+                         MODE_PLURAL(*warmup), (unsigned long long)total_steps);
     return MODE_OK;
 }

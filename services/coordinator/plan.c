@@ -507,15 +507,17 @@ static enum mode_status count_lost(struct plan *p, const struct plan_node *x, st
     for (uint32_t j = 0; j <= p->n_added; j++) n_bad += p->n_bad[j];
     if (p->n_cut)
         add_warning(p,
-                    mode_xasprintf("%u of %zu shards %s truncated (%s at byte %llu%s): samples up to there are used, "
+                    mode_xasprintf("%u of %zu shard%s %s truncated (%s at byte %llu%s): samples up to there are used, "
                                    "the rest is missing. HINT: copy the shard again completely, then `mode run` again",
-                                   p->n_cut, p->shards.n, p->n_cut == 1 ? "is" : "are", p->shards.shard[p->cut].path,
-                                   (unsigned long long)p->cut_at, p->n_cut == 1 ? "" : ", and others"));
+                                   p->n_cut, p->shards.n, MODE_PLURAL(p->shards.n), p->n_cut == 1 ? "is" : "are",
+                                   p->shards.shard[p->cut].path, (unsigned long long)p->cut_at,
+                                   p->n_cut == 1 ? "" : ", and others"));
     if (n_bad)
-        add_warning(p, mode_xasprintf("%u of %zu shards %s skipped (%s: %.300s%s): none of %s samples is used or "
+        add_warning(p, mode_xasprintf("%u of %zu shard%s %s skipped (%s: %.300s%s): none of %s samples is used or "
                                       "counted. HINT: copy the shard again completely, then `mode run` again",
-                                      n_bad, p->shards.n, n_bad == 1 ? "is" : "are", p->shards.shard[p->first_bad].path,
-                                      p->bad_why, n_bad == 1 ? "" : "; and others", n_bad == 1 ? "its" : "their"));
+                                      n_bad, p->shards.n, MODE_PLURAL(p->shards.n), n_bad == 1 ? "is" : "are",
+                                      p->shards.shard[p->first_bad].path, p->bad_why, n_bad == 1 ? "" : "; and others",
+                                      n_bad == 1 ? "its" : "their"));
     return MODE_OK;
 }
 

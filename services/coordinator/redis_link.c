@@ -95,8 +95,8 @@ enum mode_status server_redis_tick(struct server *s, int64_t now_ms, struct mode
         return MODE_OK;
     }
     if (s->redis_problem[0])
-        server_note(s, "info", "redis_back", "Redis is back; %u tasks were written to it anew, epoch %llu",
-                    s->core.n_tasks, (unsigned long long)s->epoch);
+        server_note(s, "info", "redis_back", "Redis is back; %u task%s written to it anew, epoch %llu", s->core.n_tasks,
+                    s->core.n_tasks == 1 ? " was" : "s were", (unsigned long long)s->epoch);
     s->redis_problem[0] = 0;
     s->redis_seen = true;
     s->redis_pause_ms = 0;

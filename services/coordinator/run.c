@@ -507,7 +507,7 @@ static char *first_loss(const struct runs *r, const struct run *run)
     if (!first) return mode_xstrdup("a task it needs was cancelled");
     const char *why = first->last_text ? first->last_text : core_fail_name(first->last_fail);
     char *hinted = is_shard ? mode_captions_bad_hint(why, "data.bad_shards: skip") : NULL,
-         *text = mode_xasprintf("%u task%s cannot be done; %s: %s", n_lost, n_lost == 1 ? "" : "s", first->label,
+         *text = mode_xasprintf("%u task%s cannot be done; %s: %s", n_lost, MODE_PLURAL(n_lost), first->label,
                                 hinted ? hinted : why);
     free(hinted);
     return text;

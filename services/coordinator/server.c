@@ -231,7 +231,9 @@ static void sweep(struct server *s, int64_t now_ms)
         s->sweep_ms = now_ms + SWEEP_MS;
         if (mode_store_checkpoint_sweep(s->store, &n, is_wanted, s, (uint64_t)s->keep_checkpoints_s, &err))
             mode_log_failure("sweep", &err);
-        if (n) mode_log_info("swept", "checkpoints of %llu tasks that no run needs any more", (unsigned long long)n);
+        if (n)
+            mode_log_info("swept", "checkpoints of %llu task%s that no run needs any more", (unsigned long long)n,
+                          MODE_PLURAL(n));
     }
     if (now_ms >= s->tmp_ms && now_ms >= s->core.returning_ms) { /* by then all workers have reported their leases */
         s->tmp_ms = now_ms + SWEEP_MS;
@@ -290,7 +292,9 @@ static void forget_others(struct server *s)
         all &= s->runs.run[i]->state != MODE__RUN_STATE__RUN_RUNNING || !s->runs.run[i]->restore;
     if (!all) return; /* at the next start */
     if (redis_forget(s->redis, s->epoch, is_task, s, &n, &err)) server_redis_away(s, &err);
-    if (n) mode_log_info("forgotten", "Redis remembered %llu tasks that no run has", (unsigned long long)n);
+    if (n)
+        mode_log_info("forgotten", "Redis remembered %llu task%s that no run has", (unsigned long long)n,
+                      MODE_PLURAL(n));
 }
 
 /* The unfinished runs have plans: writes the whole state to Redis and begins to serve workers. Runs whose inputs take

@@ -182,9 +182,9 @@ static enum mode_status fail_captions(const struct data_look *look, const struct
         if (p->place[i].n && seen.len < 300) mode_str_printf(&seen, "%s%s", seen.len ? ", " : "", p->place[i].selector);
     enum mode_status st = MODE_FAIL(
         err, MODE_E_FORMAT,
-        "%s: no captions are found in its %llu samples (texts there: %s); expected KEY.txt or "
+        "%s: no captions are found in its %llu sample%s (texts there: %s); expected KEY.txt or "
         "a text in KEY.json beside each picture. HINT: `mode inspect` shows what is in a shard",
-        look->first, (unsigned long long)look->samples, seen.len ? seen.data : "none");
+        look->first, (unsigned long long)look->samples, MODE_PLURAL(look->samples), seen.len ? seen.data : "none");
     mode_str_clear(&seen);
     return st;
 }

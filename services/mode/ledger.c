@@ -68,13 +68,14 @@ static void read_captions(struct reader *r, size_t shard)
             }
             for (size_t i = 0; i < commit->n_rejects; i++) rejects += commit->rejects[i]->n;
             if (sum != c.n_samples || c.fate_count[MODE_FATE_KEPT] != c.n_rows)
-                problem(r->l, "%s: %u samples, %u kept, but the fates sum to %" PRIu64, label, c.n_samples, c.n_rows,
-                        sum);
+                problem(r->l, "%s: %u sample%s, %u kept, but the fates sum to %" PRIu64, label, c.n_samples,
+                        MODE_PLURAL(c.n_samples), c.n_rows, sum);
             if (commit->rows_in != c.n_samples || commit->rows_out != c.n_rows || rejects + c.n_rows != c.n_samples)
                 problem(r->l,
                         "%s: the commit record says %" PRIu64 " in, %" PRIu64 " out, %" PRIu64
-                        " rejected; the file has %u samples, %u kept",
-                        label, commit->rows_in, commit->rows_out, rejects, c.n_samples, c.n_rows);
+                        " rejected; the file has %u sample%s, %u kept",
+                        label, commit->rows_in, commit->rows_out, rejects, c.n_samples, MODE_PLURAL(c.n_samples),
+                        c.n_rows);
             if (c.cut_at && !r->l->cut_shards++) {
                 r->l->cut = mode_xstrdup(c.shard_name);
                 r->l->cut_at = c.cut_at;

@@ -174,7 +174,7 @@ static void read_launcher(struct open_clip_command *c, size_t end)
     c->processes = n * m;
     c->nodes = m;
     c->processes_text = m > 1 ? mode_xasprintf("%llu nodes * %llu GPU%s", (unsigned long long)m, (unsigned long long)n,
-                                               n == 1 ? "" : "s")
+                                               MODE_PLURAL(n))
                         : n > 1 ? mode_xasprintf("%llu GPUs", (unsigned long long)n)
                                 : mode_xstrdup("");
 }

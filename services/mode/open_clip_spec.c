@@ -433,10 +433,10 @@ static void write_steps(struct translation *x, const char *key, const char *opti
 {
     char *steps = mode_xasprintf("%.0f", (double)epochs * (double)x->epoch_steps);
     if (x->epoch_steps)
-        spec_text_key(x->t, key, steps, "--%s: %lld epoch%s", option, epochs, epochs == 1 ? "" : "s");
+        spec_text_key(x->t, key, steps, "--%s: %lld epoch%s", option, epochs, MODE_PLURAL(epochs));
     else
         spec_text_example(x->t, key, "STEPS", "--%s: %lld epoch%s of pairs / batch steps", option, epochs,
-                          epochs == 1 ? "" : "s");
+                          MODE_PLURAL(epochs));
     free(steps);
 }
 
@@ -505,8 +505,8 @@ static void write_schedule(struct translation *x)
     if (resampled && x->epoch_steps) {
         const int64_t total = x->epoch_steps * x->epochs;
         char *end = mode_xasprintf("%lld", (long long)total), *fork = mode_xasprintf("%.0f", FORK * (double)total);
-        spec_text_key(x->t, "total_steps", end, "--epochs %lld of %s: %lld steps each, as open_clip rounds",
-                      (long long)x->epochs, samples->text, (long long)x->epoch_steps);
+        spec_text_key(x->t, "total_steps", end, "--epochs %lld of %s: %lld step%s each, as open_clip rounds",
+                      (long long)x->epochs, samples->text, (long long)x->epoch_steps, MODE_PLURAL(x->epoch_steps));
         spec_text_key(x->t, "seed_steps", fork, "where the experts fork from the seed model: 27/32, as in the paper");
         not_needed(x, resampled->text, "every pair is seen once per epoch");
         free(fork);

@@ -52,7 +52,7 @@ static void describe(struct mode_str *line, const Mode__Stage *s)
     if (s->retries) mode_str_printf(line, "  %llu tried again", (unsigned long long)s->retries);
     if (s->quarantined) mode_str_printf(line, "  %llu given up", (unsigned long long)s->quarantined);
     if (s->done == s->total && s->rows_in > 0) {
-        mode_str_printf(line, "  %llu rows", (unsigned long long)s->rows_out);
+        mode_str_printf(line, "  %llu row%s", (unsigned long long)s->rows_out, MODE_PLURAL(s->rows_out));
         /* in a training these are the pairs of other experts */
         if (s->rejects && strcmp(s->service, "train") != 0)
             mode_str_printf(line, ", %llu left out", (unsigned long long)s->rejects);

@@ -35,8 +35,9 @@ static bool on_extracted(void *ctx, uint64_t done, uint64_t total)
     /* limits the number of lines for thousands of shards */
     if (isatty(2) ? done == total || now - x->last_line > 0.1 : last || (done == total && now - x->last_line > 30)) {
         x->last_line = now;
-        fprintf(stderr, "captions of shard %zu of %zu: %llu of %llu samples%s", x->shard + 1, x->n_shards,
-                (unsigned long long)done, (unsigned long long)total, last || !isatty(2) ? "\n" : "   \r");
+        fprintf(stderr, "captions of shard %zu of %zu: %llu of %llu sample%s%s", x->shard + 1, x->n_shards,
+                (unsigned long long)done, (unsigned long long)total, MODE_PLURAL(total),
+                last || !isatty(2) ? "\n" : "   \r");
     }
     return !interrupt_signal();
 }
@@ -58,12 +59,13 @@ static enum mode_status conclude(const uint64_t fate[MODE_FATE_COUNT], const cha
     for (int f = 0; f < MODE_FATE_COUNT; f++) samples += fate[f];
     fates_add(&lost, fate);
     if (fate[MODE_FATE_KEPT])
-        fprintf(stderr, "captions: %llu pairs of %llu samples%s%s\n", (unsigned long long)fate[MODE_FATE_KEPT],
-                (unsigned long long)samples, lost.len ? "; not taken: " : "", lost.len ? lost.data : "");
+        fprintf(stderr, "captions: %llu pair%s of %llu sample%s%s%s\n", (unsigned long long)fate[MODE_FATE_KEPT],
+                MODE_PLURAL(fate[MODE_FATE_KEPT]), (unsigned long long)samples, MODE_PLURAL(samples),
+                lost.len ? "; not taken: " : "", lost.len ? lost.data : "");
     else
-        st = MODE_FAIL(err, MODE_E_VALUE, "the shards hold no pair to train on: %llu samples%s%s (--text-keys %s).%s",
-                       (unsigned long long)samples, lost.len ? ", " : "", lost.len ? lost.data : "", text_keys,
-                       fates_hint(fate));
+        st = MODE_FAIL(err, MODE_E_VALUE, "the shards hold no pair to train on: %llu sample%s%s%s (--text-keys %s).%s",
+                       (unsigned long long)samples, MODE_PLURAL(samples), lost.len ? ", " : "",
+                       lost.len ? lost.data : "", text_keys, fates_hint(fate));
     mode_str_clear(&lost);
     return st;
 }

@@ -100,8 +100,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         printf("{\"out\": \"%s\", \"rows\": %llu, \"nearer_elsewhere\": %llu}\n", o.out, (unsigned long long)r.rows,
                (unsigned long long)r.nearer_elsewhere);
     else
-        printf("%s: %llu rows assigned, %llu of them are nearer to another group\n", o.out, (unsigned long long)r.rows,
-               (unsigned long long)r.nearer_elsewhere);
+        printf("%s: %llu row%s assigned, %llu of them nearer to another group\n", o.out, (unsigned long long)r.rows,
+               MODE_PLURAL(r.rows), (unsigned long long)r.nearer_elsewhere);
     return MODE_OK;
 }
 

@@ -163,7 +163,7 @@ static enum mode_status check_out(const char *out, size_t n_shards, struct mode_
     enum mode_status st = MODE_OK;
     if (mode_file_exists(path))
         st = MODE_FAIL(err, MODE_E_CREATE,
-                       "%s: exists already, from a call with more than these %zu shards; give another folder", path,
+                       "%s: exists already, from a call with more shards than now (%zu); give another folder", path,
                        n_shards);
     free(path);
     return st;

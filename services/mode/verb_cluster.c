@@ -105,11 +105,12 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         printf("{\"out\": \"%s\", \"rows\": %llu, \"sample\": %llu, \"certificate\": %s}\n", o.out,
                (unsigned long long)r.rows, (unsigned long long)r.sample, r.certificate);
     else
-        printf("%s: %d fine centres in %lld groups from %llu of %llu rows\n%s\n", o.out, r.fine, (long long)o.coarse,
-               (unsigned long long)r.sample, (unsigned long long)r.rows, r.certificate);
+        printf("%s: %d fine centre%s in %lld group%s from %llu of %llu row%s\n%s\n", o.out, r.fine, MODE_PLURAL(r.fine),
+               (long long)o.coarse, MODE_PLURAL(o.coarse), (unsigned long long)r.sample, (unsigned long long)r.rows,
+               MODE_PLURAL(r.rows), r.certificate);
     if (r.fine < o.fine)
-        fprintf(stderr, "%d fine centres, not %lld: the sample has only that many different captions\n", r.fine,
-                (long long)o.fine);
+        fprintf(stderr, "%d fine centre%s, not %lld: the sample has no more different captions\n", r.fine,
+                MODE_PLURAL(r.fine), (long long)o.fine);
 out:
     mode_backend_close(&p.step.be);
     mode_cluster_result_clear(&r);

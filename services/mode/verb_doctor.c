@@ -98,7 +98,8 @@ static void look_at_coordinator(int count[DOCTOR_VERDICTS], const struct client_
         doctor_say(count, DOCTOR_BAD, "coordinator", "%s answers, but its Redis does not", o->admin);
     else
         doctor_say(count, answer->msg->status_reply->n_workers ? DOCTOR_OK : DOCTOR_WARN, "coordinator",
-                   "%s answers, %zu workers are connected", o->admin, answer->msg->status_reply->n_workers);
+                   "%s answers, %zu worker%s connected", o->admin, answer->msg->status_reply->n_workers,
+                   answer->msg->status_reply->n_workers == 1 ? " is" : "s are");
     mode_envelope_free(&answer);
     client_close(&c);
 }
@@ -254,7 +255,7 @@ static void look_at_inputs(int count[DOCTOR_VERDICTS], const struct mode_spec *s
     else
         doctor_say(count, DOCTOR_OK, "inputs",
                    "%zu shard%s (%s here%s), %sthe merges%s and the evaluation tasks of %s are there", shards.n,
-                   shards.n == 1 ? "" : "s", mode_size_text(size, bytes), far,
+                   MODE_PLURAL(shards.n), mode_size_text(size, bytes), far,
                    mode_spec_awaits_encoder(spec) ? "" : "the encoder, ",
                    spec->train.init[0] && !mode_spec_awaits_init(spec) ? ", the model to start from" : "", spec->name);
     mode_shards_clear(&shards);
@@ -315,8 +316,7 @@ static enum mode_status doctor(int argc, char **argv, struct mode_error *err)
     if (o.spec) look_at_spec(count, o.spec);
 out:
     if (count[DOCTOR_BAD])
-        return MODE_FAIL(err, MODE_E_CONFIG, "%d problem%s to fix", count[DOCTOR_BAD],
-                         count[DOCTOR_BAD] == 1 ? "" : "s");
+        return MODE_FAIL(err, MODE_E_CONFIG, "%d problem%s to fix", count[DOCTOR_BAD], MODE_PLURAL(count[DOCTOR_BAD]));
     return MODE_OK;
 }
 

@@ -73,8 +73,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
         printf("{\"out\": \"%s\", \"rows\": %" PRIu64 ", \"dim\": %d, \"encoder_id\": \"%s\"}\n", o.out, rows,
                mode_text_encoder_dim(enc), mode_text_encoder_id(enc));
     else
-        printf("%s: %" PRIu64 " vectors of %d, encoder %s\n", o.out, rows, mode_text_encoder_dim(enc),
-               mode_text_encoder_id(enc));
+        printf("%s: %" PRIu64 " vector%s of %d, encoder %s\n", o.out, rows, MODE_PLURAL(rows),
+               mode_text_encoder_dim(enc), mode_text_encoder_id(enc));
 out:
     free(dir);
     mode_text_encoder_close(&enc);

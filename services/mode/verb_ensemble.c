@@ -199,12 +199,12 @@ static enum mode_status find_shards(struct found *f, const struct options *o, st
         (st = find_all(&f->shards, o->shards, "--shards", err)))
         return st;
     if (f->captions.gl_pathc != f->assign.gl_pathc)
-        return MODE_FAIL(err, MODE_E_USAGE, "--captions are %zu files, --assign %zu: expected as many of each",
-                         f->captions.gl_pathc, f->assign.gl_pathc);
+        return MODE_FAIL(err, MODE_E_USAGE, "--captions names %zu file%s, --assign %zu: expected as many of each",
+                         f->captions.gl_pathc, MODE_PLURAL(f->captions.gl_pathc), f->assign.gl_pathc);
     if (o->shards && f->shards.gl_pathc != f->assign.gl_pathc)
         return MODE_FAIL(err, MODE_E_USAGE,
-                         "--shards are %zu files, --captions and --assign %zu: expected as many of each",
-                         f->shards.gl_pathc, f->assign.gl_pathc);
+                         "--shards names %zu file%s, --captions and --assign %zu: expected as many of each",
+                         f->shards.gl_pathc, MODE_PLURAL(f->shards.gl_pathc), f->assign.gl_pathc);
     for (size_t i = 0; i < f->shards.gl_pathc; i++) {
         struct mode_mapping map;
         if ((st = mode_file_map(f->shards.gl_pathv[i], &map, err))) return st;

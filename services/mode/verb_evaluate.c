@@ -67,8 +67,9 @@ static enum mode_status refuse(const char *dir, enum mode_status st, struct mode
     struct mode_spec_list given = {0}, within = {0};
     mode_spec_list_add(&given, mode_xstrdup(dir));
     if (mode_spec_tasks(&given, "", &within, NULL, NULL) == MODE_OK && within.n && strcmp(within.item[0], dir) != 0)
-        st = MODE_FAIL(err, st, "%s: is not a task, but a folder of %zu tasks. HINT: name them, %s and so on", dir,
-                       within.n, within.item[0]);
+        st = MODE_FAIL(err, st, "%s: is not a task, but a folder of %zu task%s. HINT: %s%s%s", dir, within.n,
+                       MODE_PLURAL(within.n), within.n == 1 ? "" : "name them, ", within.item[0],
+                       within.n == 1 ? "" : " and so on");
     mode_spec_list_clear(&given);
     mode_spec_list_clear(&within);
     return st;

@@ -83,7 +83,7 @@ static void print_text(const struct marks *m, const struct gc_options *o, const 
                        const struct mode_gc_sum *records, const struct mode_gc_sum *all)
 {
     char size[MODE_SIZE_TEXT];
-    printf("%s %" PRIu64 " file%s, %s\n", gc->dry ? "would free" : "freed", all->files, all->files == 1 ? "" : "s",
+    printf("%s %" PRIu64 " file%s, %s\n", gc->dry ? "would free" : "freed", all->files, MODE_PLURAL(all->files),
            mode_size_text(size, all->bytes));
     printf("  %-12s %10" PRIu64 " %15" PRIu64 " bytes\n", "runs", records->files, records->bytes);
     for (int k = 0; k < MODE_GC_KINDS; k++)

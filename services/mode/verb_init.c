@@ -106,16 +106,18 @@ static unsigned long long rounded(const struct data_look *look, uint64_t n)
 
 static void say_what_was_seen(const struct data_look *look, uint64_t fine, const struct init_request *r)
 {
-    fprintf(stderr, "%s: %llu samples, %llu with a picture and a caption\n", look->first,
-            (unsigned long long)look->samples, (unsigned long long)look->kept);
+    fprintf(stderr, "%s: %llu sample%s, %llu with a picture and a caption\n", look->first,
+            (unsigned long long)look->samples, MODE_PLURAL(look->samples), (unsigned long long)look->kept);
     fprintf(stderr, "captions: ");
     for (size_t i = 0; i < look->n_keys; i++) fprintf(stderr, "%s%s", i ? ", " : "", look->key[i]);
     for (size_t i = 0; i < look->n_others; i++) fprintf(stderr, "%s%s", i ? ", " : "; not used: ", look->other[i]);
-    fprintf(stderr, "\n%zu shard%s: %s%llu pairs, %llu different captions%s\n", look->n_shards,
-            look->n_shards == 1 ? "" : "s", look->counted ? "" : "about ", rounded(look, look->pairs),
-            rounded(look, look->captions), look->counted ? "" : " (estimated from the first shard)");
+    fprintf(stderr, "\n%zu shard%s: %s%llu pair%s, %llu different caption%s%s\n", look->n_shards,
+            MODE_PLURAL(look->n_shards), look->counted ? "" : "about ", rounded(look, look->pairs),
+            MODE_PLURAL(look->pairs), rounded(look, look->captions), MODE_PLURAL(look->captions),
+            look->counted ? "" : " (estimated from the first shard)");
     if (look->captions < fine)
-        fprintf(stderr, "warning: %llu captions are too few for %lld experts\n", (unsigned long long)look->captions,
+        fprintf(stderr, "warning: %llu different caption%s %s too few for %lld experts\n",
+                (unsigned long long)look->captions, MODE_PLURAL(look->captions), look->captions == 1 ? "is" : "are",
                 (long long)r->experts);
     else if (fine < strtoull(MODE_DEFAULT_FINE, NULL, 10))
         fprintf(stderr, "cluster.fine is %llu: so few captions do not make %s fine centres\n", (unsigned long long)fine,
@@ -153,8 +155,8 @@ static void write_data(struct spec_text *t, const struct init_request *r, const 
     for (size_t i = 0; i < look->n_others; i++)
         mode_str_printf(&others, "%s%s", i ? ", " : "; also there: ", look->other[i]);
     spec_text_section(t, "data", "");
-    spec_text_key(t, "train", source, "%zu shard%s, %s%llu pairs", look->n_shards, look->n_shards == 1 ? "" : "s",
-                  look->counted ? "" : "about ", rounded(look, look->pairs));
+    spec_text_key(t, "train", source, "%zu shard%s, %s%llu pair%s", look->n_shards, MODE_PLURAL(look->n_shards),
+                  look->counted ? "" : "about ", rounded(look, look->pairs), MODE_PLURAL(look->pairs));
     spec_text_section(t, "captions", "");
     spec_text_key(t, "text_keys", keys.data, "where captions are, in order of preference%s",
                   others.data ? others.data : "");
@@ -185,7 +187,7 @@ static enum mode_status from_data(struct spec_text *t, const struct init_request
     if (!st && r->tasks) {
         mode_spec_list_add(&given, mode_xstrdup(r->tasks));
         st = mode_spec_tasks(&given, "--tasks", &tasks, NULL, err);
-        if (!st) fprintf(stderr, "%s: %zu task%s\n", r->tasks, tasks.n, tasks.n == 1 ? "" : "s");
+        if (!st) fprintf(stderr, "%s: %zu task%s\n", r->tasks, tasks.n, MODE_PLURAL(tasks.n));
     }
     if (!st) {
         const uint64_t fine = choose_fine(&look, r);

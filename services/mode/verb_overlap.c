@@ -224,7 +224,8 @@ static void print_json(const struct job *j)
 static void print_training(const struct job *j)
 {
     const struct mode_overlap_training *t = mode_overlap_training(j->overlap);
-    printf("training: %lld images in %lld shards", (long long)t->images, (long long)t->shards);
+    printf("training: %lld image%s in %lld shard%s", (long long)t->images, MODE_PLURAL(t->images), (long long)t->shards,
+           MODE_PLURAL(t->shards));
     if (t->unreadable) printf("; unreadable: %lld", (long long)t->unreadable);
     if (t->no_image) printf("; samples without an image: %lld", (long long)t->no_image);
     if (t->truncated) printf("; truncated images: %lld", (long long)t->truncated);

@@ -143,8 +143,9 @@ static void say_try(void *ctx, const struct mode_probe *p)
 
 static void say_end(const char *task, const struct mode_probe *p)
 {
-    fprintf(stderr, "%s: C = %.4g, all %lld training pictures: %d steps%s\n", task, p->at.strength,
-            (long long)p->n_train, p->at.fit.iterations, p->at.fit.converged ? "" : " (not at the minimum)");
+    fprintf(stderr, "%s: C = %.4g, all %lld training pictures: %d step%s%s\n", task, p->at.strength,
+            (long long)p->n_train, p->at.fit.iterations, MODE_PLURAL(p->at.fit.iterations),
+            p->at.fit.converged ? "" : " (not at the minimum)");
 }
 
 static json_t *json_of(const struct mode_probe_try *t)

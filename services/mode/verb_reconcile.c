@@ -56,9 +56,10 @@ static void print_json(const struct ledger *l, const struct candidate *run)
 
 static void print_text(const struct ledger *l, const struct candidate *run)
 {
-    printf("run %s (%s): %" PRIu64 " of %" PRIu64 " tasks done\n", run->name, mode_run_state_name(run->state),
-           l->n_done, l->n_tasks);
-    printf("  %-22s %12" PRIu64 "  in %" PRIu64 " shards\n", "samples", l->samples, l->shards);
+    printf("run %s (%s): %" PRIu64 " of %" PRIu64 " task%s done\n", run->name, mode_run_state_name(run->state),
+           l->n_done, l->n_tasks, MODE_PLURAL(l->n_tasks));
+    const uint64_t shards = l->shards - l->bad_shards;
+    printf("  %-22s %12" PRIu64 "  in %" PRIu64 " shard%s\n", "samples", l->samples, shards, MODE_PLURAL(shards));
     for (int f = 0; f < MODE_FATE_COUNT; f++)
         if (l->fate[f] || f == MODE_FATE_KEPT)
             printf("    %-20s %12" PRIu64 "\n", mode_fate_name((enum mode_fate)f), l->fate[f]);
@@ -74,7 +75,9 @@ static void print_text(const struct ledger *l, const struct candidate *run)
     for (size_t i = 0; i < l->n_selected; i++)
         printf("    %-20s %12" PRIu64 "\n", l->selected[i].name, l->selected[i].pairs);
     for (size_t i = 0; i < l->n_problems && i < LEDGER_PROBLEMS; i++) printf("  PROBLEM: %s\n", l->problem[i]);
-    if (l->n_problems > LEDGER_PROBLEMS) printf("  and %zu more problems\n", l->n_problems - LEDGER_PROBLEMS);
+    if (l->n_problems > LEDGER_PROBLEMS)
+        printf("  and %zu more problem%s\n", l->n_problems - LEDGER_PROBLEMS,
+               MODE_PLURAL(l->n_problems - LEDGER_PROBLEMS));
     if (!l->n_problems) printf("  everything adds up%s\n", l->open && l->n_done < l->n_tasks ? " so far" : "");
 }
 
@@ -185,7 +188,7 @@ static enum mode_status reconcile(int argc, char **argv, struct mode_error *err)
     int n = o.all || n_runs < 1 ? n_runs : 1;
     for (int i = 0; i < n && !st; i++) st = one(&o, &run[i], &n_problems, err);
     if (!st && n < n_runs && !o.json)
-        printf("(%d other run%s: name one, or --all)\n", n_runs - n, n_runs - n == 1 ? "" : "s");
+        printf("(%d other run%s: name one, or --all)\n", n_runs - n, MODE_PLURAL(n_runs - n));
     for (int i = 0; i < n_runs; i++) free(run[i].name);
     free(run);
     if (!st && n_problems) st = MODE_FAIL(err, MODE_E_VALUE, "%zu things do not add up", n_problems);

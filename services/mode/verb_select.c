@@ -228,11 +228,12 @@ static void print_text(const struct selecting *s, const struct choice *c, size_t
             if (k - i < SHOWN) printf("%s%s", k > i ? ", " : "  ", c[k].word);
         printf(k - i > SHOWN ? ", and %zu more\n" : "\n", k - i - SHOWN);
     }
-    printf("\n%" PRIu64 " words select %d of %d fine clusters", s->select.words, s->select.selection.n_chosen,
-           s->select.selection.m);
+    printf("\n%" PRIu64 " word%s %d of %d fine cluster%s", s->select.words,
+           s->select.words == 1 ? " selects" : "s select", s->select.selection.n_chosen, s->select.selection.m,
+           MODE_PLURAL(s->select.selection.m));
     const uint64_t pairs = mode_select_pairs(&s->select), rows = s->select.rows;
     if (s->counted)
-        printf(": %" PRIu64 " of %" PRIu64 " pairs (%.1f %%)", pairs, rows,
+        printf(": %" PRIu64 " of %" PRIu64 " pair%s (%.1f %%)", pairs, rows, MODE_PLURAL(rows),
                rows ? 100.0 * (double)pairs / (double)rows : 0.0);
     printf("\n");
 }

@@ -63,7 +63,8 @@ static void print_scores(FILE *out, const Mode__TaskRow *t)
             fprintf(out, " at step %llu", (unsigned long long)t->scores[i]->step);
         if (!last) fprintf(out, ", ");
     }
-    if (t->n_scores > SHOWN) fprintf(out, ", and %zu more tasks (--json)", t->n_scores - SHOWN);
+    if (t->n_scores > SHOWN)
+        fprintf(out, ", and %zu more task%s (--json)", t->n_scores - SHOWN, MODE_PLURAL(t->n_scores - SHOWN));
     if (t->n_scores) fputc('\n', out);
 }
 
@@ -130,8 +131,9 @@ static void print_status(FILE *out, const Mode__StatusReply *r)
         if (w->why) fprintf(out, "    %s\n", w->why);
     }
     if (r->tasks_left_out || r->workers_left_out)
-        fprintf(out, "  (and %llu more workers and %llu more running tasks: /status of --http lists them all)\n",
-                (unsigned long long)r->workers_left_out, (unsigned long long)r->tasks_left_out);
+        fprintf(out, "  (and %llu more worker%s and %llu more running task%s: /status of --http lists them all)\n",
+                (unsigned long long)r->workers_left_out, MODE_PLURAL(r->workers_left_out),
+                (unsigned long long)r->tasks_left_out, MODE_PLURAL(r->tasks_left_out));
     if (r->n_notes) fprintf(out, "\n");
     for (size_t i = 0; i < r->n_notes; i++) {
         when(text, sizeof text, r->notes[i]->unix_ms);
@@ -277,7 +279,7 @@ static enum mode_status drain(int argc, char **argv, struct mode_error *err)
     if (!st)
         printf("%s: %llu worker%s told to finish and exit\n", argv[1],
                (unsigned long long)answer->msg->control_reply->changed,
-               answer->msg->control_reply->changed == 1 ? "" : "s");
+               MODE_PLURAL(answer->msg->control_reply->changed));
     mode_envelope_free(&answer);
     client_close(&c);
     return st;

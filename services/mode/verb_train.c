@@ -298,9 +298,9 @@ static enum mode_status find_warmup(int64_t *warmup, const struct options *o, ui
     enum mode_status st = o->warmup ? option_count(warmup, o->warmup, "--warmup", 0, MOST_STEPS, err) : MODE_OK;
     if (st || *warmup == 0 || (uint64_t)*warmup < total) return st;
     return MODE_FAIL(err, MODE_E_USAGE,
-                     "--warmup %lld: the schedule has %llu steps, so the learning rate would rise to the end. HINT: "
+                     "--warmup %lld: the schedule has %llu step%s, so the learning rate would rise to the end. HINT: "
                      "leave it out (" MODE_DEFAULT_WARMUP_STEPS ", at most a tenth of the schedule), or give less",
-                     (long long)*warmup, (unsigned long long)total);
+                     (long long)*warmup, (unsigned long long)total, MODE_PLURAL(total));
 }
 
 /* A number from least to most; otherwise: if it is not given. */
@@ -348,9 +348,10 @@ static enum mode_status find_cooldown(struct mode_schedule *s, const struct opti
     s->cooldown = (uint64_t)steps;
     if (s->cooldown + s->warmup <= s->total) return MODE_OK;
     return MODE_FAIL(err, MODE_E_USAGE,
-                     "--cooldown-steps %llu: the schedule has %llu steps, %llu of them warm-up; expected at most the "
+                     "--cooldown-steps %llu: the schedule has %llu step%s, %llu of them warm-up; expected at most the "
                      "rest",
-                     (unsigned long long)s->cooldown, (unsigned long long)s->total, (unsigned long long)s->warmup);
+                     (unsigned long long)s->cooldown, (unsigned long long)s->total, MODE_PLURAL(s->total),
+                     (unsigned long long)s->warmup);
 }
 
 /* --schedule and what belongs to it, in a schedule of that many steps. */
@@ -368,7 +369,9 @@ static enum mode_status find_schedule(struct mode_schedule *s, const struct opti
 static void print_schedule(const struct mode_train_spec *s)
 {
     fprintf(stderr, "learning rate: ");
-    if (s->warmup_steps) fprintf(stderr, "warm-up in %llu steps to ", (unsigned long long)s->warmup_steps);
+    if (s->warmup_steps)
+        fprintf(stderr, "warm-up in %llu step%s to ", (unsigned long long)s->warmup_steps,
+                MODE_PLURAL(s->warmup_steps));
     fprintf(stderr, "%g, ", s->lr);
     if (s->schedule == MODE_SCHEDULE_CONSTANT)
         fprintf(stderr, "constant");
@@ -523,8 +526,8 @@ static enum mode_status find_selection(glob_t *found, size_t n_shards, const str
     if (glob(pattern, 0, NULL, found) != 0)
         return MODE_FAIL(err, MODE_E_NOINPUT, "--assign: no file matches \"%s\"", pattern);
     if (found->gl_pathc != n_shards)
-        return MODE_FAIL(err, MODE_E_USAGE, "--assign are %zu files, --data %zu shards: expected as many of each",
-                         found->gl_pathc, n_shards);
+        return MODE_FAIL(err, MODE_E_USAGE, "--assign names %zu file%s, --data %zu shard%s: expected as many of each",
+                         found->gl_pathc, MODE_PLURAL(found->gl_pathc), n_shards, MODE_PLURAL(n_shards));
     return MODE_OK;
 }
 

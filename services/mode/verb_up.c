@@ -186,8 +186,9 @@ static enum mode_status wait_ready(pid_t supervisor, const char *workspace, int 
             if (redis) supervisor_last_line(line, sizeof line, workspace, n_seen ? "supervisor" : "coordinator");
             st = MODE_FAIL(
                 err, MODE_E_PEER,
-                "after %lld s %zu of %d workers are connected%s; the logs are in %s/logs, the last line is: %s",
-                (long long)timeout_s, n_seen, n_workers, redis ? "" : " but Redis is not", workspace, line);
+                "after %lld s %zu of %d worker%s %s connected%s; the logs are in %s/logs, the last line is: %s",
+                (long long)timeout_s, n_seen, n_workers, MODE_PLURAL(n_workers), n_seen == 1 ? "is" : "are",
+                redis ? "" : " but Redis is not", workspace, line);
         }
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
@@ -231,7 +232,8 @@ static enum mode_status start(const struct up_options *o, const char *workspace,
         }
         return st;
     }
-    printf("up in %.1f s: coordinator and %d workers, workspace %s\n", mode_clock_s() - begun, n_workers, workspace);
+    printf("up in %.1f s: coordinator and %d worker%s, workspace %s\n", mode_clock_s() - begun, n_workers,
+           MODE_PLURAL(n_workers), workspace);
     return MODE_OK;
 }
 

@@ -168,8 +168,9 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     const struct mode_verify_hooks hooks = {&r, on_begin, on_row, on_note};
     r.all = o.all;
     r.model = model;
-    printf("backend %s, %d threads\n  %-16s %5s  %9s  %9s  %8s  worst\n", mode_backend_name(be),
-           mode_parallel_threads(), "stage", "count", "error", "tolerance", "used");
+    printf("backend %s, %d thread%s\n  %-16s %5s  %9s  %9s  %8s  worst\n", mode_backend_name(be),
+           mode_parallel_threads(), MODE_PLURAL(mode_parallel_threads()), "stage", "count", "error", "tolerance",
+           "used");
     const char *given = o.merges;
     if (merges_find(&o.merges, &no_merges) && !given)
         printf("tokenizer: NOT CHECKED: %s\n", no_merges.text);

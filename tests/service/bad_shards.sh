@@ -44,11 +44,12 @@ cmp -s "$work/whole" "$work/without" && fail "the run without two shards is the 
 is_said() { mode status --workspace "$w" | grep -q "run test: 2 of 5 shards are skipped (.*/train/[24]/[24].tar: .*not a tar.*; and others): none of their samples is"; }
 await is_said || { mode status --workspace "$w"; fail "status does not say that shards are left out"; }
 ledger
-grep -Eq '^  samples +120  in 5 shards' "$work/ledger" || { cat "$work/ledger"; fail "other samples than those of three shards"; }
+grep -Eq '^  samples +120  in 3 shards' "$work/ledger" || { cat "$work/ledger"; fail "other samples than those of three shards"; }
 grep -Eq 'shards skipped +2  2/2.tar: is not a tar .*[)], and others; none of their samples is counted' "$work/ledger" || { cat "$work/ledger"; fail "reconcile does not count them"; }
 ledger --json
 grep -q '"bad_shards": 2,' "$work/ledger" || fail "reconcile --json does not count them"
 grep -q 'shards skipped because .*: 2 of 5<' "$w/report/report.html" || fail "the report does not count them"
+grep -q '<small>in 3 shards, ' "$w/report/report.html" || fail "the report's tile of pairs counts other shards than those read"
 grep -q '"bad_shards": 2,' "$w/report/summary.json" || fail "summary.json does not count them"
 mode overlap --workspace "$w" >"$work/overlap" 2>"$work/said" || fail "overlap: $(cat "$work/said")"
 said '[24].tar was skipped by the run: .*not a tar' "$work/said"
@@ -111,7 +112,7 @@ by_hand 0 'shards skipped +1' captions "$three" --text-keys 'json:texts[]' --out
 grep -q '"bad": "is not a tar ' "$work/c/captions.json" || fail "captions.json does not say it"
 [ -e "$work/c/00002.idx" ] && [ ! -e "$work/c/00001.idx" ] || fail "an index of what is not a tar"
 by_hand 0 'skipped +is not a tar' inspect "$work/c/00001.captions.bin"
-by_hand 65 'the sources: 1 of 1 shards is not a tar' captions "$w/train/1/1.tar" --out "$work/d" --skip-bad-shards
+by_hand 65 'the sources: 1 of 1 shard is not a tar' captions "$w/train/1/1.tar" --out "$work/d" --skip-bad-shards
 trained="--init $w/experts/seed --text-keys json:texts[] --batch 32 --warmup 0 --steps 2 --clip-merges $MODE_TEST_MODELS/bpe_simple_vocab_16e6.txt.gz"
 by_hand 65 '1.tar: is not a tar .*--skip-bad-shards skips' train $trained --data "$three" --out "$work/m"
 by_hand 0 '1.tar is skipped: is not a tar' train $trained --data "$three" --out "$work/n" --skip-bad-shards

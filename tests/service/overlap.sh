@@ -94,7 +94,7 @@ grep -q 'in 2 shards; .*; truncated shards: 1; skipped shards: 1$' "$work/skippe
 cmp "$work/1.tsv" "$work/skipped.tsv" || fail "the other shards have other matches"
 rc=0
 mode overlap "$work/task" --shards "$work/no.tar" --skip-bad-shards >"$work/said" 2>&1 || rc=$?
-[ $rc = 65 ] && grep -q 'the sources: 1 of 1 shards is not a tar' "$work/said" || fail "only corrupt shards: exit $rc, $(cat "$work/said")"
+[ $rc = 65 ] && grep -q 'the sources: 1 of 1 shard is not a tar' "$work/said" || fail "only corrupt shards: exit $rc, $(cat "$work/said")"
 
 # Ctrl-C: dies of it, and leaves no list
 python3 - "$work" <<'EOF'

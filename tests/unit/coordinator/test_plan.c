@@ -27,7 +27,7 @@ static void test_a_task_of_an_unknown_kind_is_left_out_of_its_folder(void **stat
         free(text);
         if (i == 2) { /* nothing is left */
             assert_int_equal(st, MODE_E_NOINPUT);
-            assert_non_null(strstr(err.text, "none of its 1 tasks can be evaluated"));
+            assert_non_null(strstr(err.text, "none of its tasks (1) can be evaluated"));
             continue;
         }
         if (i == 1) { /* named, it is refused */
@@ -874,12 +874,12 @@ static void test_too_many_shards_that_are_no_tar_are_a_wrong_source(void **state
     static const struct {
         const char *bad, *data, *says; /* NULL: the run is done */
     } cases[] = {
-        {"0", "00}.tar\", bad_shards: skip}", "data.train: 1 of 1 shards is not a tar"},
+        {"0", "00}.tar\", bad_shards: skip}", "data.train: 1 of 1 shard is not a tar"},
         {"13", "03}.tar\", bad_shards: skip}", "data.train: 2 of 4 shards are not tars"},
         {"13", "19}.tar\", bad_shards: skip}", NULL},
         {"135", "19}.tar\", bad_shards: skip}", "data.train: 3 of 20 shards are not tars"},
         {"45", "03}.tar\", added: [new], bad_shards: skip}", "data.added, source 1: 2 of 2 shards are not tars"},
-        {"06", "03}.tar\", added: [new, newer], bad_shards: skip}", "data.added, source 2: 1 of 1 shards is not a tar"},
+        {"06", "03}.tar\", added: [new, newer], bad_shards: skip}", "data.added, source 2: 1 of 1 shard is not a tar"},
         {"05", "03}.tar\", added: [new, newer], bad_shards: skip}", NULL},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)

@@ -303,7 +303,7 @@ static void test_grouping(void **state)
 
     o.strict = true;
     assert_int_equal(mode_captions_extract(&c, out_path, &o, &err), MODE_E_VALUE);
-    assert_non_null(strstr(err.text, "repeat an extension"));
+    assert_non_null(strstr(err.text, ": 1 sample repeats an extension"));
 }
 
 static void test_tars_without_rows(void **state)

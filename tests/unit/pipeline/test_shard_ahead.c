@@ -211,7 +211,7 @@ static void test_a_folder_without_room_for_two_windows_is_told(void **state)
     (void)state;
     uint64_t bytes[] = {(uint64_t)1e9, (uint64_t)4e9, 0, (uint64_t)2e9, (uint64_t)3e9};
     char *text = mode_shard_ahead_warning(bytes, 5, 1, (uint64_t)7e9);
-    assert_non_null(strstr(text, "two windows of 1 shards may have 7.1 GB, and the shard cache holds at most 7.0 GB"));
+    assert_non_null(strstr(text, "two windows of 1 shard may have 7.1 GB, and the shard cache holds at most 7.0 GB"));
     assert_non_null(strstr(text, "train.window_shards"));
     free(text);
     assert_null(mode_shard_ahead_warning(bytes, 5, 1, (uint64_t)7.2e9));
