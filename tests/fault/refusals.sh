@@ -71,7 +71,7 @@ expect 78 'MODE_LOG_LEVEL: "loud" is unknown' env MODE_LOG_LEVEL=loud mode-coord
 expect 74 'writing stdout failed' sh -c 'mode --version >/dev/full'
 mkfifo "$work/pipe" && ln -s "$work/linked" "$work/link" && echo before >"$work/linked" && echo "a cat" >"$work/cat"
 expect 73 'is a device or a pipe' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --out "$work/pipe"
-expect 0 'vectors' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --out "$work/link"
+expect 0 ': 1 vector of' mode embed --encoder "$MODE_TEST_MODELS/encoder" --texts "$work/cat" --out "$work/link"
 [ -p "$work/pipe" ] && [ -L "$work/link" ] && [ "$(wc -c <"$work/linked")" -gt 1000 ] || fail "a pipe or a link was replaced"
 expect 2 'router' mode ensemble --results x --words y --router no-such
 expect 2 'metric' mode cluster --features x --metric no-such
