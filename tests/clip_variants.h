@@ -2,7 +2,9 @@
 #ifndef MODE_TESTS_CLIP_VARIANTS_H
 #define MODE_TESTS_CLIP_VARIANTS_H
 
+#include "base/rng.h"
 #include "base/str.h"
+#include "models/clip_train.h"
 
 /* Every other kind of tower: %s vision, %s text, %s the rest. */
 static const char VARIANT[] = "{\"embed_dim\": 12, %s"
@@ -25,6 +27,19 @@ enum { VARIANTS = sizeof variants / sizeof *variants };
 static inline char *variant(int i)
 {
     return mode_xasprintf(VARIANT, variants[i][0], variants[i][1], variants[i][2]);
+}
+
+/* A freshly initialised model has tiny gradients in places: make weights larger, so that errors exceed the rounding. On
+ * the host. */
+static inline void variant_perturb(struct mode_clip *clip)
+{
+    size_t n;
+    struct mode_param *p = mode_clip_params(clip, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
+        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++)
+            mode_f32(&p[i].value)[j] += 0.15f * (float)mode_rng_normal(&r);
+    }
 }
 
 #endif

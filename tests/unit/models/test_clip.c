@@ -95,18 +95,6 @@ static double step(struct mode_clip *clip, const struct batch *x)
     return loss;
 }
 
-/* A freshly initialised model has tiny gradients in places: make weights larger, so that errors exceed the rounding. */
-static void stir(struct mode_clip *clip)
-{
-    size_t n;
-    struct mode_param *p = mode_clip_params(clip, &n);
-    for (size_t i = 0; i < n; i++) {
-        struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
-        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++)
-            mode_f32(&p[i].value)[j] += 0.15f * (float)mode_rng_normal(&r);
-    }
-}
-
 /* Every parameter tensor, along random directions: g . u against (L(w + h u) - L(w - h u)) / 2h, whose O(h^2) error is
  * cancelled with a second step of twice the length (Richardson extrapolation). */
 static void test_gradients_are_the_slopes_of_the_loss(void **state)
@@ -118,7 +106,7 @@ static void test_gradients_are_the_slopes_of_the_loss(void **state)
         struct mode_clip *clip = make(be, TINY, dense, 4);
         size_t n;
         struct mode_param *p = mode_clip_params(clip, &n);
-        stir(clip);
+        variant_perturb(clip);
         for (size_t i = 0; i < n; i++) {
             int64_t size = mode_tensor_count(&p[i].value);
             float *w = mode_f32(&p[i].value), *old = mode_xmalloc((size_t)size * sizeof *old);
@@ -187,8 +175,8 @@ static void test_packed_equals_dense(void **state)
         struct mode_backend *be = open_backend(names[i]);
         struct batch x = make_batch(5, 12, 1, 9, 23);
         struct mode_clip *packed = make(be, TINY, false, 7), *dense = make(be, TINY, true, 5);
-        stir(packed);
-        stir(dense);
+        variant_perturb(packed);
+        variant_perturb(dense);
         assert_true(fabs(step(packed, &x) - step(dense, &x)) < 2e-6);
         assert_same_gradients(packed, dense, 2e-5);
         mode_clip_close(&packed);
@@ -208,7 +196,7 @@ static struct mode_clip *make_variant(struct mode_backend *be, int i, bool dense
     mode_clip_set_savings(clip, dense, full);
     mode_clip_set_memory(clip, pieces, checkpoint);
     if (mode_clip_train_begin(clip, batch, &err) != MODE_OK) fail_msg("%s", err.text);
-    stir(clip);
+    variant_perturb(clip);
     free(cfg);
     return clip;
 }
@@ -263,7 +251,7 @@ static void test_texts_that_fill_up_change_nothing(void **state)
             mode_clip_set_savings(clip[pad], false, k % 2);
             mode_clip_set_padding(clip[pad], pad);
             assert_int_equal(mode_clip_train_begin(clip[pad], 8, &err), MODE_OK);
-            stir(clip[pad]);
+            variant_perturb(clip[pad]);
             for (int again = 0; again < 2; again++) { /* rows with gradients in one step are padding in the next */
                 struct batch y = make_batch(again ? 6 : 8, 12, 2, 9, 23);
                 loss[pad] = step(clip[pad], &y);
@@ -296,7 +284,7 @@ static void test_the_longest_texts_fill_up(void **state)
         assert_int_equal(mode_clip_create(&clip[pad], be, TINY, NULL, 5, &err), MODE_OK);
         mode_clip_set_padding(clip[pad], pad);
         assert_int_equal(mode_clip_train_begin(clip[pad], PAIRS, &err), MODE_OK);
-        stir(clip[pad]);
+        variant_perturb(clip[pad]);
         loss[pad] = step(clip[pad], &x);
     }
     assert_true(mode_clip_train_sequence(clip[1], &key) && key.shape[1] > PAIRS * LONGEST && key.shape[1] % 8 == 0);
@@ -338,12 +326,12 @@ static void test_fast_backends_agree_with_the_reference(void **state)
     struct batch x = make_batch(6, 12, 2, 9, 23);
     struct mode_clip *want = make(ref, TINY, false, 6);
     (void)state;
-    stir(want);
+    variant_perturb(want);
     double loss = step(want, &x);
     for (int i = 0; i < 2; i++) {
         struct mode_backend *be = open_backend(names[i]);
         struct mode_clip *clip = make(be, TINY, false, 6);
-        stir(clip);
+        variant_perturb(clip);
         assert_true(fabs(step(clip, &x) - loss) < 2e-6 * fabs(loss));
         assert_same_gradients(clip, want, 1e-5);
         mode_clip_close(&clip);
@@ -496,7 +484,7 @@ static void test_inference_gives_the_features_training_uses(void **state)
     float im[30], tx[30];
     double loss, want = 0, s[3][3];
     (void)state;
-    stir(clip);
+    variant_perturb(clip);
     loss = step(clip, &x);
     assert_int_equal(mode_clip_encode_images(clip, im, x.pixels, 3, 0, &err), MODE_OK);
     assert_int_equal(mode_clip_encode_texts(clip, tx, x.ids, x.n_ids, 3, 0, &err), MODE_OK);

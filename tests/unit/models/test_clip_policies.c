@@ -33,11 +33,7 @@ static uint8_t *step_bytes(size_t *size, struct mode_backend *be, int kind, bool
     mode_clip_set_blocks(clip, blocks);
     if (mode_clip_train_begin(clip, PAIRS, &err) != MODE_OK) fail_msg("%s", err.text);
     struct mode_param *p = mode_clip_params(clip, &n);
-    for (size_t i = 0; i < n; i++) {
-        struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
-        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++)
-            mode_f32(&p[i].value)[j] += 0.15f * (float)mode_rng_normal(&r);
-    }
+    variant_perturb(clip);
     mode_clip_refresh(clip);
     for (int i = 0; i < 2; i++) /* the second step runs on buffers that the first has used */
         if (mode_clip_train_step(clip, &loss[i], batch.pixels, batch.ids, batch.n_ids, PAIRS, &err) != MODE_OK)

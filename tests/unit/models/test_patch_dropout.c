@@ -88,18 +88,12 @@ static struct mode_clip *make(struct mode_backend *be, int kind, double dropout,
     struct mode_clip *clip;
     struct mode_error err;
     char *cfg = variant(kind);
-    size_t n;
     if (mode_clip_create(&clip, be, cfg, NULL, 5, &err) != MODE_OK) fail_msg("%s", err.text);
     mode_clip_set_memory(clip, pieces, false);
     if (blocks) mode_clip_set_blocks(clip, blocks);
     mode_clip_set_patch_dropout(clip, dropout, 9);
     if (mode_clip_train_begin(clip, PAIRS, &err) != MODE_OK) fail_msg("%s", err.text);
-    struct mode_param *p = mode_clip_params(clip, &n);
-    for (size_t i = 0; i < n; i++) {
-        struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, i);
-        for (int64_t j = 0; j < mode_tensor_count(&p[i].value); j++)
-            mode_f32(&p[i].value)[j] += 0.15f * (float)mode_rng_normal(&r);
-    }
+    variant_perturb(clip);
     mode_clip_refresh(clip);
     free(cfg);
     return clip;

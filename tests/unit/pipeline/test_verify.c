@@ -99,18 +99,12 @@ static char *folder_of(int i, struct mode_backend *be)
 {
     struct mode_clip *clip;
     struct mode_error err;
-    size_t n;
     char *cfg = variant(i), dir[] = "/tmp/mode-verify-XXXXXX";
     assert_non_null(mkdtemp(dir));
     char *config = mode_path_join(dir, "open_clip_config.json"),
          *weights = mode_path_join(dir, "open_clip_model.safetensors");
     if (mode_clip_create(&clip, be, cfg, NULL, 5, &err)) fail_msg("%s", err.text);
-    struct mode_param *p = mode_clip_params(clip, &n);
-    for (size_t k = 0; k < n; k++) {
-        struct mode_rng r = mode_rng_for(3, MODE_RNG_TEST, 2, k);
-        for (int64_t j = 0; j < mode_tensor_count(&p[k].value); j++)
-            mode_f32(&p[k].value)[j] += 0.15f * (float)mode_rng_normal(&r);
-    }
+    variant_perturb(clip);
     if (mode_clip_save(clip, config, weights, &err)) fail_msg("%s", err.text);
     mode_clip_close(&clip);
     free(cfg);
