@@ -23,6 +23,8 @@
 
 /* Processor time used by the decoders of this process so far, seconds. */
 double mode_decoder_cpu_seconds(void);
+/* Memory of a decoder's own with pictures of up to some 4 megapixels; the program, 15 MiB, is shared by all. */
+#define MODE_DECODER_BYTES ((size_t)16 << 20)
 /* Number of decoders now. */
 int mode_decoder_count(void);
 

@@ -1,7 +1,9 @@
 #include "pipeline/train_memory.h"
 
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "base/str.h"
+#include "data/decoder.h"
 #include "nn/backend.h"
 #include "pipeline/train.h"
 
@@ -15,7 +17,7 @@ static const char *const policies[] = {"keep", "lean", "checkpoint"};
 /* Bytes in the model's memory besides the model. */
 static size_t beside(const struct mode_train_memory *m)
 {
-    return m->lists + (m->device ? m->pictures : m->batch + m->program + m->validation);
+    return m->lists + (m->device ? m->pictures : m->batch + m->program + m->decoders + m->validation);
 }
 
 static void count(struct mode_train_memory *m, const struct mode_clip *clip, int64_t own)
@@ -92,6 +94,7 @@ enum mode_status mode_train_memory_plan(struct mode_train_memory *m, struct mode
     const size_t parameters = m->model.parameters + m->model.copies;
     m->batch = (size_t)batches * (size_t)own *
                (3 * side * side * sizeof(float) + ((size_t)mode_clip_context(clip) + 1) * sizeof(int32_t));
+    if (batches > 0) m->decoders = (size_t)mode_parallel_threads() * MODE_DECODER_BYTES;
     if (spec->validation) m->validation = mode_validation_bytes(spec->validation, clip);
     if (spec->validation) m->lists = mode_clip_train_infer_bytes(clip, own);
     m->program = m->device || held < parameters ? 0 : held - parameters;
@@ -153,6 +156,7 @@ void mode_train_memory_print(const struct mode_train_memory *m, FILE *out)
     row(out, "batch", m->batch, host);
     if (m->validation) row(out, "validation", m->validation + (m->device ? 0 : m->lists), host);
     if (!m->device) row(out, "program", m->program, "");
+    if (m->decoders) row(out, "decoders", m->decoders, m->device ? host : "of pictures; more if these are large");
     snprintf(text, sizeof text, "of %.1f free; %.1f %% of the forward pass is recomputed", (double)m->room / MIB,
              100 * c->again);
     if (m->room == SIZE_MAX) snprintf(text, sizeof text, "%.1f %% of the forward pass is recomputed", 100 * c->again);
@@ -172,23 +176,15 @@ char *mode_train_memory_json(const struct mode_train_memory *m)
     const struct {
         const char *name;
         size_t bytes;
-    } all[] = {{"parameters", c->parameters},
-               {"copies", c->copies},
-               {"gradients", c->gradients},
-               {"moments", c->moments},
-               {"kept", c->kept[0]},
-               {"lean", c->kept[1]},
-               {"checkpointed", c->kept[2]},
-               {"activations", c->activations},
-               {"turns", c->turns},
-               {"workspace", c->workspace},
-               {"batch", m->batch},
-               {"program", m->program},
-               {"pictures", m->pictures},
-               {"validation", m->validation},
-               {"lists", m->lists},
-               {"total", m->total},
-               {"room", m->room}};
+    } all[] = {{"parameters", c->parameters}, {"copies", c->copies},
+               {"gradients", c->gradients},   {"moments", c->moments},
+               {"kept", c->kept[0]},          {"lean", c->kept[1]},
+               {"checkpointed", c->kept[2]},  {"activations", c->activations},
+               {"turns", c->turns},           {"workspace", c->workspace},
+               {"batch", m->batch},           {"program", m->program},
+               {"decoders", m->decoders},     {"pictures", m->pictures},
+               {"validation", m->validation}, {"lists", m->lists},
+               {"total", m->total},           {"room", m->room}};
     json_t *o = json_object(), *blocks = json_object();
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].bytes != SIZE_MAX) json_object_set_new(o, all[i].name, json_integer((json_int_t)all[i].bytes));

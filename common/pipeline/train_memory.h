@@ -19,11 +19,12 @@ struct mode_train_memory { /* bytes */
     struct mode_clip_memory model;
     size_t batch;      /* host: prefetched batches */
     size_t program;    /* host: the process without the model */
+    size_t decoders;   /* host: the processes that decode pictures, of ordinary size */
     size_t validation; /* host: features and scores of the largest task, in rank 0 */
     size_t pictures;   /* device: decoded pictures of the prefetched batches; 0: pixels come from the host */
     size_t lists;      /* in the model's memory: further buffers of validation */
     size_t total;      /* upper bound in the model's memory: model.total, lists and pictures; on the host also batch,
-                        * program and validation */
+                        * program, decoders and validation */
     size_t room;       /* memory available for it, including what is already allocated; SIZE_MAX: not known */
     bool device;       /* the model's memory is a device's */
     char why_host[MODE_WINDOWS_WHY]; /* "", or a sentence: why a device that could resize pictures does not */

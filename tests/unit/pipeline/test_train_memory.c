@@ -2,7 +2,9 @@
  * bytes; what does not fit is refused with a hint that works. */
 #include "train_world.h"
 
+#include "base/parallel.h"
 #include "base/process.h"
+#include "data/decoder.h"
 #include "nn/backend.h"
 
 #include <setjmp.h>
@@ -62,16 +64,24 @@ static int train_alone(char **argv) /* folder, bytes, checkpoint */
     struct mode_train_memory m;
     struct mode_error err = {0};
     world_ok(train(&m, argv[0], strtoull(argv[1], NULL, 10), argv[2][0] == '1', 1, &err), &err);
-    printf("%zu %llu %zu %lld %lld\n", m.total, (unsigned long long)mode_process_peak_rss(getpid()), m.room,
-           (long long)(m.model.blocks.image[MODE_CLIP_KEEP] + m.model.blocks.text[MODE_CLIP_KEEP]),
+    if (m.decoders < (size_t)1 << 20) return 1; /* the plan counts them; the peak is that of this process alone */
+    printf("%zu %llu %zu %lld %lld\n", m.total - m.decoders, (unsigned long long)mode_process_peak_rss(getpid()),
+           m.room - m.decoders, (long long)(m.model.blocks.image[MODE_CLIP_KEEP] + m.model.blocks.text[MODE_CLIP_KEEP]),
            (long long)(m.model.blocks.image[MODE_CLIP_LEAN] + m.model.blocks.text[MODE_CLIP_LEAN]));
     return 0;
 }
 
 static char root[] = "/tmp/mode-train-memory-XXXXXX";
 
+static size_t decoders(void)
+{
+    return (size_t)mode_parallel_threads() * MODE_DECODER_BYTES;
+}
+
+/* memory: for the process without its decoders; 0: no limit. */
 static struct said run(const char *name, size_t memory, bool checkpoint)
 {
+    if (memory) memory += decoders();
     char self[512], line[256] = "";
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     struct said s;
