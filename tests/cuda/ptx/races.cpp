@@ -258,11 +258,11 @@ std::string thread_of(const mark &m)
 const char *remedy(const mark &m, const access &a, bool is_ordered)
 {
     const size_t me = agent_of(a.w);
+    if (m.cluster != cluster) return "nothing: blocks are not ordered within a launch";
     if (is_ordered) return "fence.proxy.async after the write, before what orders the two";
     if (m.by == COPIES) return "cp.async.wait_group in that thread (for other threads a barrier after it)";
     if (m.by == BULK) return "waiting for the phase of its mbarrier";
     if (m.by == PRODUCTS) return "wgmma.wait_group in that warp (for other threads a barrier after it)";
-    if (m.cluster != cluster) return "nothing: blocks are not ordered within a launch";
     if (m.agent == me) return "bar.warp.sync or bar.sync";
     if (m.agent / n_warps == me / n_warps) return "bar.sync or an mbarrier";
     return "barrier.cluster, or an mbarrier with .release.cluster and .acquire.cluster";
