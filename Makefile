@@ -83,7 +83,7 @@ cuda-emulate: deps-test build ## tests of the cuda backend on an emulated GPU, i
 	  (cd $(BUILD) && MODE_EMULATOR_ORDER=$$1 MODE_EMULATOR_STREAMS=$$2 ctest -j$(JOBS) --no-tests=error --output-on-failure -L cuda) || exit 1; done
 
 .PHONY: cuda-ptx
-cuda-ptx: ## the kernels as nvcc compiles them, executed on the host, against the reference (needs nvcc, no GPU; ten minutes). OUT=folder for counts
+cuda-ptx: ## the kernels as nvcc compiles them, executed on the host: against the reference, races (needs nvcc, no GPU; twenty minutes). OUT=folder for counts
 	@cmake -S tests/cuda -B build-ptx -DMODE_EMULATE=ON >/dev/null && cmake --build build-ptx -j$(JOBS) --target cuda-ptx && cmake --build build-ptx -j$(JOBS) --target gpu-tests >/dev/null
 	@tests/cuda/ptx.sh build-ptx $(OUT)
 

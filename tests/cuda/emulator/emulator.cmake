@@ -11,7 +11,7 @@ function(mode_emulate_cuda)
   # a GPU faults on misaligned vector loads, the host does not
   set(aligned -fsanitize=alignment -fno-sanitize-recover=alignment)
   set(ptx) # kernels as nvcc compiled them
-  foreach(name parse arithmetic memory collective tensor grid counts)
+  foreach(name parse arithmetic memory collective tensor grid counts races)
     list(APPEND ptx ${MODE_EMULATOR_DIR}/../ptx/${name}.cpp)
   endforeach()
   # streams, memory and blocks; and what is loaded in place of cuBLAS
@@ -70,7 +70,7 @@ function(mode_emulate_cuda)
     target_link_libraries(${name} PRIVATE mode_emulator)
   endforeach()
 
-  add_executable(cuda-ptx-interpreter ${MODE_EMULATOR_DIR}/../ptx/test_ptx.cpp)
+  add_executable(cuda-ptx-interpreter ${MODE_EMULATOR_DIR}/../ptx/test_ptx.cpp ${MODE_EMULATOR_DIR}/../ptx/test_races.cpp)
   set_target_properties(cuda-ptx-interpreter PROPERTIES CXX_STANDARD 20)
   target_include_directories(cuda-ptx-interpreter PRIVATE ${MODE_EMULATOR_DIR})
   target_compile_options(cuda-ptx-interpreter PRIVATE ${flags})

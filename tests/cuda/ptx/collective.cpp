@@ -8,6 +8,11 @@ static void nothing(warp &, const insn &, uint32_t)
 {
 }
 
+static void warp_barrier(warp &w, const insn &, uint32_t lanes)
+{
+    if (checking) races::sync_warp(w, lanes);
+}
+
 /* shfl.sync: d|p, a, b (lane, mask of bits or distance), c (segment mask and clamp). A source outside of the segment
  * gives the lane's own value and a false predicate. */
 enum mode { UP, DOWN, BFLY, IDX };
@@ -74,15 +79,12 @@ static void match_any(warp &w, const insn &i, uint32_t lanes)
 
 bool decode_warp(const statement &s, insn &i)
 {
-    static const std::map<std::string, action> meetings = {{"shfl.sync.up.b32", shuffle<UP>},
-                                                           {"shfl.sync.down.b32", shuffle<DOWN>},
-                                                           {"shfl.sync.bfly.b32", shuffle<BFLY>},
-                                                           {"shfl.sync.idx.b32", shuffle<IDX>},
-                                                           {"vote.sync.ballot.b32", ballot},
-                                                           {"vote.sync.any.pred", vote_any},
-                                                           {"vote.sync.all.pred", vote_all},
-                                                           {"match.any.sync.b32", match_any},
-                                                           {"bar.warp.sync", nothing}};
+    static const std::map<std::string, action> meetings = {
+        {"shfl.sync.up.b32", shuffle<UP>},     {"shfl.sync.down.b32", shuffle<DOWN>},
+        {"shfl.sync.bfly.b32", shuffle<BFLY>}, {"shfl.sync.idx.b32", shuffle<IDX>},
+        {"vote.sync.ballot.b32", ballot},      {"vote.sync.any.pred", vote_any},
+        {"vote.sync.all.pred", vote_all},      {"match.any.sync.b32", match_any},
+        {"bar.warp.sync", warp_barrier}};
     const auto found = meetings.find(s.op);
     if (found != meetings.end()) {
         i.run = found->second;

@@ -48,11 +48,17 @@ void fault(const warp &w, int lane, const char *format, ...)
             w.number * WARP + lane);
     vfprintf(stderr, format, args);
     va_end(args);
-    if (w.now)
-        fprintf(stderr, "\nptx:   at \"%s\", line %d of the source of %s", w.now->text->c_str(), w.now->line,
-                w.f->file.c_str());
+    if (w.now) fprintf(stderr, "\nptx:   at %s", where(*w.f, *w.now).c_str());
     fprintf(stderr, "\n");
     abort();
+}
+
+std::string where(const function &f, const insn &i)
+{
+    const auto found = f.sources->find(i.source);
+    const std::string path = found == f.sources->end() ? f.file : found->second;
+    const std::string text = i.text->size() > 120 ? i.text->substr(0, 120) + "..." : *i.text;
+    return "\"" + text + "\", " + path.substr(path.rfind('/') + 1) + ":" + std::to_string(i.line);
 }
 
 /* ---- which kernel ---- */
@@ -158,6 +164,7 @@ static void end_lanes(warp &w, uint32_t lanes)
         const int l = __builtin_ctz(m);
         if (!w.copies[l].empty()) fault(w, l, "ends while %zu of its copies are under way", w.copies[l].size());
     }
+    if (checking) races::end_lanes(w, lanes);
     w.alive &= ~lanes;
     if (!w.alive && !w.products.empty()) fault(w, 0, "ends while %zu of its products are under way", w.products.size());
 }
@@ -194,6 +201,7 @@ static bool step(warp &w, size_t at, bool *yields)
         lanes &= i.negated ? ~p : p;
     }
     uint32_t done = s.lanes; /* lanes that go on to the next instruction */
+    if (checking && i.of_accumulator && lanes) races::touch_accumulator(w, i);
     switch (i.kind) {
     case PLAIN:
         if (lanes) i.run(w, i, lanes);
@@ -277,6 +285,7 @@ static void release(block &b)
 {
     for (const warp &w : b.warps)
         if (w.alive && !w.at_barrier) return;
+    if (checking) races::sync_block(b);
     for (warp &w : b.warps) w.at_barrier = false;
 }
 
@@ -285,6 +294,7 @@ static void release_cluster(std::vector<block> &cluster)
     for (const block &b : cluster)
         for (const warp &w : b.warps)
             if (w.alive && !w.at_cluster) return;
+    if (checking) races::sync_cluster();
     for (block &b : cluster)
         for (warp &w : b.warps) w.at_cluster = false;
 }
@@ -324,12 +334,18 @@ static char *registers_of(size_t number, size_t bytes)
     return (char *)(((uintptr_t)p.get() + 63) / 64 * 64);
 }
 
-static void open_block(block &b, const function &f, const mode_emu::grid &g, size_t number)
+/* Declared shared memory, and a gap before what is dynamic: nothing may rely on its alignment. */
+static size_t random_gap(const function &f, const mode_emu::grid &g)
+{
+    const bool has_room = f.dynamic_row != NONE && f.shared_bytes + g.shared < 200 * 1024;
+    return (f.shared_bytes + 15) / 16 * 16 + (has_room ? 16 * random_below(64) : 0);
+}
+
+/* before: bytes of shared memory before what is dynamic, the same in all blocks of a cluster */
+static void open_block(block &b, const function &f, const mode_emu::grid &g, size_t number, size_t before)
 {
     const unsigned threads = g.threads.x * g.threads.y * g.threads.z, n = (threads + WARP - 1) / WARP;
-    const size_t declared = (f.shared_bytes + 15) / 16 * 16;
-    const size_t gap = f.dynamic_row != NONE && declared + g.shared < 200 * 1024 ? 16 * random_below(64) : 0;
-    b.shared.assign(declared + gap + (f.dynamic_row != NONE ? g.shared : 0), (char)0xff);
+    b.shared.assign(before + (f.dynamic_row != NONE ? g.shared : 0), (char)0xff);
     b.local.assign(f.local_bytes * n * WARP, (char)0xff);
     b.warps.resize(n);
     for (unsigned k = 0; k < n; k++) {
@@ -343,7 +359,7 @@ static void open_block(block &b, const function &f, const mode_emu::grid &g, siz
         w.splits.push_back({0, w.alive});
         fill(w, f, g);
         if (f.dynamic_row != NONE)
-            for (int l = 0; l < WARP; l++) w.row<uint32_t>(f.dynamic_row)[l] = SHARED_BASE + (uint32_t)(declared + gap);
+            for (int l = 0; l < WARP; l++) w.row<uint32_t>(f.dynamic_row)[l] = SHARED_BASE + (uint32_t)before;
     }
 }
 
@@ -439,7 +455,9 @@ void run(const function &f, const mode_emu::grid &g, const std::vector<std::stri
     std::vector<block> cluster(g.cluster);
     std::vector<transfer> transfers;
     forget_allocations();
+    if (checking) races::open_launch(f, g);
     for (uint64_t c : order) {
+        const size_t before = random_gap(f, g);
         for (unsigned r = 0; r < g.cluster; r++) {
             const uint64_t k = c * g.cluster + r;
             block &b = cluster[r];
@@ -451,9 +469,11 @@ void run(const function &f, const mode_emu::grid &g, const std::vector<std::stri
             b.transfers = &transfers;
             b.barriers.clear();
             b.parameters = parameters.data();
-            open_block(b, f, g, r);
+            open_block(b, f, g, r, before);
         }
+        if (checking) races::open_cluster(cluster, c);
         run_cluster(cluster, transfers);
+        if (checking) races::close_cluster(cluster);
     }
 }
 

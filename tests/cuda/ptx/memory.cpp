@@ -84,9 +84,36 @@ static void count_access(warp &w, const insn &i, uint32_t lanes)
     }
 }
 
+/* Neighbouring lanes that read the same are one access. */
+static void check_races(warp &w, const insn &i, uint32_t lanes)
+{
+    const size_t bytes = (size_t)i.bytes * i.n;
+    const auto address_of = [&](int l) {
+        return i.space == IN_SHARED ? w.row<uint32_t>(i.a)[l] + (uint32_t)i.offset
+                                    : w.row<uint64_t>(i.a)[l] + (uint64_t)i.offset;
+    };
+    if (i.space != IN_SHARED && i.space != IN_GLOBAL) return;
+    while (lanes) {
+        const uint64_t address = address_of(__builtin_ctz(lanes));
+        uint32_t same = 0;
+        do {
+            same |= lanes & -lanes;
+            lanes &= lanes - 1;
+        } while (!i.writes && lanes && address_of(__builtin_ctz(lanes)) == address);
+        if (i.space == IN_SHARED)
+            races::touch_shared(w, same, (uint32_t)address, bytes, i.writes);
+        else
+            races::touch_global(w, same, address, bytes, i.writes);
+    }
+}
+
 template <typename Cell, typename Element> static void load(warp &w, const insn &i, uint32_t lanes)
 {
     if (counting) count_access(w, i, lanes);
+    if (checking) {
+        for (uint32_t m = lanes; m; m &= m - 1) place_of(w, i, __builtin_ctz(m)); /* is it there at all? */
+        check_races(w, i, lanes);
+    }
     for (uint32_t m = lanes; m; m &= m - 1) {
         const int l = __builtin_ctz(m);
         Element x[8];
@@ -105,6 +132,7 @@ template <typename Cell, typename Element> static void store(warp &w, const insn
         for (int k = 0; k < i.n; k++) x[k] = (Element)w.row<Cell>(i.list[(size_t)k])[l];
         memcpy(place_of(w, i, l), x, sizeof(Element) * i.n);
     }
+    if (checking) check_races(w, i, lanes);
 }
 
 /* ---- cp.async: arrives when it is waited for, and not before ---- */
@@ -122,13 +150,15 @@ static void copy_async(warp &w, const insn &i, uint32_t lanes)
         const int l = __builtin_ctz(m);
         const uint64_t from = w.row<uint64_t>(i.a)[l];
         const uint32_t taken = i.c == NONE ? i.bytes : w.row<uint32_t>(i.c)[l]; /* the rest is zero */
-        copy c = {shared_at(w, l, w.row<uint32_t>(i.d)[l], i.bytes), {}, -1};
+        const uint32_t to = w.row<uint32_t>(i.d)[l];
+        copy c = {shared_at(w, l, to, i.bytes), {}, -1, to, from, taken};
         if (taken > i.bytes) fault(w, l, "copies %u bytes of %d", taken, i.bytes);
         if (from % i.bytes) fault(w, l, "copies from %p, which is misaligned", (void *)from);
         if (taken) {
             check_global(w, l, from, i.bytes);
             memcpy(c.data, (const void *)from, taken);
         }
+        if (checking) races::begin_copy(w, l, c);
         memset(c.to, 0xff, i.bytes); /* NaN until then */
         w.copies[l].push_back(c);
     }
@@ -136,6 +166,7 @@ static void copy_async(warp &w, const insn &i, uint32_t lanes)
 
 static void commit_copies(warp &w, const insn &, uint32_t lanes)
 {
+    if (checking) races::commit_copies();
     for (uint32_t m = lanes; m; m &= m - 1) {
         const int l = __builtin_ctz(m);
         for (copy &c : w.copies[l])
@@ -151,9 +182,10 @@ static void wait_for_copies(warp &w, const insn &i, uint32_t lanes)
         const int l = __builtin_ctz(m);
         std::vector<copy> left;
         for (const copy &c : w.copies[l])
-            if (c.group >= 0 && c.group < w.copy_groups[l] - (int)i.offset)
+            if (c.group >= 0 && c.group < w.copy_groups[l] - (int)i.offset) {
                 memcpy(c.to, c.data, i.bytes);
-            else
+                if (checking) races::end_copy(w, l, c);
+            } else
                 left.push_back(c);
         w.copies[l].swap(left);
     }
@@ -234,6 +266,7 @@ bool decode_memory(const statement &s, insn &i)
     i.run = by_type(s, s.words.back(), is_load, value.is_immediate ? i.bytes : value.width);
     if (!address.is_address || (int)value.rows.size() != i.n) s.unknown();
     i.list = value.rows;
+    i.writes = !is_load;
     if (value.is_immediate && i.bytes == 8) i.list[0] = value.second;
     i.a = address.is_immediate && i.space != IN_SHARED ? address.second : address.rows[0];
     i.offset = address.offset;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <set>
 
 namespace mode_ptx
 {
@@ -65,7 +66,8 @@ class parser
     std::map<std::pair<uint64_t, int>, uint32_t> constant_rows;
     std::vector<std::pair<size_t, string>> branches; /* position, label */
     string rest;                                     /* an unfinished statement */
-    int source_line = 0;
+    int source_line = 0, source = 0;
+    std::shared_ptr<std::map<int, string>> sources = std::make_shared<std::map<int, string>>();
 
     [[noreturn]] void stop(const string &what) const;
     void directive(const string &line);
@@ -73,6 +75,7 @@ class parser
     void begin_function(const string &line);
     void parameters(string list);
     void end_function();
+    void mark_accumulators();
     void one(string s);
     void declare(const string &s);
     void variable(const string &s);
@@ -156,10 +159,14 @@ std::vector<std::unique_ptr<function>> parser::run()
 void parser::directive(const string &line)
 {
     const std::vector<string> w = words_of(line, " \t,");
-    if (w[0] == ".version" || w[0] == ".target" || w[0] == ".address_size" || w[0] == ".minnctapersm" ||
-        w[0] == ".file")
+    if (w[0] == ".version" || w[0] == ".target" || w[0] == ".address_size" || w[0] == ".minnctapersm") return;
+    if (w[0] == ".file") {
+        const size_t from = line.find('"') + 1;
+        (*sources)[atoi(w[1].c_str())] = line.substr(from, line.find('"', from) - from);
         return;
+    }
     if (w[0] == ".loc") {
+        source = atoi(w[1].c_str());
         source_line = atoi(w[2].c_str());
         return;
     }
@@ -177,6 +184,7 @@ void parser::begin_function(const string &line)
     all.push_back(std::make_unique<function>());
     f = all.back().get();
     f->file = path;
+    f->sources = sources;
     const size_t at = line.find(".entry") + 6, open = line.find('(');
     f->name = trimmed(line.substr(at, open == string::npos ? open : open - at));
     scopes.clear();
@@ -416,6 +424,7 @@ void parser::instruction(const string &whole)
     st.words = words_of(st.op, ".");
     st.where = path + ":" + std::to_string(number) + " (" + f->name + ")";
     i.line = source_line;
+    i.source = source;
     f->texts.push_back(whole);
     if (st.words[0] == "bra") {
         i.kind = BRANCH;
@@ -441,7 +450,22 @@ void parser::end_function()
         f->code[at].target = found->second;
     }
     for (size_t i = 0; i < f->code.size(); i++) f->code[i].text = &f->texts[i];
+    mark_accumulators();
     f = nullptr;
+}
+
+void parser::mark_accumulators()
+{
+    const auto is_product = [](const insn &i) { return i.text->find("wgmma.mma_async") != string::npos; };
+    std::set<uint32_t> rows;
+    for (const insn &i : f->code)
+        if (is_product(i)) rows.insert(i.list.begin(), i.list.end());
+    if (rows.empty()) return;
+    for (insn &i : f->code) {
+        for (uint32_t row : {i.d, i.d2, i.a, i.b, i.c, i.e}) i.of_accumulator |= rows.count(row) != 0;
+        for (uint32_t row : i.list) i.of_accumulator |= rows.count(row) != 0;
+        if (is_product(i)) i.of_accumulator = false;
+    }
 }
 
 } // namespace

@@ -4,6 +4,7 @@
  * MODE_EMULATOR_PTX=FOLDER: the kernels of common/nn/cuda/X.cu are those of FOLDER/X.ptx (`make cuda-ptx`). What is
  * unsupported, or undefined on a GPU, ends the program with kernel, thread and source line.
  * MODE_EMULATOR_PTX_COUNTS=FILE: what each kernel executed is appended to FILE (counts.cpp).
+ * MODE_EMULATOR_PTX_RACES=1: accesses to memory that nothing orders end the program (races.cpp).
  * Source: NVIDIA, "Parallel Thread Execution ISA", 9.0. Nothing is shared with the emulator's own implementation of
  * these instructions, so that one checks the other.
  *
@@ -56,14 +57,16 @@ struct insn {
     enum kind kind = PLAIN;
     enum unit unit = INTEGER;
     enum space space = IN_GLOBAL;
-    bool negated = false;     /* the guard */
-    uint8_t bytes = 0, n = 1; /* of a load or store: per element, elements */
-    uint32_t guard = NONE;    /* row of the predicate that guards it */
+    bool negated = false;        /* the guard */
+    bool writes = false;         /* a store */
+    bool of_accumulator = false; /* accesses registers that are accumulators of a wgmma, and is none */
+    uint8_t bytes = 0, n = 1;    /* of a load or store: per element, elements */
+    uint32_t guard = NONE;       /* row of the predicate that guards it */
     uint32_t d = NONE, d2 = NONE, a = NONE, b = NONE, c = NONE, e = NONE;
     uint32_t target = 0;
     int64_t offset = 0;         /* added to an address */
     std::vector<uint32_t> list; /* rows of vector operands, in the order of the text */
-    int line = 0;               /* of the source; 0: unknown */
+    int line = 0, source = 0;   /* of the source; its number in the file; 0: unknown */
     const std::string *text = nullptr;
     mutable uint64_t executed = 0; /* by warps, if they are counted */
 };
@@ -74,6 +77,7 @@ struct parameter {
 
 struct function {
     std::string name, file;
+    std::shared_ptr<std::map<int, std::string>> sources; /* of the file's kernels */
     std::vector<insn> code;
     std::vector<parameter> parameters;
     size_t parameter_bytes = 0;
@@ -150,7 +154,12 @@ struct split { /* lanes of a warp that are at the same instruction */
 struct copy { /* a cp.async that has not completed */
     char *to;
     char data[16];
-    int group; /* -1: not committed */
+    int group;        /* -1: not committed */
+    uint32_t address; /* of shared memory */
+    uint64_t from;
+    uint32_t taken;    /* bytes */
+    uint32_t time = 0; /* for races.cpp, as is the instruction */
+    const insn *by = nullptr;
 };
 struct accumulator { /* of wgmmas that have not completed: rows of registers, and their values */
     std::vector<uint32_t> rows;
@@ -187,8 +196,8 @@ struct transfer { /* a bulk copy that has not arrived */
     char *to;
     const char *from;
     uint32_t bytes;
-    struct block *at; /* whose barrier counts it */
-    uint32_t barrier;
+    struct block *at;        /* whose barrier counts it */
+    uint32_t barrier, phase; /* in this phase */
 };
 struct block {
     std::vector<warp> warps;
@@ -206,8 +215,11 @@ struct mbarrier {
     uint32_t pending;  /* arrivals that have not come */
     int64_t bytes;     /* expected and not come; may be negative for a while */
     uint32_t phase;
+    int number = -1; /* for races.cpp */
 };
 
+/* grid.cpp. The instruction and its place in the source */
+std::string where(const function &f, const insn &i);
 [[noreturn]] void fault(const warp &w, int lane, const char *format, ...) __attribute__((format(printf, 3, 4)));
 uint32_t random_below(uint32_t n);
 /* memory.cpp. The host's address of `bytes` at an address of shared memory of w's block or cluster. */
@@ -235,6 +247,46 @@ extern bool counting;
 counts &counts_of(const function &f);
 void count_global(warp &w, const uint64_t *address, uint32_t lanes, size_t bytes);
 void count_shared(warp &w, const uint32_t *address, uint32_t lanes, size_t bytes);
+
+/* ---- races (races.cpp); nothing of it is called unless `checking` ---- */
+
+extern bool checking;
+namespace races
+{
+void open_launch(const function &f, const mode_emu::grid &g);
+void open_cluster(std::vector<block> &of, uint64_t number); /* the launch's */
+void close_cluster(std::vector<block> &of);
+void end_lanes(const warp &w, uint32_t lanes);
+/* All of them have arrived. */
+void sync_block(const block &b);
+void sync_cluster();
+void sync_warp(const warp &w, uint32_t lanes);
+void fence_proxy(const warp &w, uint32_t lanes);
+void fence_barriers(const warp &w, uint32_t lanes);
+/* mbarriers: init, which gives it a number; any other use; the arrival of a thread, the end of a phase, a wait that
+ * has succeeded */
+int open_barrier(warp &w, int lane, uint32_t address);
+void use_barrier(warp &w, int lane, uint32_t address);
+void release_to(const warp &w, int lane, int barrier, bool is_own_block);
+void complete_phase(int barrier);
+void acquire_from(const warp &w, int lane, int barrier);
+/* Loads and stores; lanes: all of them access all bytes. */
+void touch_shared(warp &w, uint32_t lanes, uint32_t address, size_t bytes, bool writes);
+void touch_global(warp &w, uint32_t lanes, uint64_t address, size_t bytes, bool writes);
+/* cp.async */
+void begin_copy(warp &w, int lane, copy &c);
+void commit_copies();
+void end_copy(warp &w, int lane, const copy &c);
+/* cp.async.bulk, to one block; to: with the block's rank */
+void bulk_copy(warp &w, int lane, uint32_t to, uint64_t from, size_t bytes, int barrier);
+/* wgmma: 16 bytes of an operand; groups; registers */
+void product_reads(warp &w, uint32_t address);
+void commit_products(const warp &w);
+void wait_for_products(const warp &w, size_t left);
+void touch_accumulator(const warp &w, const insn &i);
+void fence_registers(const warp &w);
+void check_registers(const warp &w, const insn &product);
+} // namespace races
 
 } // namespace mode_ptx
 

@@ -29,6 +29,7 @@ template <bool Transposed> void load_matrices(warp &w, const insn &i, uint32_t l
     for (int l = 0; l < WARP; l++) {
         at[l] = w.row<uint32_t>(i.a)[l] + (uint32_t)i.offset;
         memcpy(m[l / 8][l % 8], shared_at(w, l, at[l], 16), 16);
+        if (checking) races::touch_shared(w, lanes, at[l], 16, false);
     }
     if (counting) count_shared(w, at, lanes, 16);
     for (int k = 0; k < 4; k++)
@@ -77,14 +78,17 @@ void arrive(mbarrier &b, uint32_t arrivals, int64_t bytes)
     if (b.pending != 0 || b.bytes != 0) return;
     b.phase++;
     b.pending = b.expected;
+    if (checking) races::complete_phase(b.number);
 }
 
-mbarrier &barrier_at(warp &w, int lane, uint32_t address)
+mbarrier &barrier_at(warp &w, int lane, uint32_t address, block **of = nullptr)
 {
     block *owner;
     shared_at(w, lane, address, 8, &owner);
+    if (of) *of = owner;
     const auto found = owner->barriers.find(address & ((1u << CLUSTER_SHIFT) - 1));
     if (found == owner->barriers.end()) fault(w, lane, "uses a barrier at %08x that was not initialised", address);
+    if (checking) races::use_barrier(w, lane, address);
     return found->second;
 }
 
@@ -95,7 +99,7 @@ void barrier_init(warp &w, const insn &i, uint32_t lanes)
         const uint32_t at = w.row<uint32_t>(i.a)[l], n = w.row<uint32_t>(i.b)[l];
         shared_at(w, l, at, 8);
         if (n < 1 || n > (1u << 20) - 1) fault(w, l, "initialises a barrier for %u arrivals", n);
-        w.its->barriers[at] = {n, n, 0, 0};
+        w.its->barriers[at] = {n, n, 0, 0, checking ? races::open_barrier(w, l, at) : -1};
     }
 }
 
@@ -106,6 +110,7 @@ void barrier_expect(warp &w, const insn &i, uint32_t lanes)
         mbarrier &b = barrier_at(w, l, w.row<uint32_t>(i.a)[l]);
         if (b.pending == 0) fault(w, l, "arrives at a barrier that expects no arrival");
         b.bytes += w.row<uint32_t>(i.b)[l]; /* expected before the arrival counts */
+        if (checking) races::release_to(w, l, b.number, true);
         arrive(b, 1, 0);
     }
 }
@@ -114,8 +119,10 @@ void barrier_arrive(warp &w, const insn &i, uint32_t lanes)
 {
     for (uint32_t m = lanes; m; m &= m - 1) {
         const int l = __builtin_ctz(m);
-        mbarrier &b = barrier_at(w, l, w.row<uint32_t>(i.a)[l]);
+        block *owner;
+        mbarrier &b = barrier_at(w, l, w.row<uint32_t>(i.a)[l], &owner);
         if (b.pending == 0) fault(w, l, "arrives at a barrier that expects no arrival");
+        if (checking) races::release_to(w, l, b.number, owner == w.its);
         arrive(b, 1, 0);
     }
 }
@@ -127,7 +134,9 @@ void barrier_poll(warp &w, const insn &i, uint32_t lanes)
     for (uint32_t m = lanes; m; m &= m - 1) {
         const int l = __builtin_ctz(m);
         const mbarrier &b = barrier_at(w, l, w.row<uint32_t>(i.a)[l]);
-        passed |= (uint32_t)((b.phase & 1) != (w.row<uint32_t>(i.b)[l] & 1)) << l;
+        const bool has_passed = (b.phase & 1) != (w.row<uint32_t>(i.b)[l] & 1);
+        if (checking && has_passed) races::acquire_from(w, l, b.number);
+        passed |= (uint32_t)has_passed << l;
     }
     uint32_t *p = w.row<uint32_t>(i.d);
     *p = (*p & ~lanes) | passed;
@@ -160,9 +169,10 @@ void copy_bulk(warp &w, const insn &i, uint32_t lanes)
             block *owner;
             char *place = shared_at(w, l, to | there, 16, &owner);
             shared_at(w, l, (to | there) + bytes - 16, 16);
-            barrier_at(w, l, at | there);
+            const mbarrier &counts = barrier_at(w, l, at | there);
+            if (checking) races::bulk_copy(w, l, to | there, from, bytes, counts.number);
             memset(place, 0xff, bytes);
-            w.its->transfers->push_back({place, (const char *)from, bytes, owner, at});
+            w.its->transfers->push_back({place, (const char *)from, bytes, owner, at, counts.phase});
         }
     }
 }
@@ -171,13 +181,17 @@ void copy_bulk(warp &w, const insn &i, uint32_t lanes)
 
 /* Element (row, k) of an operand: tiles of 8 rows of 128 bytes, swizzled: bits 4 to 6 of the address are exclusive-ored
  * with bits 7 to 9. */
-float element(warp &w, uint64_t descriptor, int row, int k)
+uint32_t element_at(uint64_t descriptor, int row, int k)
 {
     const uint32_t start = (uint32_t)(descriptor & 0x3fff) << 4, stride = (uint32_t)(descriptor >> 32 & 0x3fff) << 4;
-    uint32_t at = start + (uint32_t)(row / 8) * stride + (uint32_t)(row % 8) * 128 + (uint32_t)k * 2;
+    const uint32_t at = start + (uint32_t)(row / 8) * stride + (uint32_t)(row % 8) * 128 + (uint32_t)k * 2;
+    return at ^ (at >> 7 & 7) << 4;
+}
+
+float element(warp &w, uint64_t descriptor, int row, int k)
+{
     uint16_t h;
-    at ^= (at >> 7 & 7) << 4;
-    memcpy(&h, shared_at(w, 0, at, 2), 2);
+    memcpy(&h, shared_at(w, 0, element_at(descriptor, row, k), 2), 2);
     return f16_to_float(h);
 }
 
@@ -209,6 +223,16 @@ void accumulate(warp &w, const product &p)
         }
 }
 
+/* What this warp's part of it reads, 16 bytes at a time, and its registers */
+void check_product(warp &w, const product &p)
+{
+    races::check_registers(w, *p.i);
+    for (int r = 0; r < 16; r++)
+        for (int k = 0; k < 16; k += 8) races::product_reads(w, element_at(p.a, w.number % 4 * 16 + r, k));
+    for (int r = 0; r < 256; r++)
+        for (int k = 0; k < 16; k += 8) races::product_reads(w, element_at(p.b, r, k));
+}
+
 void warpgroup_multiply(warp &w, const insn &i, uint32_t)
 {
     const product p = {&i, w.row<uint64_t>(i.a)[0], w.row<uint64_t>(i.b)[0], (*w.row<uint32_t>(i.c) & 1) != 0, -1};
@@ -225,11 +249,13 @@ void warpgroup_multiply(warp &w, const insn &i, uint32_t)
             memset(w.row<float>(c.rows[k]), 0xff, WARP * sizeof(float));
         }
     }
+    if (checking) check_product(w, p);
     w.products.push_back(p);
 }
 
 void commit_products(warp &w, const insn &, uint32_t)
 {
+    if (checking) races::commit_products(w);
     for (product &p : w.products)
         if (p.group < 0) p.group = w.product_groups;
     w.product_groups++;
@@ -244,6 +270,7 @@ void wait_for_products(warp &w, const insn &i, uint32_t)
         else
             left.push_back(p);
     w.products.swap(left);
+    if (checking) races::wait_for_products(w, (size_t)i.offset);
     for (auto at = w.accumulators.begin(); at != w.accumulators.end();) {
         const accumulator &c = at->second;
         bool is_used = false;
@@ -260,14 +287,25 @@ void set_registers(warp &w, const insn &i, uint32_t)
     if (i.offset < 24 || i.offset > 256 || i.offset % 8) fault(w, 0, "sets %d registers per thread", (int)i.offset);
 }
 
-void nothing(warp &, const insn &, uint32_t)
+void fence_registers(warp &w, const insn &, uint32_t)
 {
+    if (checking) races::fence_registers(w);
+}
+
+void fence_barriers(warp &w, const insn &, uint32_t lanes)
+{
+    if (checking) races::fence_barriers(w, lanes);
+}
+
+void fence_proxy(warp &w, const insn &, uint32_t lanes)
+{
+    if (checking) races::fence_proxy(w, lanes);
 }
 
 bool decode_product(const statement &s, insn &i)
 {
     if (s.op == "wgmma.fence.sync.aligned")
-        i.run = nothing;
+        i.run = fence_registers;
     else if (s.op == "wgmma.commit_group.sync.aligned")
         i.run = commit_products;
     else if (s.op == "wgmma.wait_group.sync.aligned") {
@@ -318,8 +356,12 @@ bool deliver(std::vector<transfer> &transfers)
     const size_t k = random_below((uint32_t)transfers.size());
     const transfer t = transfers[k];
     transfers.erase(transfers.begin() + (ptrdiff_t)k);
+    mbarrier &b = t.at->barriers.at(t.barrier);
+    if (b.phase != t.phase)
+        fault(t.at->warps[0], 0, "the phase of its barrier at %u completed before a bulk copy that was issued in it",
+              t.barrier - SHARED_BASE);
     memcpy(t.to, t.from, t.bytes);
-    arrive(t.at->barriers.at(t.barrier), 0, t.bytes);
+    arrive(b, 0, t.bytes);
     return true;
 }
 
@@ -350,8 +392,9 @@ bool decode_tensor(const statement &s, insn &i)
     }
     i.kind = PLAIN;
     if (s.words[0] == "mbarrier") return decode_barrier(s, i);
-    if (s.op == "fence.mbarrier_init.release.cluster") {
-        i.run = nothing;
+    if (s.op == "fence.mbarrier_init.release.cluster" || s.op == "fence.proxy.async" ||
+        s.op == "fence.proxy.async.shared::cta") {
+        i.run = s.has("proxy") ? fence_proxy : fence_barriers;
         i.unit = CONTROL;
         return true;
     }
