@@ -231,6 +231,44 @@ static void test_attention_finds_its_rows(void **state)
     for (int at = 0; at < 2; at++) assert_int_equal(cudaFree(offsets[at]), cudaSuccess);
 }
 
+/* More sequences than a grid has rows of blocks: of one row each, so that the result is the value. */
+static void test_attention_of_more_sequences_than_a_grid_has_rows(void **state)
+{
+    enum { N = 70001, DH = 8 };
+    int32_t *offsets = test_malloc((N + 1) * sizeof *offsets);
+    uint16_t x[3 * DH], out[DH], *there = device((size_t)N * sizeof x), *results = device((size_t)N * sizeof out);
+    (void)state;
+    for (int i = 0; i <= N; i++) offsets[i] = i;
+    int32_t *list = list_of(offsets, N + 1);
+    ends("64");
+    for (int i = 0; i < N; i += N - 1) fill(there + (size_t)i * 3 * DH, 3 * DH, true, (uint64_t)i);
+    const struct mode__cuda_attention a = {.q = there,
+                                           .kv = there,
+                                           .lq = 3 * DH,
+                                           .lk = 3 * DH,
+                                           .k_at = DH,
+                                           .v_at = 2 * DH,
+                                           .heads = 1,
+                                           .dh = DH,
+                                           .rows_q = N,
+                                           .rows_k = N,
+                                           .n_seq = N,
+                                           .q_offsets = list,
+                                           .kv_offsets = list,
+                                           .longest = 1,
+                                           .bf16 = true};
+    mode__cuda_attention(NULL, results, NULL, &a);
+    for (int i = 0; i < N; i += N - 1) {
+        assert_int_equal(cudaMemcpy(x, there + (size_t)i * 3 * DH, sizeof x, cudaMemcpyDeviceToHost), cudaSuccess);
+        assert_int_equal(cudaMemcpy(out, results + (size_t)i * DH, sizeof out, cudaMemcpyDeviceToHost), cudaSuccess);
+        assert_memory_equal(out, x + 2 * DH, sizeof out);
+    }
+    assert_int_equal(cudaFree(there), cudaSuccess);
+    assert_int_equal(cudaFree(results), cudaSuccess);
+    assert_int_equal(cudaFree(list), cudaSuccess);
+    test_free(offsets);
+}
+
 /* n pictures of side x side that keep their size: the table, taps for both directions, and pixels, each picture one
  * byte further. */
 static struct mode_pictures pictures_of(int64_t n, int64_t side)
@@ -324,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_rows_are_what_they_are_alone),
         cmocka_unit_test(test_rows_are_found_by_lists),
         cmocka_unit_test(test_attention_finds_its_rows),
+        cmocka_unit_test(test_attention_of_more_sequences_than_a_grid_has_rows),
         cmocka_unit_test(test_pictures_find_their_places),
         cmocka_unit_test(test_more_pictures_than_a_grid_has_rows),
     };

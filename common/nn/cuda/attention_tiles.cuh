@@ -16,7 +16,8 @@
 
 using bf16 = __nv_bfloat16;
 
-static constexpr int UNIT = 16, PACK = 8; /* rows of a warp; elements in 16 bytes */
+static constexpr int UNIT = 16, PACK = 8;       /* rows of a warp; elements in 16 bytes */
+static constexpr int64_t MOST_BLOCKS_Y = 65535; /* of a grid */
 static constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 
 /* Row stride in shared memory: padded by 16 bytes, so that eight consecutive rows lie in different banks. */
@@ -33,14 +34,15 @@ static inline struct partition partition_of(int64_t longest, int most_warps)
     return {(int)ceil_div(units, parts), (int)parts};
 }
 
-/* This block's sequence, part of it, and head; heads vary fastest, as in memory. */
+/* This block's sequence (>= n_seq: none), part of it, and head; heads vary fastest, as in memory. */
 struct work_item {
     int b, part, h;
 };
 
-static __device__ inline struct work_item work_of_block(int heads, int parts)
+static __device__ inline struct work_item work_of_block(int parts)
 {
-    int rest = (int)(blockIdx.x / (unsigned)heads), h = (int)(blockIdx.x % (unsigned)heads);
+    const int rest = (int)(blockIdx.z * gridDim.y + blockIdx.y), h = (int)blockIdx.x;
+    if (parts == 1) return {rest, 0, h}; /* a division is 20 instructions */
     return {rest / parts, rest % parts, h};
 }
 
@@ -49,31 +51,51 @@ static __device__ inline int rows_of_block()
     return (int)blockDim.y * UNIT;
 }
 
-static __device__ inline int round_up_units(int n)
+/* How a warp covers a unit by 16-byte accesses: a lane takes the column c of rows k, k + AT_ONCE, .. Rows are added in
+ * bytes to an address of bytes: one instruction. */
+template <int D> struct column {
+    static constexpr int CHUNKS = UNIT * D / PACK, AT_ONCE = WARP / CHUNKS;
+    const int k = (int)(threadIdx.x / CHUNKS), c = (int)(threadIdx.x % CHUNKS) * PACK;
+
+    __device__ bool has(int i) const /* row k + i? Lanes beyond a multiple of CHUNKS have none. */
+    {
+        return (WARP % CHUNKS == 0 || k < AT_ONCE) && (UNIT % AT_ONCE == 0 || k + i < UNIT);
+    }
+};
+
+static __device__ inline unsigned bytes_of(int elements)
 {
-    return (n + UNIT - 1) / UNIT * UNIT;
+    return (unsigned)elements * (unsigned)sizeof(bf16);
 }
 
-/* Asynchronous copy of n rows of a head of x into shared memory; complete after wait_loads. wide: rows are aligned to
- * 16 bytes. */
-template <int D> static __device__ inline void load_async(bf16 *to, const bf16 *x, int64_t ld, int n, int dh, bool wide)
+/* Asynchronous copy of n rows of a head of x into shared memory, 16 by each warp; complete after wait_loads. Rows from
+ * n up to a multiple of 16 repeat the last one: finite where it is, and without weight. wide: rows are aligned to 16
+ * bytes. */
+template <int D> static __device__ inline void load_async(bf16 *to, const bf16 *x, int ld, int n, int dh, bool wide)
 {
-    constexpr int CHUNKS = UNIT * D / PACK;
-    const int rows = round_up_units(n), threads = rows_of_block() * 2, step = threads / CHUNKS;
-    const int first = (int)(threadIdx.y * WARP + threadIdx.x);
-    if (wide) { /* a thread copies one 16-byte column */
-        int k = first / CHUNKS, c = first % CHUNKS * PACK;
-        if (k >= step) return;
-        x += k * ld + c;
-        to += k * ROW<D> + c;
-#pragma unroll 4
-        for (; k < n && c < dh; k += step, x += step * ld, to += step * ROW<D>)
-            __pipeline_memcpy_async(to, x, sizeof(pack<bf16, PACK>));
-        for (; k < rows; k += step, to += step * ROW<D>) *(uint4 *)to = {0, 0, 0, 0};
+    const int unit = (int)threadIdx.y * UNIT;
+    if (unit >= n) return;
+    to += unit * ROW<D>;
+    if (wide) {
+        const struct column<D> at;
+        const char *const from = (const char *)(x + at.c);
+        to += at.k * ROW<D> + at.c;
+        if (at.c < dh) {
+#pragma unroll
+            for (int i = 0; i < UNIT; i += at.AT_ONCE)
+                if (at.has(i))
+                    __pipeline_memcpy_async(to + i * ROW<D>,
+                                            from + (unsigned)min(unit + at.k + i, n - 1) * bytes_of(ld),
+                                            sizeof(pack<bf16, PACK>));
+        } else {
+#pragma unroll
+            for (int i = 0; i < UNIT; i += at.AT_ONCE)
+                if (at.has(i)) *(uint4 *)(to + i * ROW<D>) = {0, 0, 0, 0};
+        }
     } else {
-        for (int i = first; i < rows * UNIT * D; i += threads) {
-            int k = i / (UNIT * D), c = i % (UNIT * D);
-            to[k * ROW<D> + c] = k < n && c < dh ? x[k * ld + c] : __float2bfloat16_rn(0);
+        for (int i = (int)threadIdx.x; i < UNIT * UNIT * D; i += WARP) {
+            const int k = i / (UNIT * D), c = i % (UNIT * D);
+            to[k * ROW<D> + c] = c < dh ? x[min(unit + k, n - 1) * ld + c] : __float2bfloat16_rn(0);
         }
     }
 }
@@ -165,38 +187,39 @@ template <int D> static __device__ inline void clear(float (&o)[2 * D][4])
         for (int e = 0; e < 4; e++) o[j][e] = 0;
 }
 
-/* Stores the first n rows of a unit to x, scaled by `factor` per row. Neighbouring lanes exchange halves, so that four
- * lanes write 32 contiguous bytes. */
+/* Stores the first n rows of a unit to x, scaled by `factor` per row, through `own`: 16 rows of shared memory that no
+ * other warp uses. */
 template <int D>
-static __device__ inline void store_rows(bf16 *x, int64_t ld, int n, const float (&o)[2 * D][4],
-                                         const float (&factor)[2], int dh, bool wide)
+static __device__ inline void store_rows(bf16 *x, int ld, int n, const float (&o)[2 * D][4], const float (&factor)[2],
+                                         int dh, bool wide, bf16 *own)
 {
-    const bool odd = threadIdx.x % 2;
-    const int begin = odd ? column_of(1, 0) - 2 : column_of(0, 0);
+    bf16 *const pair = own + row_of(0) * ROW<D> + column_of(0, 0);
+    __syncwarp(); /* what was in `own` has been read */
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int e = 2 * half, row = row_of(e), end = row < n ? dh : 0;
-        bf16 *at = x + row * ld;
-#pragma unroll
-        for (int d = 0; d < D; d++) {
-            uint32_t u = pack_bf16x2(o[2 * d][e] * factor[half], o[2 * d][e + 1] * factor[half]);
-            uint32_t v = pack_bf16x2(o[2 * d + 1][e] * factor[half], o[2 * d + 1][e + 1] * factor[half]);
-            uint32_t received = __shfl_xor_sync(ALL_LANES, odd ? u : v, 1);
-            if (wide && d * UNIT + begin < end)
-                *(uint2 *)(at + begin + d * UNIT) = odd ? uint2{received, v} : uint2{u, received};
-        }
-        if (wide) continue;
+    for (int half = 0; half < 2; half++)
 #pragma unroll
         for (int j = 0; j < 2 * D; j++)
+            *(uint32_t *)(pair + half * 8 * ROW<D> + j * 8) = pack_bf16x2(o[j][2 * half] * factor[half],
+                                                                          o[j][2 * half + 1] * factor[half]);
+    __syncwarp();
+    if (wide) {
+        const struct column<D> at;
+        char *const to = (char *)(x + at.c);
+        own += at.k * ROW<D> + at.c;
+        if (at.c >= dh) return;
 #pragma unroll
-            for (int k = 0; k < 2; k++) {
-                int c = j * 8 + column_of(0, k);
-                if (c < end) narrow(at + c, o[j][e + k] * factor[half]);
-            }
+        for (int i = 0; i < UNIT; i += at.AT_ONCE)
+            if (at.has(i) && at.k + i < n)
+                *(uint4 *)(to + (unsigned)(at.k + i) * bytes_of(ld)) = *(const uint4 *)(own + i * ROW<D>);
+    } else {
+        for (int i = (int)threadIdx.x; i < min(n, UNIT) * UNIT * D; i += WARP) {
+            const int k = i / (UNIT * D), c = i % (UNIT * D);
+            if (c < dh) x[k * ld + c] = own[k * ROW<D> + c];
+        }
     }
 }
 
-static __device__ inline float scale_of(int dh)
+static inline float scale_of(int64_t dh)
 {
     return 1 / sqrtf((float)dh);
 }
@@ -206,7 +229,8 @@ static void launch_units(cudaStream_t stream, void (*kernel)(A...), const struct
                          struct partition partition, size_t bytes, A... args)
 {
     opt_in_shared(kernel, bytes);
-    unsigned blocks = (unsigned)(a->n_seq * partition.parts * a->heads);
+    const int64_t rest = a->n_seq * partition.parts, z = ceil_div(rest, MOST_BLOCKS_Y);
+    const dim3 blocks((unsigned)a->heads, blocks_of(rest, z), (unsigned)z);
     kernel<<<blocks, dim3(WARP, (unsigned)partition.warps), bytes, stream>>>(args...);
 }
 

@@ -27,6 +27,13 @@ static __device__ inline void narrow(__nv_bfloat16 *to, float x)
     *to = __float2bfloat16_rn(x);
 }
 
+/* The reverse of narrow_pair */
+static __device__ inline void widen_pair(const __nv_bfloat16 *, uint32_t pair, float &x, float &y)
+{
+    x = __uint_as_float(pair << 16);
+    y = __uint_as_float(pair & 0xffff0000);
+}
+
 /* Two elements as they are stored; `to` selects the type. */
 static __device__ inline uint32_t narrow_pair(const __nv_bfloat16 *, float x, float y)
 {
@@ -46,11 +53,18 @@ template <typename T, int V> struct alignas(sizeof(T) * V < 16 ? sizeof(T) * V :
     T x[V];
 };
 
+/* Elements of 16 bits are widened in pairs: an upper half needs a mask alone. */
 template <int V, typename T> static __device__ inline void load(float (&to)[V], const T *from)
 {
-    pack<T, V> p = *(const pack<T, V> *)from;
+    if constexpr (sizeof(T) == 2 && V % 2 == 0) {
+        const pack<uint32_t, V / 2> p = *(const pack<uint32_t, V / 2> *)from;
 #pragma unroll
-    for (int v = 0; v < V; v++) to[v] = widen(p.x[v]);
+        for (int v = 0; v < V; v += 2) widen_pair(from, p.x[v / 2], to[v], to[v + 1]);
+    } else {
+        const pack<T, V> p = *(const pack<T, V> *)from;
+#pragma unroll
+        for (int v = 0; v < V; v++) to[v] = widen(p.x[v]);
+    }
 }
 
 /* As one access: of arrays nvcc makes several. */
