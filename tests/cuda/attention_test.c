@@ -70,6 +70,7 @@ static const struct attention_case {
     {"rows of 97, not causal", 1, 97, 1, 112, 0, false, false, SELF},
     {"rows of 128", 1, 128, 1, 64, 0, false, true, SELF},
     {"rows of 129", 1, 129, 1, 64, 0, false, true, SELF},
+    {"rows of 129, heads of 96", 1, 129, 1, 96, 0, false, true, SELF},
     {"packed, long", 5, 150, 2, 64, 0, true, true, SELF},
     {"packed, long, not causal", 4, 197, 1, 80, 0, true, false, SELF},
     {"long, heads of 136", 1, 100, 1, 136, 0, false, true, SELF},
