@@ -83,6 +83,7 @@ void mode_clip_set_patch_dropout(struct mode_clip *clip, double probability, uin
  * is one. With as many unlocked as there are nothing is locked. Features, loss and the other gradients are those of a
  * training without locks, bit-identical on a CPU. Default: none. Before all other settings and train_begin; resets the
  * policies to MODE_CLIP_KEEP. Moves the parameters. E_MEMORY. */
+enum { MODE_CLIP_MOST_UNLOCKED = 1000 }; /* of options and keys: more than any tower has */
 struct mode_clip_lock {
     bool image, text;
     int64_t image_unlocked_groups, text_unlocked_layers; /* 0: the whole tower is locked */
