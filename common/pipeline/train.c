@@ -681,10 +681,11 @@ static void tell_of_patches(const struct training *t)
     t->hooks->notice(t->hooks->ctx, text);
 }
 
-static void add_lock(struct mode_str *text, const char *tower, int64_t unlocked, const char *parts)
+static void add_lock(struct mode_str *text, const char *tower, int64_t unlocked, const char *part)
 {
     mode_str_printf(text, "%s%s", text->len ? ", " : "locked: ", tower);
-    if (unlocked > 0) mode_str_printf(text, " but its last %lld %s", (long long)unlocked, parts);
+    if (unlocked == 1) mode_str_printf(text, " but its last %s", part);
+    if (unlocked > 1) mode_str_printf(text, " but its last %lld %ss", (long long)unlocked, part);
 }
 
 /* Report which parameters are not trained. */
@@ -693,8 +694,8 @@ static void tell_of_locks(const struct training *t)
     const struct mode_clip_lock *lock = &t->spec->lock;
     const struct mode_clip_locked l = mode_clip_locked(t->clip);
     struct mode_str text = {0};
-    if (lock->image) add_lock(&text, "image tower", lock->image_unlocked_groups, "groups");
-    if (lock->text) add_lock(&text, "text tower", lock->text_unlocked_layers, "layers");
+    if (lock->image) add_lock(&text, "image tower", lock->image_unlocked_groups, "group");
+    if (lock->text) add_lock(&text, "text tower", lock->text_unlocked_layers, "layer");
     if (text.len > 0 && t->hooks->notice) {
         mode_str_printf(&text, ": %zu of %zu tensors, %.1f %% of the parameters", l.tensors, l.all_tensors,
                         100 * (double)l.parameters / (double)l.all);
