@@ -161,24 +161,59 @@ static int64_t depth_of(const struct mode_clip *c, const struct mode_param *p)
     return deepest;
 }
 
-/* The parameters in memory order: by first use in the forward pass, so the backward pass completes gradients from the
- * end on; blocks of the two towers interleaved (optim/sharded.h reduces buckets in this order). The caller frees. */
+/* The parameters in memory order: locked ones, then the others, by first use in the forward pass, so the backward pass
+ * completes gradients from the end on; blocks of the two towers interleaved (optim/sharded.h reduces buckets in this
+ * order). The caller frees. */
 static struct mode_param **by_depth(struct mode_clip *c)
 {
     struct mode_param **all = mode_xcalloc(c->n_params, sizeof(struct mode_param *));
     size_t n = 0;
-    for (int64_t depth = depth_of(c, c->logit_scale); depth >= 0; depth--)
-        for (size_t i = 0; i < c->n_params; i++)
-            if (depth_of(c, &c->params[i]) == depth) all[n++] = &c->params[i];
+    for (int locked = 1; locked >= 0; locked--)
+        for (int64_t depth = depth_of(c, c->logit_scale); depth >= 0; depth--)
+            for (size_t i = 0; i < c->n_params; i++)
+                if (mode__clip_is_locked(c, &c->params[i]) == locked && depth_of(c, &c->params[i]) == depth)
+                    all[n++] = &c->params[i];
     MODE_ASSERT(n == c->n_params);
     return all;
+}
+
+enum mode_status mode__clip_place(struct mode_clip *c, struct mode_error *err)
+{
+    void *values = NULL, *copies = NULL, *const old[] = {c->values, c->copies};
+    enum mode_status st = mode_backend_alloc(c->be, &values, (c->n_floats + MODE_FLAT_ROOM) * sizeof(float), err);
+    if (!st && c->copy_bytes) st = mode_backend_alloc(c->be, &copies, c->copy_bytes, err);
+    if (st) {
+        mode_backend_free(c->be, values);
+        return st;
+    }
+    size_t at = 0, copy_at = 0;
+    struct mode_param **order = by_depth(c);
+    c->values = values;
+    c->copies = copies;
+    c->n_trained = 0;
+    for (size_t i = 0; i < c->n_params; i++) {
+        struct mode_param *p = order[i];
+        const size_t n = ((size_t)mode_tensor_count(&p->value) + 15) / 16 * 16;
+        bool copied = p->operand.dtype != p->value.dtype;
+        if (old[0]) mode_backend_copy(c->be, c->values + at, p->value.data, mode_tensor_bytes(&p->value));
+        p->value.data = c->values + at;
+        p->operand.data = copied ? (char *)c->copies + copy_at : p->value.data;
+        at += n;
+        if (copied) copy_at += (mode_tensor_bytes(&p->operand) + 63) / 64 * 64;
+        if (!mode__clip_is_locked(c, p)) c->n_trained += n;
+    }
+    free(order);
+    if (!old[0]) return MODE_OK;
+    mode_clip_refresh(c);
+    mode_backend_sync(c->be);
+    for (int k = 0; k < 2; k++) mode_backend_free(c->be, old[k]);
+    return MODE_OK;
 }
 
 enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_config *cfg,
                                 struct mode_error *err)
 {
     struct mode_clip *c = *clip = mode_xcalloc(1, sizeof *c);
-    void *mem = NULL;
     c->be = be;
     c->cfg = *cfg;
     c->accumulate = 1;
@@ -190,25 +225,9 @@ enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be
     c->text = (struct clip_tower){.cfg = c->cfg.text, .causal = c->cfg.text_causal};
     add_params(c);
     if (!be) return MODE_OK; /* names and shapes only */
-    enum mode_status st = mode_backend_alloc(be, &mem, (c->n_floats + MODE_FLAT_ROOM) * sizeof(float), err);
-    c->values = mem;
-    if (!st && c->copy_bytes) st = mode_backend_alloc(be, &c->copies, c->copy_bytes, err);
-    if (st) {
-        mode_clip_close(clip);
-        return st;
-    }
-    size_t at = 0, copy_at = 0;
-    struct mode_param **order = by_depth(c);
-    for (size_t i = 0; i < c->n_params; i++) {
-        struct mode_param *p = order[i];
-        bool copied = p->operand.dtype != p->value.dtype;
-        p->value.data = c->values + at;
-        p->operand.data = copied ? (char *)c->copies + copy_at : p->value.data;
-        at += ((size_t)mode_tensor_count(&p->value) + 15) / 16 * 16;
-        if (copied) copy_at += (mode_tensor_bytes(&p->operand) + 63) / 64 * 64;
-    }
-    free(order);
-    return MODE_OK;
+    enum mode_status st = mode__clip_place(c, err);
+    if (st) mode_clip_close(clip);
+    return st;
 }
 
 enum mode_status mode_clip_create_plain(struct mode_clip **clip, struct mode_backend *be,

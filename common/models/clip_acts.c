@@ -3,8 +3,8 @@
  *
  * DESIGN: first the activations saved for the backward pass: of each block those that its policy saves. Then one region
  * that phases of a step reuse: the loss; the backward passes of the two towers, which have disjoint memory only where
- * they run concurrently (branches); and, forward and backward, what a block computes but does not save
- * (docs/decisions/0018-memory-plan.md, 0020-streams.md). */
+ * they run concurrently (branches); and, forward and backward, what a block computes but does not save: of a locked
+ * block everything (docs/decisions/0018-memory-plan.md, 0020-streams.md, 0049-locked-towers.md). */
 #include "base/str.h"
 #include "models/clip_impl.h"
 
@@ -128,6 +128,13 @@ static void place_inference(struct clip_block_acts *b, struct clip_arena *a, con
     if (s->pooled) place_pooled(b, a, s);
 }
 
+/* As in inference, but that the first residual branch is not added in place: it would be rounded differently. */
+static void place_locked(struct clip_block_acts *b, struct clip_arena *a, const struct shape *s)
+{
+    place_inference(b, a, s);
+    b->mid = act(a, s->q, s->t->width);
+}
+
 static struct shape shape_of(const struct mode_clip *clip, const struct clip_tower *t, int64_t batch, int64_t rows,
                              int64_t layer)
 {
@@ -178,7 +185,7 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, struct c
     x->n_blocks = keep ? t->cfg.layers : 1;
     if (!x->blocks) x->blocks = mode_xcalloc((size_t)x->n_blocks, sizeof *x->blocks);
     x->seq = ints(shared, batch + 1);
-    x->x = act(a, rows, d);
+    if (!keep || mode__clip_trained_blocks(t) > 0) x->x = act(a, rows, d); /* else plan_backward */
     if (!mode__clip_pooled_last(clip, t)) x->pooled = act(a, batch, d);
     x->ln = act(a, batch, d);
     x->emb = act(a, batch, e);
@@ -196,10 +203,11 @@ static void plan_tower(struct clip_tower_acts *x, struct clip_arena *a, struct c
 static void plan_blocks(struct clip_acts *x, struct clip_tower_acts *to, const struct mode_clip *clip,
                         const struct clip_tower *t, const int64_t n[MODE_CLIP_POLICIES], int64_t batch, int64_t rows)
 {
-    for (int64_t i = 0; i < to->n_blocks; i++) {
+    const int64_t first = mode__clip_first_trained(t);
+    for (int64_t i = first; i < to->n_blocks; i++) {
         const struct shape s = shape_of(clip, t, batch, rows, i);
         size_t before = x->arena.used;
-        to->blocks[i].policy = mode__clip_policy(n, i);
+        to->blocks[i].policy = mode__clip_policy(n, i - first);
         place_kept(&to->blocks[i], &x->arena, &s);
         x->kept[to->blocks[i].policy] += x->arena.used - before;
     }
@@ -218,18 +226,17 @@ static void plan_all_cols(struct clip_acts *x, const struct mode_clip *clip, int
     x->cols = act(&x->arena, batch * (mode__clip_image_tokens(clip) - 1), 3 * p * p);
 }
 
-/* Gradients of activations, and beyond them what lives only between two blocks or inside one. */
-static void plan_backward(struct clip_acts *x, struct clip_tower_acts *to, const struct mode_clip *clip,
-                          const struct clip_tower *t, int64_t batch, int64_t rows, size_t *end)
+/* What the patch embedding reads. */
+static void plan_inputs(struct clip_acts *x, const struct mode_clip *clip, int64_t patches)
 {
-    struct clip_arena *a = &x->arena;
-    int64_t d = t->cfg.width, f = t->cfg.mlp, e = clip->cfg.embed_dim;
-    const size_t begin = a->used;
-    to->d_emb = act(a, batch, e);
-    to->d_ln = act(a, batch, d);
-    to->d_pooled = act(a, batch, d);
-    to->d_q = act(a, batch, d);
-    to->d_ln_q = act(a, batch, d);
+    int64_t p = clip->cfg.patch_size;
+    *(clip->patch_dropout > 0 ? &x->kept_cols : &x->cols) = act(&x->arena, patches, 3 * p * p);
+}
+
+static void plan_block_gradients(struct clip_tower_acts *to, struct clip_arena *a, const struct mode_clip *clip,
+                                 const struct clip_tower *t, int64_t rows)
+{
+    int64_t d = t->cfg.width, f = t->cfg.mlp;
     to->d_x = act(a, rows, d);
     to->d_a = act(a, rows, d);
     /* d_hidden is dead when d_qkv is written, so they share memory; but with branches a weight gradient that runs
@@ -239,18 +246,48 @@ static void plan_backward(struct clip_acts *x, struct clip_tower_acts *to, const
     to->d_hidden.dim[1] = f;
     to->d_qkv.dim[1] = 3 * d;
     if (t->cfg.layer_scale) to->d_branch = act(a, rows, d);
+}
+
+/* What lives only before the first block's forward and, where it is trained, after its backward. */
+static void plan_embedding(struct clip_acts *x, const struct mode_clip *clip, int64_t batch, int64_t patches,
+                           size_t *end)
+{
+    struct clip_arena *a = &x->arena;
+    const size_t begin = a->used;
+    if (clip->image.locked > 0) plan_inputs(x, clip, patches);
+    const size_t beyond = a->used;
+    x->patch = act(a, patches, clip->cfg.image.width);
+    furthest(end, a, beyond);
+    if (clip->patch_dropout > 0) plan_all_cols(x, clip, batch); /* dead before patch is written */
+    furthest(end, a, begin);
+}
+
+/* Gradients of activations, and beyond them what lives only between two blocks or inside one. */
+static void plan_backward(struct clip_acts *x, struct clip_tower_acts *to, const struct mode_clip *clip,
+                          const struct clip_tower *t, int64_t batch, int64_t rows, size_t *end)
+{
+    struct clip_arena *a = &x->arena;
+    int64_t d = t->cfg.width, e = clip->cfg.embed_dim;
+    const int64_t first = mode__clip_first_trained(t);
+    const size_t begin = a->used;
+    to->d_emb = act(a, batch, e);
+    to->d_ln = act(a, batch, d);
+    to->d_pooled = act(a, batch, d);
+    to->d_q = act(a, batch, d);
+    to->d_ln_q = act(a, batch, d);
+    if (first == to->n_blocks)
+        to->x = act(a, rows, d);
+    else
+        plan_block_gradients(to, a, clip, t, rows);
     const size_t beyond = a->used;
     for (int64_t i = 0; i < to->n_blocks; i++) {
         const struct shape s = shape_of(clip, t, batch, rows, i);
-        place_recomputed(&to->blocks[i], a, &s);
+        (i < first ? place_locked : place_recomputed)(&to->blocks[i], a, &s);
         furthest(end, a, beyond);
     }
     if (t->mean && !t->ln_after) to->rows_ln = act(a, rows, d); /* forward, after the last block */
     furthest(end, a, beyond);
-    if (to == &x->image) x->patch = act(a, rows - batch, d); /* before the first block's forward, after its backward */
-    furthest(end, a, beyond);
-    if (to == &x->image && clip->patch_dropout > 0)
-        plan_all_cols(x, clip, batch); /* before the image tower's forward */
+    if (to == &x->image) plan_embedding(x, clip, batch, rows - batch, end);
     furthest(end, a, begin);
 }
 
@@ -319,7 +356,8 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
     if (batch < 1 || micro > INT32_MAX / clip->cfg.context_length || micro > INT32_MAX / mode__clip_image_tokens(clip))
         return false;
     x->image_rows = t;
-    *(drops ? &x->kept_cols : &x->cols) = act(a, micro * (t - 1), 3 * p * p);
+    if (train && clip->image.locked == 0) plan_inputs(x, clip, micro * (t - 1)); /* else plan_embedding */
+    if (!train) x->cols = act(a, micro * (t - 1), 3 * p * p);
     plan_padding(x, clip, train);
     if (x->text_rows > INT32_MAX) return false;
     const int64_t texts = micro + x->pads;
@@ -336,7 +374,7 @@ bool mode__clip_acts_plan(struct clip_acts *x, const struct mode_clip *clip, int
         x->patch = act(a, micro * (t - 1), d);
         return !a->overflow && !s->overflow;
     }
-    if (clip->ln_pre_w) {
+    if (clip->ln_pre_w && clip->image.locked == 0) {
         x->tokens = act(a, micro * t, d);
         x->tokens_stats = mat(a, micro * t, 2);
     }

@@ -22,11 +22,31 @@ struct clip_tower {
     bool causal;
     bool mean;     /* mean pooling over all rows but the class token; else one row is pooled */
     bool ln_after; /* with mean: the final LayerNorm follows pooling */
+    /* Groups of parameters that are not trained, from the input on (clip_lock.c): 0: none; i + 1: what comes before
+     * block i; layers + 1: all but the projection; layers + 2: the whole tower. */
+    int64_t locked;
     struct clip_block *blocks;
     struct mode_param *ln_w, *ln_b;     /* ln_post or ln_final */
     struct mode_param *proj;            /* [D, E], or NULL */
     struct mode_param *proj_w, *proj_b; /* [E, D], [E] instead, or NULL; without either, ln's output is the features */
 };
+
+/* The first block that is trained; layers: none. */
+static inline int64_t mode__clip_first_trained(const struct clip_tower *t)
+{
+    const int64_t first = t->locked > 0 ? t->locked - 1 : 0;
+    return first < t->cfg.layers ? first : t->cfg.layers;
+}
+
+static inline int64_t mode__clip_trained_blocks(const struct clip_tower *t)
+{
+    return t->cfg.layers - mode__clip_first_trained(t);
+}
+
+static inline bool mode__clip_is_trained(const struct clip_tower *t) /* any part of it */
+{
+    return t->locked < t->cfg.layers + 2;
+}
 
 struct clip_block_acts {
     enum mode_clip_policy policy;
@@ -38,10 +58,10 @@ struct clip_block_acts {
 
 struct clip_tower_acts {
     int64_t rows, seqs;   /* in use now; the arena is planned for the capacity */
-    struct mode_tensor x; /* [R, D] input of the first block */
+    struct mode_tensor x; /* [R, D] input of the first block, in training of the first trained one */
     struct clip_block_acts *blocks;
-    int64_t n_blocks;                      /* 1: inference, all blocks share their memory */
-    bool keep;                             /* training: activations are saved for the backward pass, or recomputed */
+    int64_t n_blocks; /* 1: inference, all blocks share their memory */
+    bool keep;        /* training: activations of the trained blocks are saved for the backward pass, or recomputed */
     struct mode_tensor offsets, seq, pool; /* i32: first row of each sequence [B + 1], 0..B, its pooled row [B] */
     struct mode_tensor pooled, ln, ln_stats, emb, unit, norm; /* [B, D], [B, D], [B, 2], [B, E], [B, E], [B] */
     struct mode_tensor d_unit, d_emb, d_ln, d_pooled;
@@ -132,7 +152,9 @@ struct mode_clip {
     } * init;
     size_t n_params, cap_params;
     size_t n_floats;                 /* of all parameters, each rounded up to 64 bytes */
-    float *values, *grads, *ms, *vs; /* backend memory, one block each, in the order of clip.c's by_depth */
+    size_t n_trained;                /* of those that are not locked; the locked ones come first */
+    float *values, *grads, *ms, *vs; /* backend memory, one block each, in the order of clip.c's by_depth; without
+                                      * locked parameters but for values */
     void *copies;                    /* GEMM operands rounded to bf16; NULL where activations are f32 */
     size_t copy_bytes;
 
@@ -151,6 +173,9 @@ int64_t mode__clip_image_rows(const struct mode_clip *clip, bool train);
 /* Parameters with zero values (be NULL: without memory); JSON texts and preprocessing stay unset. E_MEMORY. */
 enum mode_status mode__clip_new(struct mode_clip **clip, struct mode_backend *be, const struct mode_clip_config *cfg,
                                 struct mode_error *err);
+/* Allocates values and bf16 copies of all parameters, in an order that depends on what is locked, and copies what they
+ * held before. E_MEMORY. */
+enum mode_status mode__clip_place(struct mode_clip *clip, struct mode_error *err);
 /* Allocates the activations of inference unless that is done; after train_begin they borrow training's. E_MEMORY. */
 enum mode_status mode__clip_infer_begin(struct mode_clip *clip, struct mode_error *err);
 /* Inference batch between training steps, at most; micro: training's micro-batch. */
@@ -182,6 +207,9 @@ bool mode__clip_acts_plan(struct clip_acts *a, const struct mode_clip *clip, int
 enum mode_status mode__clip_acts_new(struct clip_acts **a, const struct mode_clip *clip, int64_t batch, bool train,
                                      const struct clip_acts *lender, struct mode_error *err);
 void mode__clip_acts_free(struct clip_acts **a, struct mode_backend *be);
+
+/* clip_lock.c */
+bool mode__clip_is_locked(const struct mode_clip *clip, const struct mode_param *p);
 
 /* clip_plan.c: FLOPs recomputed in the backward pass, as a fraction of the forward pass. */
 double mode__clip_recompute_share(const struct mode_clip *clip);

@@ -51,7 +51,8 @@ enum mode_status mode__clip_loss(struct mode_clip *clip, struct mode_tensor *d_i
                           &a->lse_row, &a->lse_col, g->rank * b);
     /* both overlap with the image tower's backward, which needs neither; no op of this step needs the loss */
     mode_ranks_begin(g, clip->parcels + PARCEL_D_TEXT);
-    st = mode_ranks_reduce_scatter(g, d_text->data, a->d_texts.data, (size_t)(b * e), MODE_DTYPE_F32, err);
+    if (mode__clip_is_trained(&clip->text))
+        st = mode_ranks_reduce_scatter(g, d_text->data, a->d_texts.data, (size_t)(b * e), MODE_DTYPE_F32, err);
     if (!st) st = mode_ranks_all_reduce(g, a->loss, 1, MODE_DTYPE_F64, err);
     mode_ranks_end(g);
     return st;

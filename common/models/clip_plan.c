@@ -37,10 +37,11 @@ double mode__clip_recompute_share(const struct mode_clip *clip)
         const struct clip_tower *t = k ? &clip->text : &clip->image;
         const int64_t *n = k ? clip->kept.text : clip->kept.image;
         int64_t tokens = k ? clip->cfg.context_length : mode__clip_image_rows(clip, true);
+        const int64_t first = mode__clip_first_trained(t);
         for (int64_t i = 0; i < t->cfg.layers; i++) {
             bool pooled = i == t->cfg.layers - 1 && mode__clip_pooled_last(clip, t);
             forward += forward_flops(&t->cfg, tokens, pooled);
-            again += recompute_flops(&t->cfg, tokens, pooled, mode__clip_policy(n, i));
+            if (i >= first) again += recompute_flops(&t->cfg, tokens, pooled, mode__clip_policy(n, i - first));
         }
     }
     return again / forward;
@@ -54,25 +55,26 @@ void mode_clip_set_blocks(struct mode_clip *clip, const struct mode_clip_blocks 
         image += blocks->image[p];
         text += blocks->text[p];
     }
-    MODE_ASSERT(!clip->train && image == clip->image.cfg.layers && text == clip->text.cfg.layers);
+    MODE_ASSERT(!clip->train && image == mode__clip_trained_blocks(&clip->image) &&
+                text == mode__clip_trained_blocks(&clip->text));
     clip->kept = *blocks;
 }
 
-/* The cost of each policy in a tower: [0] of a block, [1] of its last block. */
+/* The cost of each policy in a tower: [0] of a block, [1] of its last block. All zero without trained blocks. */
 struct choice {
-    int64_t layers, *n;                  /* n: output, blocks per policy */
+    int64_t layers, *n;                  /* trained blocks; n: output, blocks per policy */
     size_t kept[2][MODE_CLIP_POLICIES];  /* bytes */
     double again[2][MODE_CLIP_POLICIES]; /* FLOPs */
 };
 
 static struct choice choice_of(struct mode_clip *clip, const struct clip_tower *t, int64_t *n, int64_t batch)
 {
-    struct choice c = {.layers = t->cfg.layers, .n = n};
+    struct choice c = {.layers = mode__clip_trained_blocks(t), .n = n};
     int64_t tokens = t == &clip->text ? clip->cfg.context_length : mode__clip_image_rows(clip, true);
     bool pooled = mode__clip_pooled_last(clip, t);
-    for (int p = 0; p < MODE_CLIP_POLICIES; p++)
+    for (int p = 0; p < MODE_CLIP_POLICIES && c.layers > 0; p++)
         for (int last = 0; last < 2; last++) {
-            c.kept[last][p] = mode__clip_kept_bytes(clip, t, batch, last ? c.layers - 1 : -1, p);
+            c.kept[last][p] = mode__clip_kept_bytes(clip, t, batch, last ? t->cfg.layers - 1 : -1, p);
             c.again[last][p] = recompute_flops(&t->cfg, tokens, last && pooled, p);
         }
     return c;
@@ -106,8 +108,8 @@ static size_t turns_of(struct mode_clip *clip, int64_t batch, int image, int tex
 {
     struct mode_clip_memory m;
     memset(&clip->kept, 0, sizeof clip->kept);
-    clip->kept.image[image] = clip->image.cfg.layers;
-    clip->kept.text[text] = clip->text.cfg.layers;
+    clip->kept.image[image] = mode__clip_trained_blocks(&clip->image);
+    clip->kept.text[text] = mode__clip_trained_blocks(&clip->text);
     mode_clip_memory(&m, clip, batch);
     return m.turns;
 }

@@ -31,14 +31,21 @@ static bool is_pooled(const struct mode_clip *clip, const struct clip_tower *t, 
     return layer == t->cfg.layers - 1 && mode__clip_pooled_last(clip, t);
 }
 
-/* A layer's activations, with the rows in use now; in inference all layers work in place on x. */
+/* Are this block's activations saved for its backward pass, or recomputed? */
+static bool saves(const struct clip_tower *t, const struct clip_tower_acts *a, int64_t layer)
+{
+    return a->keep && layer >= mode__clip_first_trained(t);
+}
+
+/* A layer's activations, with the rows in use now; in inference, and where they are locked, layers replace x. */
 static struct clip_block_acts layer_acts(const struct mode_clip *clip, const struct clip_tower *t,
                                          const struct clip_tower_acts *a, int64_t layer)
 {
     struct clip_block_acts v = a->blocks[a->keep ? layer : 0];
     bool pooled = is_pooled(clip, t, layer);
     int64_t r = a->rows, q = pooled ? a->seqs : r;
-    if (!a->keep) v.mid = v.out = pooled ? v.x_q : a->x;
+    if (!saves(t, a, layer)) v.out = pooled ? v.x_q : a->x;
+    if (!a->keep) v.mid = v.out;
     v.ln_1 = with_rows(v.ln_1, r);
     v.qkv = with_rows(v.qkv, r);
     v.stats_1 = with_rows(v.stats_1, r);
@@ -94,16 +101,15 @@ static const struct mode_tensor *branch_back(struct mode_backend *be, struct mod
     return room;
 }
 
-/* x -> v->out. Statistics for the backward pass are NULL in inference. recompute: v->out is saved already; compute the
- * rest. */
+/* x -> v->out. saved: with what the backward pass needs. recompute: v->out is saved already; compute the rest. */
 static void block_forward(struct mode_clip *clip, const struct clip_tower *t, const struct clip_tower_acts *a,
                           const struct clip_block *w, struct clip_block_acts *v, const struct mode_tensor *x,
-                          bool pooled, bool recompute)
+                          bool pooled, bool saved, bool recompute)
 {
     struct mode_backend *be = clip->be;
     struct mode_attention s = attention_of(clip, t, a, pooled);
-    struct mode_tensor *stats_1 = a->keep ? &v->stats_1 : NULL, *stats_2 = a->keep ? &v->stats_2 : NULL;
-    struct mode_tensor *lse = a->keep ? &v->lse : NULL, *z = a->keep ? &v->z : NULL;
+    struct mode_tensor *stats_1 = saved ? &v->stats_1 : NULL, *stats_2 = saved ? &v->stats_2 : NULL;
+    struct mode_tensor *lse = saved ? &v->lse : NULL, *z = saved ? &v->z : NULL;
     int64_t d = t->cfg.width;
     mode_layernorm(be, &v->ln_1, stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, t->cfg.ln_eps);
     if (pooled) { /* keys and values for all rows, the rest for the pooled ones */
@@ -132,7 +138,7 @@ static void block_recompute(struct mode_clip *clip, const struct clip_tower *t, 
                             bool pooled)
 {
     struct mode_backend *be = clip->be;
-    if (v->policy == MODE_CLIP_CHECKPOINT) block_forward(clip, t, a, w, v, x, pooled, true);
+    if (v->policy == MODE_CLIP_CHECKPOINT) block_forward(clip, t, a, w, v, x, pooled, true, true);
     if (v->policy != MODE_CLIP_LEAN) return;
     mode_layernorm(be, &v->ln_1, &v->stats_1, x, &w->ln_1_w->value, &w->ln_1_b->value, t->cfg.ln_eps);
     mode_layernorm(be, &v->ln_2, &v->stats_2, &v->mid, &w->ln_2_w->value, &w->ln_2_b->value, t->cfg.ln_eps);
@@ -244,7 +250,7 @@ static void tower_forward(struct mode_clip *clip, const struct clip_tower *t, st
     mode_backend_narrow(be, true);
     for (int64_t i = 0; i < t->cfg.layers; i++) {
         struct clip_block_acts v = layer_acts(clip, t, a, i);
-        block_forward(clip, t, a, &t->blocks[i], &v, &x, is_pooled(clip, t, i), false);
+        block_forward(clip, t, a, &t->blocks[i], &v, &x, is_pooled(clip, t, i), saves(t, a, i), false);
         x = v.out;
     }
     mode_backend_narrow(be, false);
@@ -258,26 +264,28 @@ static void tower_forward(struct mode_clip *clip, const struct clip_tower *t, st
     mode_l2norm(be, &a->unit, &a->norm, &a->emb);
 }
 
-/* a->d_unit -> a->d_x */
+/* a->d_unit -> a->d_x, as far down as the tower is trained */
 static void tower_back(struct mode_clip *clip, const struct clip_tower *t, struct clip_tower_acts *a)
 {
     struct mode_backend *be = clip->be;
+    const int64_t first = mode__clip_first_trained(t);
+    if (!mode__clip_is_trained(t)) return;
     struct mode_tensor *d_emb = t->proj || t->proj_w ? &a->d_emb : &a->d_ln;
     mode_l2norm_back(be, d_emb, &a->d_unit, &a->unit, &a->norm);
     if (t->proj)
         mode_project_back(be, &a->d_ln, &t->proj->grad, &a->d_emb, &a->ln, &t->proj->operand);
     else if (t->proj_w)
         mode_linear_back(be, &a->d_ln, &t->proj_w->grad, &t->proj_b->grad, &a->d_emb, &a->ln, &t->proj_w->operand);
+    mode__clip_made(clip, t->proj, 1);
+    mode__clip_made(clip, t->proj_w, 2);
     mode_backend_narrow(be, true);
-    for (int64_t i = t->cfg.layers - 1; i >= 0; i--) {
+    for (int64_t i = t->cfg.layers - 1; i >= first; i--) {
         struct clip_block_acts v = layer_acts(clip, t, a, i);
-        struct mode_tensor x = i == 0 ? a->x : layer_acts(clip, t, a, i - 1).out;
+        struct mode_tensor x = i == first ? a->x : layer_acts(clip, t, a, i - 1).out;
         bool pooled = is_pooled(clip, t, i);
         if (i == t->cfg.layers - 1) {
             pool_back(clip, t, a, &v.out);
             mode__clip_made(clip, t->ln_w, 2);
-            mode__clip_made(clip, t->proj, 1);
-            mode__clip_made(clip, t->proj_w, 2);
         }
         block_recompute(clip, t, a, &t->blocks[i], &v, &x, pooled);
         block_back(clip, t, a, &t->blocks[i], &v, &x, pooled ? &a->d_pooled : &a->d_x, pooled);
@@ -341,13 +349,14 @@ void mode__clip_image_forward(struct mode_clip *clip, struct clip_acts *a)
     struct mode_backend *be = clip->be;
     struct clip_tower_acts *t = &a->image;
     struct mode_tensor w = conv_matrix(&clip->conv->operand);
-    struct mode_tensor *tokens = t->keep && clip->ln_pre_w ? &a->tokens : &t->x;
+    const bool saved = t->keep && clip->image.locked == 0;
+    struct mode_tensor *tokens = saved && clip->ln_pre_w ? &a->tokens : &t->x;
     const struct mode_tensor *kept = a->patch_lists ? &a->kept_rows : NULL;
     if (kept) mode_gather(be, &a->kept_cols, &a->cols, kept);
     mode_linear(be, &a->patch, patch_inputs(a), &w, NULL);
     mode_image_tokens(be, tokens, &a->patch, &clip->class_embedding->value, &clip->visual_positional->value, kept);
     if (clip->ln_pre_w)
-        mode_layernorm(be, &t->x, t->keep ? &a->tokens_stats : NULL, tokens, &clip->ln_pre_w->value,
+        mode_layernorm(be, &t->x, saved ? &a->tokens_stats : NULL, tokens, &clip->ln_pre_w->value,
                        &clip->ln_pre_b->value, clip->image.cfg.ln_eps);
     tower_forward(clip, &clip->image, t);
 }
@@ -358,6 +367,7 @@ void mode__clip_image_back(struct mode_clip *clip, struct clip_acts *a)
     struct clip_tower_acts *t = &a->image;
     struct mode_tensor dw = conv_matrix(&clip->conv->grad), w = conv_matrix(&clip->conv->operand);
     tower_back(clip, &clip->image, t);
+    if (clip->image.locked > 0) return;
     if (clip->ln_pre_w)
         mode_layernorm_back(be, &t->d_x, &clip->ln_pre_w->grad, &clip->ln_pre_b->grad, &t->d_x, &a->tokens,
                             &a->tokens_stats, &clip->ln_pre_w->value, NULL);
@@ -445,6 +455,7 @@ void mode__clip_text_back(struct mode_clip *clip, struct clip_acts *a)
 {
     struct clip_tower_acts *t = &a->text;
     tower_back(clip, &clip->text, t);
+    if (clip->text.locked > 0) return;
     mode_embed_back(clip->be, &clip->token_embedding->grad, &clip->positional->grad, &t->d_x, &a->ids, &t->offsets);
     mode__clip_made(clip, clip->token_embedding, 1);
     mode__clip_made(clip, clip->positional, 1);

@@ -97,8 +97,8 @@ void mode_clip_set_memory(struct mode_clip *clip, int64_t accumulate, bool check
     MODE_ASSERT(!clip->train && accumulate >= 1);
     clip->accumulate = accumulate;
     struct mode_clip_blocks blocks = {0};
-    blocks.image[checkpoint ? MODE_CLIP_CHECKPOINT : MODE_CLIP_KEEP] = clip->image.cfg.layers;
-    blocks.text[checkpoint ? MODE_CLIP_CHECKPOINT : MODE_CLIP_KEEP] = clip->text.cfg.layers;
+    blocks.image[checkpoint ? MODE_CLIP_CHECKPOINT : MODE_CLIP_KEEP] = mode__clip_trained_blocks(&clip->image);
+    blocks.text[checkpoint ? MODE_CLIP_CHECKPOINT : MODE_CLIP_KEEP] = mode__clip_trained_blocks(&clip->text);
     mode_clip_set_blocks(clip, &blocks);
 }
 
@@ -152,19 +152,22 @@ void mode__clip_made(struct mode_clip *clip, const struct mode_param *p, size_t 
 
 struct mode_flat mode_clip_flat(const struct mode_clip *clip)
 {
-    return (struct mode_flat){clip->values, clip->grads, clip->n_floats, clip->n_floats + MODE_FLAT_ROOM};
+    const size_t locked = clip->n_floats - clip->n_trained;
+    return (struct mode_flat){clip->values + locked, clip->grads, clip->n_trained, clip->n_trained + MODE_FLAT_ROOM,
+                              locked};
 }
 
 void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, int64_t batch)
 {
     struct clip_acts a = {0};
     size_t values = clip->n_floats * sizeof(float), shares = clip->group ? (size_t)clip->group->size : 1;
+    size_t gradients = clip->n_trained * sizeof(float);
     bool fits = mode__clip_acts_plan(&a, clip, batch, true, NULL, NULL);
     free(a.image.blocks);
     free(a.text.blocks);
     *m = (struct mode_clip_memory){.parameters = values,
-                                   .gradients = values,
-                                   .moments = 2 * (values / shares),
+                                   .gradients = gradients,
+                                   .moments = 2 * (gradients / shares),
                                    .copies = clip->copy_bytes,
                                    .activations = fits ? a.arena.used - a.turns + a.shared.used + sizeof *a.loss
                                                        : SIZE_MAX,
@@ -174,7 +177,7 @@ void mode_clip_memory(struct mode_clip_memory *m, const struct mode_clip *clip, 
                                    .branches = clip->branches,
                                    .again = mode__clip_recompute_share(clip)};
     memcpy(m->kept, a.kept, sizeof m->kept);
-    m->total = fits ? 2 * values + m->moments + m->copies + m->activations + m->turns + m->workspace : SIZE_MAX;
+    m->total = fits ? values + gradients + m->moments + m->copies + m->activations + m->turns + m->workspace : SIZE_MAX;
 }
 
 enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, struct mode_error *err)
@@ -186,7 +189,7 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
     for (int k = 0; k < n_kinds && st == MODE_OK; k++) {
         void *mem = NULL;
         size_t room = clip->group ? MODE_FLAT_ROOM : 0;
-        if (!*kinds[k]) st = mode_backend_alloc(clip->be, &mem, (clip->n_floats + room) * sizeof(float), err);
+        if (!*kinds[k]) st = mode_backend_alloc(clip->be, &mem, (clip->n_trained + room) * sizeof(float), err);
         if (mem) *kinds[k] = mem;
     }
     if (st == MODE_OK) st = mode__clip_acts_new(&clip->train, clip, batch, true, NULL, err);
@@ -198,7 +201,8 @@ enum mode_status mode_clip_train_begin(struct mode_clip *clip, int64_t batch, st
     mode__clip_draw_patches(clip, clip->train);
     for (size_t i = 0; i < clip->n_params; i++) {
         struct mode_param *p = &clip->params[i];
-        ptrdiff_t at = mode_f32(&p->value) - clip->values;
+        if (mode__clip_is_locked(clip, p)) continue;
+        ptrdiff_t at = mode_f32(&p->value) - mode_clip_flat(clip).values;
         p->grad.data = clip->grads + at;
         if (clip->group) continue;
         p->m.data = clip->ms + at;
@@ -232,23 +236,30 @@ static void next_pairs(struct clip_pairs *p, int64_t n)
     p->n = n;
 }
 
+/* Does a pass compute this tower? again: the second forward of a micro-batch in a step, for a backward. */
+static bool computes(const struct clip_tower *t, bool again)
+{
+    return !again || mode__clip_is_trained(t);
+}
+
 /* Set the inputs of a micro-batch; again: for its second forward in this step. */
 static void begin(struct mode_clip *clip, const struct clip_pairs *p, bool again)
 {
     int64_t piece = p->images.first / clip->train->micro;
-    mode__clip_image_begin(clip, clip->train, piece, &p->images, p->n);
-    mode__clip_text_begin(clip, clip->train, piece, again ? NULL : p->ids, p->n_ids, p->n);
+    if (computes(&clip->image, again)) mode__clip_image_begin(clip, clip->train, piece, &p->images, p->n);
+    if (computes(&clip->text, again))
+        mode__clip_text_begin(clip, clip->train, piece, again ? NULL : p->ids, p->n_ids, p->n);
 }
 
 /* The towers are independent in both passes. The image tower takes longer, so the all-gather of the texts overlaps with
  * it. */
-static enum mode_status forward(struct mode_clip *clip, bool gather, struct mode_error *err)
+static enum mode_status forward(struct mode_clip *clip, bool gather, bool again, struct mode_error *err)
 {
     enum mode_status st = MODE_OK;
     if (clip->branches) mode_backend_fork(clip->be);
-    mode__clip_image_forward(clip, clip->train);
+    if (computes(&clip->image, again)) mode__clip_image_forward(clip, clip->train);
     if (clip->branches) mode_backend_branch(clip->be, 1);
-    mode__clip_text_forward(clip, clip->train);
+    if (computes(&clip->text, again)) mode__clip_text_forward(clip, clip->train);
     if (gather && clip->group) st = mode__clip_gather_texts(clip, err);
     if (clip->branches) mode_backend_join(clip->be);
     return st;
@@ -316,7 +327,7 @@ bool mode_clip_train_sequence(const struct mode_clip *clip, struct mode_sequence
 enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_error *err)
 {
     struct clip_acts *a = clip->train;
-    struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_floats);
+    struct mode_tensor grads = mode_tensor_1d(clip->grads, MODE_DTYPE_F32, (int64_t)clip->n_trained);
     int64_t n = (a->step.n + a->micro - 1) / a->micro, e = clip->cfg.embed_dim;
     enum mode_status st = MODE_OK;
     MODE_ASSERT(n <= clip->accumulate); /* the number of lists */
@@ -324,7 +335,7 @@ enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_err
     for (int64_t i = 0; i < n && !st; i++) {
         struct clip_pairs p = piece_of(clip, &a->step, i);
         if (n > 1) begin(clip, &p, false);
-        st = forward(clip, i == n - 1, err);
+        st = forward(clip, i == n - 1, false, err);
     }
     if (st) return st;
     a->image.all.dim[0] = a->text.all.dim[0] = a->image.d_all.dim[0] = a->text.d_all.dim[0] = a->step.n;
@@ -336,7 +347,7 @@ enum mode_status mode_clip_train_compute(struct mode_clip *clip, struct mode_err
     for (int64_t i = n - 1; i >= 0 && !st; i--) {
         struct clip_pairs p = piece_of(clip, &a->step, i);
         if (i < n - 1) begin(clip, &p, true);
-        if (i < n - 1) st = forward(clip, false, err);
+        if (i < n - 1) st = forward(clip, false, true, err);
         clip->is_final_backward = i == 0;
         mode__clip_made(clip, clip->logit_scale, 1); /* the loss completed it */
         backward(clip);

@@ -76,6 +76,24 @@ void mode_clip_set_pictures(struct mode_clip *clip, bool on);
  * policies, threads and groups do not change them. Default: 0, none. Before train_begin. */
 void mode_clip_set_patch_dropout(struct mode_clip *clip, double probability, uint64_t seed);
 
+/* Locked towers (LiT; open_clip's --lock-image, --lock-text and how many of a tower's last groups stay unlocked): a
+ * tower's locked parameters are not trained. They have no gradients and no moments (no memory: their data is NULL),
+ * activations before the first trained block are not saved, and backward passes end there. The groups of a tower are
+ * open_clip's: what comes before the blocks; each block, the last one with the final LayerNorm; the projection, if there
+ * is one. With as many unlocked as there are nothing is locked. Features, loss and the other gradients are those of a
+ * training without locks, bit-identical on a CPU. Default: none. Before all other settings and train_begin; resets the
+ * policies to MODE_CLIP_KEEP. Moves the parameters. E_MEMORY. */
+enum { MODE_CLIP_MOST_UNLOCKED = 1000 }; /* of options and keys: more than any tower has */
+struct mode_clip_lock {
+    bool image, text;
+    int64_t image_unlocked_groups, text_unlocked_layers; /* 0: the whole tower is locked */
+};
+enum mode_status mode_clip_set_lock(struct mode_clip *clip, const struct mode_clip_lock *lock, struct mode_error *err);
+struct mode_clip_locked {
+    size_t parameters, tensors, all, all_tensors; /* locked ones, and all of the model */
+};
+struct mode_clip_locked mode_clip_locked(const struct mode_clip *clip);
+
 /* Which activations of a block are saved for the backward pass. The rest is recomputed by the same ops on the same
  * values, so loss and gradients are bit-identical under every policy. */
 enum mode_clip_policy {
@@ -84,10 +102,10 @@ enum mode_clip_policy {
     MODE_CLIP_CHECKPOINT, /* activation checkpointing: only its input; most of its forward is run twice */
     MODE_CLIP_POLICIES
 };
-struct mode_clip_blocks { /* number of blocks under each policy; a tower's first blocks save the most memory */
+struct mode_clip_blocks { /* number of trained blocks under each policy; a tower's first ones save the most memory */
     int64_t image[MODE_CLIP_POLICIES], text[MODE_CLIP_POLICIES];
 };
-/* Use exactly these; each tower's must add up to its layers. Before train_begin. */
+/* Use exactly these; each tower's must add up to its trained blocks. Before train_begin. */
 void mode_clip_set_blocks(struct mode_clip *clip, const struct mode_clip_blocks *blocks);
 /* Choose the fastest policies under which training with batches of up to `batch` pairs takes at most `bytes` in all
  * (mode_clip_memory's total); deterministic (clip_plan.c). False: nothing fits; all blocks are then
@@ -104,8 +122,8 @@ void mode_clip_set_group(struct mode_clip *clip, struct mode_ranks *group);
  * those ops (nn/backend.h). With accumulate > 1: in the final micro-batch's backward. made may be NULL. */
 typedef void mode_clip_made(void *ctx, const struct mode_param *p, size_t n);
 void mode_clip_set_made(struct mode_clip *clip, mode_clip_made *made, void *ctx);
-/* The blocks of all parameters and, after train_begin, their gradients. They are ordered by first use in the forward
- * pass: the backward pass completes the last gradients first. */
+/* The blocks of all parameters that are not locked and, after train_begin, their gradients. They are ordered by first
+ * use in the forward pass: the backward pass completes the last gradients first. */
 struct mode_flat mode_clip_flat(const struct mode_clip *clip);
 
 struct mode_clip_memory { /* bytes; SIZE_MAX: not representable */

@@ -62,6 +62,7 @@ static struct span overlap(struct span a, struct span b)
 
 static struct span span_of(const struct mode_sharded *s, const struct mode_param *p)
 {
+    if (!p->grad.data) return (struct span){0, 0}; /* locked: in neither block */
     size_t at = (size_t)(mode_f32(&p->value) - s->flat.values);
     return (struct span){at, at + (size_t)mode_tensor_count(&p->value)};
 }
@@ -149,7 +150,8 @@ enum mode_status mode_sharded_open(struct mode_sharded **s, struct mode_backend 
     x->buckets = mode_xcalloc(x->n_buckets, sizeof *x->buckets);
     x->unsent = x->n_buckets;
     for (size_t i = 0; i < n_params; i++)
-        MODE_ASSERT(mode_f32(&params[i].grad) - flat->grads == mode_f32(&params[i].value) - flat->values);
+        MODE_ASSERT(!params[i].grad.data ||
+                    mode_f32(&params[i].grad) - flat->grads == mode_f32(&params[i].value) - flat->values);
     size_t n_parts = 0, n_roundings = 0;
     for (size_t b = 0; b < x->n_buckets; b++) fill_bucket(x, b, &n_parts, &n_roundings);
     st = mode_ranks_parcels(group, (int)x->n_buckets, &x->parcel, err);
@@ -172,7 +174,8 @@ void mode_sharded_close(struct mode_sharded **s)
 
 enum mode_status mode_sharded_broadcast(struct mode_sharded *s, struct mode_error *err)
 {
-    return mode_ranks_broadcast(s->group, s->flat.values, s->flat.n, MODE_DTYPE_F32, err);
+    return mode_ranks_broadcast(s->group, s->flat.values - s->flat.locked, s->flat.locked + s->flat.n, MODE_DTYPE_F32,
+                                err);
 }
 
 /* Reduce-scatter the last bucket that was not reduced yet. From the end on, in all processes: the backward pass

@@ -1,8 +1,8 @@
 /* sharded.h - AdamW in a group of processes with partitioned optimiser state (ZeRO stage 1).
  *
- * All parameters of a model lie in one block, their gradients in another. The block is cut into buckets, and each
- * bucket into one equal piece per process: piece r belongs to rank r. A process stores the moments of its own pieces
- * only, so they take 1/size of the memory:
+ * All parameters of a model but the locked ones lie in one block, their gradients in another. The block is cut into
+ * buckets, and each bucket into one equal piece per process: piece r belongs to rank r. A process stores the moments of
+ * its own pieces only, so they take 1/size of the memory:
  *
  *     st = mode_sharded_reduce(s, &err);                        // reduce-scatter of gradients
  *     st = mode_sharded_update(s, now, &err);                   // AdamW on own pieces, all-gather of weights
@@ -27,7 +27,7 @@ enum mode_status mode_sharded_open(struct mode_sharded **s, struct mode_backend 
                                    size_t bucket, struct mode_error *err);
 void mode_sharded_close(struct mode_sharded **s);
 
-/* Broadcast rank 0's weights. E_PEER, as in all of these: a process of the group has ended. */
+/* Broadcast rank 0's weights, locked ones included. E_PEER, as in all of these: a process of the group has ended. */
 enum mode_status mode_sharded_broadcast(struct mode_sharded *s, struct mode_error *err);
 /* Reduces gradients during the backward pass, as DDP's hooks do: call it (mode_clip_set_made) when the gradients of the
  * n parameters from p on are complete, in the branch of the ops that wrote them. A complete bucket's reduce-scatter

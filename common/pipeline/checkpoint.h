@@ -1,7 +1,8 @@
 /* checkpoint.h - saves and loads AdamW's state, as a safetensors file.
  *
  * optimizer.safetensors holds, for every parameter of the model in its order, "exp_avg.<name>" and
- * "exp_avg_sq.<name>" (f32, the parameter's shape), and the metadata key "step": optimizer steps done.
+ * "exp_avg_sq.<name>" (f32, the parameter's shape), and the metadata key "step": optimizer steps done. Locked parameters
+ * (models/clip_train.h) have none: they are not written, and ignored where a file has them.
  * Loading is strict: a tensor that is missing, unexpected or of another shape is an error, so that training never
  * resumes from another state than the saved one.
  *
@@ -24,7 +25,8 @@
 #define MODE_FILE_STEPS          "steps.jsonl"
 #define MODE_FILE_TRAIN          "train.json"
 
-/* Moments (m, v) of params must be allocated: in be's memory, or in host memory if be is NULL. Save is atomic.
+/* Moments (m, v) of params must be allocated, but for locked ones: in be's memory, or in host memory if be is NULL. Save
+ * is atomic.
  * MODE_E_NOINPUT, MODE_E_IO, MODE_E_CREATE, MODE_E_FORMAT, MODE_E_SHAPE. */
 enum mode_status mode_checkpoint_save_moments(const char *path, struct mode_backend *be,
                                               const struct mode_param *params, size_t n, uint64_t step,

@@ -56,6 +56,11 @@ void mode_curve_clear(struct mode_curve *c)
     *c = (struct mode_curve){0};
 }
 
+bool mode_curve_flag(const struct mode_curve *c, const char *key)
+{
+    return json_is_true(json_object_get(c->train, key));
+}
+
 double mode_curve_number(const struct mode_curve *c, const char *key)
 {
     return json_number_value(json_object_get(c->train, key));

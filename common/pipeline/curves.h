@@ -5,6 +5,7 @@
 #include "base/error.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct mode_curve { /* owns its members */
@@ -19,7 +20,8 @@ struct mode_curve { /* owns its members */
 enum mode_status mode_curve_load(struct mode_curve *c, const char *model, const char *steps_path,
                                  const char *train_path, struct mode_error *err);
 void mode_curve_clear(struct mode_curve *c);
-/* A number of train.json; 0 if it is absent. */
+/* Of train.json: is it true; a number, 0 if it is absent. */
+bool mode_curve_flag(const struct mode_curve *c, const char *key);
 double mode_curve_number(const struct mode_curve *c, const char *key);
 
 #endif

@@ -67,6 +67,21 @@ static void add_patch_dropout(struct mode_str *s, const struct mode_report *r)
                         100 * share);
 }
 
+/* All models of a run are locked alike; one that was imported is not. */
+static void add_lock(struct mode_str *s, const struct mode_report *r, const char *tower, const char *key,
+                     const char *number, const char *part)
+{
+    const struct mode_curve *c = r->curve;
+    while (c < r->curve + r->n_curves && !mode_curve_flag(c, key)) c++;
+    if (c == r->curve + r->n_curves) return;
+    const double n = mode_curve_number(c, number);
+    mode_str_printf(
+        s, "<p class=lead>The %s tower was locked in training: its weights are those of <code>train.init</code>",
+        tower);
+    if (n > 0) mode_str_printf(s, ", but those of its last %g %s%s", n, part, n > 1 ? "s" : "");
+    mode_str_printf(s, " (<code>train.%s</code>).</p>\n", key);
+}
+
 static void section(struct mode_str *s, const struct mode_report *r, const struct mode_report_line *line, double last)
 {
     const struct mode_report_chart chart = {
@@ -78,6 +93,8 @@ static void section(struct mode_str *s, const struct mode_report *r, const struc
                          "dense model&rsquo;s.</p>\n");
     add_origin(s, r);
     add_patch_dropout(s, r);
+    add_lock(s, r, "image", "lock_image", "lock_image_unlocked_groups", "group");
+    add_lock(s, r, "text", "lock_text", "lock_text_unlocked_layers", "layer");
     mode_str_add_cstr(s, "<div class=card>");
     mode_report_key(s, line, r->n_curves);
     mode_report_draw(s, &chart, line, r->n_curves);

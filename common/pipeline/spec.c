@@ -565,6 +565,29 @@ static enum mode_status check_schedule(struct reader *r)
     return MODE_OK;
 }
 
+/* Random weights would stay random. */
+static enum mode_status check_locks(const struct reader *r)
+{
+    const struct mode_spec *s = r->spec;
+    const struct {
+        const char *key, *number;
+        bool on;
+    } locks[] = {{"train.lock_image", "train.lock_image_unlocked_groups", s->train.lock_image},
+                 {"train.lock_text", "train.lock_text_unlocked_layers", s->train.lock_text}};
+    for (int i = 0; i < 2; i++) {
+        if (locks[i].on && !s->train.init[0])
+            return MODE_FAIL(
+                r->err, MODE_E_CONFIG,
+                "%s: %s is true, and the model is new: random weights would be locked. HINT: train.init, a "
+                "pretrained model to start from",
+                r->what, locks[i].key);
+        if (!locks[i].on && given(r, locks[i].number))
+            return MODE_FAIL(r->err, MODE_E_CONFIG, "%s: %s is given, and %s is false. HINT: %s: true", r->what,
+                             locks[i].number, locks[i].key, strchr(locks[i].key, '.') + 1);
+    }
+    return MODE_OK;
+}
+
 /* Replace Hub names by their folders in the cache, which may not exist yet. */
 static enum mode_status place_in_cache(struct reader *r)
 {
@@ -643,7 +666,7 @@ static enum mode_status check_together(struct reader *r)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: cluster.coarse is %llu and cluster.fine %llu; there cannot be more groups than centres",
                          r->what, (unsigned long long)s->cluster.coarse, (unsigned long long)s->cluster.fine);
-    if ((st = check_schedule(r))) return st;
+    if ((st = check_schedule(r)) || (st = check_locks(r))) return st;
     if (s->train.evaluate_steps > 0 && s->evaluate.tasks.n == 0)
         return MODE_FAIL(r->err, MODE_E_CONFIG,
                          "%s: train.evaluate_steps says how often models are evaluated while they train, and "

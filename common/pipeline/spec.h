@@ -76,7 +76,9 @@ struct mode_spec {
         uint64_t cooldown_steps; /* 0 without constant_cooldown */
         double cooldown_power, cooldown_end;
         double lr, beta1, beta2, eps, weight_decay, grad_clip_norm, out_ratio, scale_min, scale_max;
-        double patch_dropout;             /* if it is not given: the model config's */
+        double patch_dropout;       /* if it is not given: the model config's */
+        bool lock_image, lock_text; /* locked towers; the numbers are 0 without them */
+        uint64_t lock_image_unlocked_groups, lock_text_unlocked_layers;
         uint64_t accumulate;              /* micro-batches of a step (gradient caching) */
         bool checkpoint_activations;      /* activation checkpointing in all blocks */
         char *algorithms;                 /* file of GEMM algorithms; "": by rule */

@@ -9,6 +9,7 @@
 #define MODE_PIPELINE_SPEC_KEYS_H
 
 #include "data/caption_text.h"
+#include "models/clip_train.h"
 #include "optim/schedule.h"
 #include "pipeline/defaults.h"
 
@@ -66,6 +67,10 @@
     X("train.scale_min", REAL, train.scale_min, MODE_DEFAULT_SCALE_MIN, 0.01, 1, "random crop: smallest share of the area") \
     X("train.scale_max", REAL, train.scale_max, MODE_DEFAULT_SCALE_MAX, 0.01, 1, "random crop: largest share of the area") \
     X("train.patch_dropout", REAL, train.patch_dropout, MODE_DEFAULT_PATCH_DROPOUT, 0, 0.999999, "share of every picture's patches that a training step drops, at random; where it is not given, vision_cfg.patch_dropout of the model") \
+    X("train.lock_image", BOOL, train.lock_image, "false", 0, 0, "lock the image tower: its weights stay those of train.init, and a step computes only its forward pass") \
+    X("train.lock_image_unlocked_groups", UINT, train.lock_image_unlocked_groups, "0", 0, MODE_CLIP_MOST_UNLOCKED, "with lock_image: its last so many groups are trained, of the projection, each block, and what comes before them") \
+    X("train.lock_text", BOOL, train.lock_text, "false", 0, 0, "lock the text tower") \
+    X("train.lock_text_unlocked_layers", UINT, train.lock_text_unlocked_layers, "0", 0, MODE_CLIP_MOST_UNLOCKED, "with lock_text: its last so many layers are trained, counted as the image tower's groups") \
     X("train.order", EITHER, train.by_windows, MODE_DEFAULT_ORDER, 0, 0, "shuffle|windows: one permutation of all pairs, or one that keeps to a few shards at a time") \
     X("train.window_shards", UINT, train.window_shards, MODE_DEFAULT_WINDOW_SHARDS, 1, MODE_MOST_WINDOW_SHARDS, "with order windows: so many shards are mixed") \
     X("train.evaluate_steps", UINT, train.evaluate_steps, MODE_DEFAULT_EVALUATE_STEPS, 0, 1e9, "every model is evaluated on evaluate.tasks every so many steps while it trains; 0 = never; in no key") \

@@ -145,8 +145,8 @@ enum mode_status mode_together_any(struct mode_together *t, bool *flag, struct m
     return st;
 }
 
-/* A copy of the parameters' descriptors whose m and v lie in host memory, in the layout of the clip's flat buffer; the
- * caller frees both. */
+/* A copy of the parameters' descriptors whose m and v lie in host memory, in the layout of the clip's flat buffer, which
+ * has none of locked ones; the caller frees both. */
 static struct mode_param *with_moments(float **moments, const struct mode_together *t)
 {
     struct mode_flat flat = mode_clip_flat(t->clip);
@@ -154,6 +154,7 @@ static struct mode_param *with_moments(float **moments, const struct mode_togeth
     *moments = mode_xcalloc(2 * flat.n, sizeof **moments);
     memcpy(p, t->params, t->n_params * sizeof *p);
     for (size_t i = 0; i < t->n_params; i++) {
+        if (!p[i].grad.data) continue;
         p[i].m.data = *moments + (mode_f32(&p[i].value) - flat.values);
         p[i].v.data = mode_f32(&p[i].m) + flat.n;
     }

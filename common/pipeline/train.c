@@ -141,6 +141,8 @@ static void fingerprint(const struct training *t, char hex[MODE_DIGEST_HEX])
     mode_str_printf(&text, "\n%a %lld %d %d", s->grad_clip_norm, (long long)(s->accumulate > 1 ? s->accumulate : 1),
                     s->dense_tokens, s->full_last_block);
     if (s->patch_dropout > 0) mode_str_printf(&text, "\npatch dropout %a", s->patch_dropout);
+    if (s->lock.image) mode_str_printf(&text, "\nlocked image %lld", (long long)s->lock.image_unlocked_groups);
+    if (s->lock.text) mode_str_printf(&text, "\nlocked text %lld", (long long)s->lock.text_unlocked_layers);
     if (s->window_shards) mode_str_printf(&text, "\nwindows of %u shards", s->window_shards);
     if (s->selection) mode_str_printf(&text, "\nselection %s", t->selection);
     if (s->schedule)
@@ -607,6 +609,16 @@ static double final_loss(const struct training *t)
     return sum / (double)n;
 }
 
+/* Those of the run spec, where they are set. */
+static void add_lock_keys(json_t *o, const struct mode_clip_lock *lock)
+{
+    const json_int_t groups = lock->image_unlocked_groups, layers = lock->text_unlocked_layers;
+    if (lock->image) json_object_set_new(o, "lock_image", json_true());
+    if (lock->image && groups > 0) json_object_set_new(o, "lock_image_unlocked_groups", json_integer(groups));
+    if (lock->text) json_object_set_new(o, "lock_text", json_true());
+    if (lock->text && layers > 0) json_object_set_new(o, "lock_text_unlocked_layers", json_integer(layers));
+}
+
 static enum mode_status write_summary(const struct training *t, const char *path, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -629,6 +641,7 @@ static enum mode_status write_summary(const struct training *t, const char *path
     }
     if (s->init) json_object_set_new(o, "init", json_string(s->init));
     if (s->patch_dropout > 0) json_object_set_new(o, "patch_dropout", json_real(s->patch_dropout));
+    add_lock_keys(o, &s->lock);
     if (s->window_shards) json_object_set_new(o, "window_shards", json_integer(s->window_shards));
     if (s->selection) json_object_set_new(o, "selection", json_string(t->selection));
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
@@ -668,6 +681,29 @@ static void tell_of_patches(const struct training *t)
     t->hooks->notice(t->hooks->ctx, text);
 }
 
+static void add_lock(struct mode_str *text, const char *tower, int64_t unlocked, const char *part)
+{
+    mode_str_printf(text, "%s%s", text->len ? ", " : "locked: ", tower);
+    if (unlocked == 1) mode_str_printf(text, " but its last %s", part);
+    if (unlocked > 1) mode_str_printf(text, " but its last %lld %ss", (long long)unlocked, part);
+}
+
+/* Report which parameters are not trained. */
+static void tell_of_locks(const struct training *t)
+{
+    const struct mode_clip_lock *lock = &t->spec->lock;
+    const struct mode_clip_locked l = mode_clip_locked(t->clip);
+    struct mode_str text = {0};
+    if (lock->image) add_lock(&text, "image tower", lock->image_unlocked_groups, "group");
+    if (lock->text) add_lock(&text, "text tower", lock->text_unlocked_layers, "layer");
+    if (text.len > 0 && t->hooks->notice) {
+        mode_str_printf(&text, ": %zu of %zu tensors, %.1f %% of the parameters", l.tensors, l.all_tensors,
+                        100 * (double)l.parameters / (double)l.all);
+        t->hooks->notice(t->hooks->ctx, text.data);
+    }
+    mode_str_clear(&text);
+}
+
 static enum mode_status prepare(struct training *t, struct mode_error *err)
 {
     const struct mode_train_spec *s = t->spec;
@@ -676,6 +712,8 @@ static enum mode_status prepare(struct training *t, struct mode_error *err)
     if (s->selection && (st = mode_digest_file(s->selection, t->selection, NULL, err))) return st;
     if ((st = mode_tokenizer_open_clip(&t->tokenizer, s->tokenizer, MODE_CLIP_CLEAN_OPENAI, err))) return st;
     if ((st = mode_clip_create(&t->clip, t->be, s->model_config, s->preprocess_config, s->seed, err))) return st;
+    if ((st = mode_clip_set_lock(t->clip, &s->lock, err))) return st;
+    tell_of_locks(t);
     mode_clip_set_group(t->clip, t->hooks->group);
     mode_clip_set_savings(t->clip, s->dense_tokens, s->full_last_block);
     mode_clip_set_patch_dropout(t->clip, s->patch_dropout, s->seed);

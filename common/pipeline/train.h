@@ -76,8 +76,9 @@ struct mode_train_spec {
     uint64_t checkpoint_steps; /* interval; 0 = only when stopped           */
     int32_t expert;            /* coarse id, or MODE_POOL_ALL               */
     double out_ratio, scale_min, scale_max;
-    double patch_dropout;   /* in [0, 1), models/patch_dropout.h; 0: none */
-    uint32_t window_shards; /* as in mode_stream_options */
+    double patch_dropout;       /* in [0, 1), models/patch_dropout.h; 0: none */
+    struct mode_clip_lock lock; /* locked towers, models/clip_train.h; all 0: none */
+    uint32_t window_shards;     /* as in mode_stream_options */
     size_t n_shards;
     const struct mode_stream_shard *shards;
     const char *centres;                      /* NULL for MODE_POOL_ALL */

@@ -212,6 +212,17 @@ static void init_task(struct plan_spec *s, const struct plan *p)
     set_request(s, &r);
 }
 
+/* As with other keys, only set values are sent. */
+static void set_locks(Mode__TrainRequest *r, const struct mode_spec *spec)
+{
+    r->has_lock_image = r->lock_image = spec->train.lock_image;
+    r->lock_image_unlocked_groups = (uint32_t)spec->train.lock_image_unlocked_groups;
+    r->has_lock_image_unlocked_groups = r->lock_image_unlocked_groups > 0;
+    r->has_lock_text = r->lock_text = spec->train.lock_text;
+    r->lock_text_unlocked_layers = (uint32_t)spec->train.lock_text_unlocked_layers;
+    r->has_lock_text_unlocked_layers = r->lock_text_unlocked_layers > 0;
+}
+
 /* Only set values are sent, here as below. A seed that ends before the cooldown is trained at a constant rate: its key
  * depends neither on the cooldown nor on the total, so the same seed serves any number of steps after the fork. */
 static void set_schedule(Mode__TrainRequest *r, const struct mode_spec *spec, bool seed)
@@ -301,6 +312,7 @@ static enum mode_status train_task(struct plan_spec *s, struct plan *p, const st
     r.algorithms = p->algorithms;
     r.has_patch_dropout = spec->train.patch_dropout > 0;
     r.patch_dropout = spec->train.patch_dropout;
+    set_locks(&r, spec);
     r.has_window_shards = spec->train.by_windows;
     r.window_shards = (uint32_t)spec->train.window_shards;
     if (init) r.init = weights->digest;

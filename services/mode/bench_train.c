@@ -3,6 +3,7 @@
 #include "base/process.h"
 #include "bench.h"
 #include "bench_inputs.h"
+#include "lock_option.h"
 #include "merges.h"
 #include "models/clip_train.h"
 #include "nn/backend.h"
@@ -17,6 +18,7 @@
 
 struct options {
     struct backend_options backend;
+    struct lock_options lock;
     const char *model, *config, *pixels, *texts, *merges, *memory;
     int64_t rounds;
     double seconds, patch_dropout;
@@ -37,6 +39,7 @@ static const struct mode_option table[] = {
         "on a GPU, choose GEMM algorithms by timing, as trainings with --algorithms and runs with train.algorithms do"),
     MODE_OPT_FLAG(struct options, measure, "measure", "attention algorithms, too: as in mode train"),
     MODE_OPT_REAL(struct options, patch_dropout, "patch-dropout", MODE_DEFAULT_PATCH_DROPOUT, "X", "as in mode train"),
+    LOCK_OPTIONS(struct options),
     MODE_OPT_STR(struct options, memory, "memory", "auto", "BYTES", "as in mode train"),
     MODE_OPT_FLAG(struct options, checkpoint_activations, "checkpoint-activations", "as in mode train"),
     MODE_OPT_FLAG(struct options, profile, "profile", "print the time of every op to stderr"),
@@ -66,6 +69,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     struct bench_texts texts = {0};
     struct mode_adamw opt = MODE_ADAMW_DEFAULT;
     struct mode_adamw_step *now = NULL;
+    struct mode_clip_lock lock;
     size_t n_params = 0, memory = 0;
     int64_t step = 0;
     int n_args;
@@ -82,6 +86,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st) st = option_needed(o.texts, "--texts FILE", err);
     if (!st) st = ranges_check(&o, table, bench_turns_ranges, err);
     if (!st) st = ranges_check(&o, table, ranges, err);
+    if (!st) st = lock_find(&lock, &o.lock, err);
     if (!st) st = memory_option(&memory, o.memory, err);
     if (!st) st = bench_model_check(o.model, o.config, err);
     if (!st) st = backend_open(&be, &o.backend, err);
@@ -91,6 +96,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if (!st && px.n != texts.n)
         st = MODE_FAIL(err, MODE_E_VALUE, "%lld pictures, %lld texts: not the same number", (long long)px.n,
                        (long long)texts.n);
+    if (!st) st = mode_clip_set_lock(clip, &lock, err);
     if (st) goto out;
     mode_clip_set_savings(clip, o.no_savings, o.no_savings);
     mode_clip_set_patch_dropout(clip, o.patch_dropout, 0);

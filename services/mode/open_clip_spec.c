@@ -556,8 +556,8 @@ static bool is_file_of_weights(const char *text)
     return strchr(text, '/') != NULL;
 }
 
-/* train.init: of --resume, else --pretrained, else of a model that is a folder. */
-static void write_init(struct translation *x)
+/* train.init: of --resume, else --pretrained, else of a model that is a folder. False: there is none. */
+static bool write_init(struct translation *x)
 {
     const struct open_clip_given *resume = take(x, "resume"), *pretrained = take(x, "pretrained");
     const char *model = x->r->model ? x->r->model : open_clip_value(x->c, "model", ""), *from = model_folder(model);
@@ -582,11 +582,35 @@ static void write_init(struct translation *x)
         mode_str_printf(x->said, "%s: only its weights are used; the schedule begins at step 0 with new moments\n",
                         resume->text);
     }
-    if (!from) return;
+    if (!from) return false;
     char *path = mode_hub_name(from) ? mode_xstrdup(from) : init_path(x->r, from), *text = spec_text_string(path);
     spec_text_key(x->t, "init", text, "%s", option);
     free(text);
     free(path);
+    return true;
+}
+
+/* A locked tower needs train.init: without it the keys stay examples. */
+static void write_lock(struct translation *x, const char *lock, const char *number, bool init)
+{
+    const struct open_clip_given *on = take(x, lock), *n = take(x, number);
+    const struct open_clip_given *const given[] = {on, on ? n : NULL};
+    char *why = mode_xasprintf("without --%s it has no effect", lock);
+    if (n && !on) not_needed(x, n->text, why);
+    for (int i = 0; i < 2 && given[i]; i++) {
+        const char *name = given[i]->option->name;
+        char *key = mode_xstrdup(name), *value = i ? value_here(n->value[0]) : mode_xstrdup("true");
+        for (char *c = key; *c; c++) *c = *c == '-' ? '_' : *c;
+        if (init)
+            spec_text_key(x->t, key, value, "--%s", name);
+        else
+            spec_text_example(x->t, key, value, "--%s, with train.init", name);
+        free(key);
+        free(value);
+    }
+    if (on && !init)
+        mode_str_printf(x->said, "--%s: left out, as there is no train.init: random weights would be locked\n", lock);
+    free(why);
 }
 
 /* --aug-cfg scale='(0.4, 1.0)' and others. */
@@ -620,7 +644,9 @@ static void write_frequency(struct translation *x, const char *option, const cha
 static void write_train(struct translation *x, bool imagenet, bool val)
 {
     spec_text_section(x->t, "train", "");
-    write_init(x);
+    const bool init = write_init(x);
+    write_lock(x, "lock-image", "lock-image-unlocked-groups", init);
+    write_lock(x, "lock-text", "lock-text-unlocked-layers", init);
     write_batch(x);
     write_schedule(x);
     write_warmup(x);

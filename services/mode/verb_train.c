@@ -12,6 +12,7 @@
 #include "fetching.h"
 #include "hub.h"
 #include "interrupt.h"
+#include "lock_option.h"
 #include "merges.h"
 #include "nn/backend.h"
 #include "open_clip_names.h"
@@ -41,6 +42,7 @@ struct options {
     struct backend_options backend;
     struct ranks_options ranks;
     struct train_captions_options captions;
+    struct lock_options lock;
     const char *init, *config, *data, *merges, *log, *tensorboard, *out, *memory, *algorithms, *steps, *warmup, *tasks,
         *order, *window, *selection, *assign, *out_ratio, *schedule, *cooldown_steps, *cooldown_power, *cooldown_end,
         *patch_dropout;
@@ -129,6 +131,7 @@ static const struct mode_option table[] = {
         struct options, patch_dropout, "patch-dropout", NULL, "X",
         "drop this share of every picture's patches in each step, at random, and compute only the others; "
         "evaluation uses all (default: vision_cfg.patch_dropout of the model, mostly " MODE_DEFAULT_PATCH_DROPOUT ")"),
+    LOCK_OPTIONS(struct options),
     MODE_OPT_STR(struct options, order, "order", MODE_DEFAULT_ORDER, "NAME",
                  "order of an epoch's pairs, shuffle | windows: windows keeps to a few shards at a time, for shards "
                  "that are remote or on slow disks"),
@@ -515,6 +518,15 @@ static enum mode_status find_patch_dropout(double *share, const char *model, con
                            o->patch_dropout);
 }
 
+static enum mode_status find_lock(struct mode_clip_lock *lock, const struct options *o, struct mode_error *err)
+{
+    enum mode_status st = lock_find(lock, &o->lock, err);
+    if (st || o->init || (!lock->image && !lock->text)) return st;
+    return MODE_FAIL(err, MODE_E_USAGE,
+                     "%s locks random weights, as the model is new. HINT: --init MODEL, a pretrained one",
+                     lock->image ? "--lock-image" : "--lock-text");
+}
+
 /* The selected clusters, and every shard's assignment. */
 static enum mode_status find_selection(glob_t *found, size_t n_shards, const struct options *o, struct mode_error *err)
 {
@@ -628,6 +640,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     glob_t assign = {0};
     int64_t steps = 0, window;
     struct mode_schedule schedule;
+    struct mode_clip_lock lock;
     double out_ratio, patch_dropout;
     size_t memory = 0;
     int n = 0;
@@ -642,7 +655,8 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
     if ((st = open_clip_names(mode_options_parse(&o, table, "MODE_", argc, argv, &n, err), table, argc, argv, err)) ||
         (st = arguments_check(n, 0, argv, "shards are named by --data", err)) ||
         (st = check_options(&steps, &memory, &o, err)) || (st = find_order(&window, &o, err)) ||
-        (st = find_out_ratio(&out_ratio, &o, err)) || (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
+        (st = find_out_ratio(&out_ratio, &o, err)) || (st = find_lock(&lock, &o, err)) ||
+        (st = ranks_find(&ranks, &o.backend, &o.ranks, err)))
         return st;
     char *source = (char *)o.data;
     train_folder_name(&hook.folder, o.out);
@@ -722,6 +736,7 @@ static enum mode_status run(int argc, char **argv, struct mode_error *err)
                                          .scale_min = o.scale_min,
                                          .scale_max = o.scale_max,
                                          .patch_dropout = patch_dropout,
+                                         .lock = lock,
                                          .window_shards = (uint32_t)window,
                                          .n_shards = shards.n,
                                          .shards = stream,

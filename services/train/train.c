@@ -293,6 +293,10 @@ enum mode_status train_work(struct mode_job *job, struct mode_error *err)
                                    .scale_min = r->scale_min,
                                    .scale_max = r->scale_max,
                                    .patch_dropout = r->patch_dropout,
+                                   .lock = {.image = r->lock_image,
+                                            .text = r->lock_text,
+                                            .image_unlocked_groups = r->lock_image_unlocked_groups,
+                                            .text_unlocked_layers = r->lock_text_unlocked_layers},
                                    .window_shards = r->window_shards,
                                    .n_shards = r->n_shard_paths,
                                    .init = r->init};

@@ -322,6 +322,56 @@ static void test_patch_dropout(void **state)
                      0);
 }
 
+/* A locked tower needs a model to start from, keeps its weights, and is part of what is resumed. */
+static void test_locked_towers(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = {
+        {"--config model.json --lock-image", "HINT: --init MODEL"},
+        {"--config model.json --lock-text", "HINT: --init MODEL"},
+        {"--init to-lock --lock-image-unlocked-groups 1", "--lock-image-unlocked-groups goes with --lock-image"},
+        {"--init to-lock --lock-image --lock-text-unlocked-layers 1",
+         "--lock-text-unlocked-layers goes with --lock-text"},
+        {"--init to-lock --lock-image --lock-image-unlocked-groups -1", "--lock-image-unlocked-groups"},
+        {"--init to-lock --lock-text-freeze-layer-norm", "--lock-text-freeze-layer-norm is open_clip"}};
+    assert_int_equal(sh(TRAIN "--steps 4 --out to-lock >/dev/null 2>&1"), 0);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char *line = mode_xasprintf("$M train --data '{0..2}.tar' --batch 10 --steps 4 %s --out x 2>err.txt; code=$?; "
+                                    "grep -q -e '%s' err.txt && test ! -e x || exit 98; exit $code",
+                                    wrong[i][0], wrong[i][1]);
+        if (sh(line) != 2) fail_msg("%s", line);
+        free(line);
+    }
+    assert_int_equal(
+        sh("L=\"$M train --init to-lock --fresh-optimizer --data {0..2}.tar --batch 10 --seed 5\"; "
+           "$L --steps 6 --lock-image --out locked-image >/dev/null 2>err.txt && "
+           "grep -q '^locked: image tower: [0-9]* of [0-9]* tensors, [0-9.]* . of the parameters$' err.txt && "
+           "grep -q '\"lock_image\": true' locked-image/train.json && "
+           "$L --steps 6 --lock-text --lock-text-unlocked-layers 1 --out locked-part >/dev/null 2>err.txt && "
+           "grep -q '^locked: text tower but its last layer: ' err.txt && "
+           "grep -q '\"lock_text_unlocked_layers\": 1' locked-part/train.json"),
+        0);
+    /* features of a locked image tower are those of the given model */
+    assert_int_equal(
+        sh("tar -xf 0.tar -C $(mkdir -p pictures && echo pictures) && "
+           "find $PWD/pictures -type f ! -name '*.txt' ! -name '*.json' | sort | head -3 >pictures.txt && "
+           "for m in to-lock locked-image locked-part; do $M encode --model $m --images pictures.txt --out $m-features "
+           ">/dev/null 2>&1 || exit 1; done; "
+           "cmp to-lock-features/image_features.npy locked-image-features/image_features.npy && "
+           "! cmp -s to-lock-features/image_features.npy locked-part-features/image_features.npy"),
+        0);
+    /* from the moments of a locked training only a locked one goes on */
+    assert_int_equal(
+        sh("$M train --init locked-image --data '{0..2}.tar' --batch 10 --seed 5 --steps 2 --out locked-more "
+           "2>err.txt; "
+           "code=$?; grep -q 'HINT: lock it here, too' err.txt && test ! -e locked-more || exit 98; exit $code"),
+        65);
+    assert_int_equal(sh("$M train --init locked-image --data '{0..2}.tar' --batch 10 --seed 5 --steps 2 --lock-image "
+                        "--out locked-more "
+                        ">/dev/null 2>&1"),
+                     0);
+}
+
 /* Evaluated during training: the results of `mode evaluate`, and a model of the same bytes. */
 static void test_a_training_is_evaluated_on_the_way(void **state)
 {
@@ -618,6 +668,7 @@ int main(void)
         cmocka_unit_test(test_a_killed_training_s_curve_goes_on),
         cmocka_unit_test(test_a_training_is_evaluated_on_the_way),
         cmocka_unit_test(test_patch_dropout),
+        cmocka_unit_test(test_locked_towers),
         cmocka_unit_test(test_wrong_command_lines),
         cmocka_unit_test(test_failures_leave_nothing),
         cmocka_unit_test(test_several_processes),

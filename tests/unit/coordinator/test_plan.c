@@ -510,6 +510,42 @@ static void test_patch_dropout_is_in_the_requests(void **state)
     }
 }
 
+/* The seed and all that follows it are locked alike, and every lock is another training; without one no field is sent. */
+static void test_locked_towers_are_in_the_requests(void **state)
+{
+    (void)state;
+    static const char *const locks[] = {"", ", lock_image: true", ", lock_image: true, lock_image_unlocked_groups: 2",
+                                        ", lock_text: true", ", lock_text: true, lock_text_unlocked_layers: 3"};
+    enum { N = sizeof locks / sizeof *locks };
+    char keys[N][MODE_DIGEST_HEX];
+    put_file("given.bin", "0 x");
+    for (size_t i = 0; i < N; i++) {
+        struct mode_error err = {0};
+        struct plan *p;
+        char *text = mode_xasprintf("name: z\nseed: 605\ndata: {train: shards}\nencoder: {dir: enc}\nmodel: ViT-B-32\n"
+                                    "tokenizer: {merges: m.gz}\ncluster: {fine: 8, coarse: 2}\n"
+                                    "train: {batch: 100, init: given.bin, seed_steps: 5, total_steps: 9%s}\n",
+                                    locks[i]);
+        if (run_until(&p, text, assign_note, &err)) fail_msg("%s", err.text);
+        for (enum plan_stage s = PLAN_SEED; s <= PLAN_EXPERTS; s++) {
+            Mode__TrainRequest *r = request_of(&p->node[p->first[s]]);
+            assert_int_equal(r->has_lock_image, i == 1 || i == 2);
+            assert_int_equal(r->lock_image, r->has_lock_image);
+            assert_int_equal(r->has_lock_image_unlocked_groups, i == 2);
+            assert_int_equal(r->lock_image_unlocked_groups, i == 2 ? 2 : 0);
+            assert_int_equal(r->has_lock_text, i >= 3);
+            assert_int_equal(r->lock_text, r->has_lock_text);
+            assert_int_equal(r->has_lock_text_unlocked_layers, i == 4);
+            assert_int_equal(r->lock_text_unlocked_layers, i == 4 ? 3 : 0);
+            mode__train_request__free_unpacked(r, NULL);
+        }
+        snprintf(keys[i], sizeof keys[i], "%s", p->node[p->first[PLAN_SEED]].key);
+        for (size_t k = 0; k < i; k++) assert_string_not_equal(keys[i], keys[k]);
+        plan_close(&p);
+        free(text);
+    }
+}
+
 static void test_requests_of_a_run_that_begins_with_a_model(void **state)
 {
     (void)state;
@@ -911,6 +947,7 @@ int main(void)
         cmocka_unit_test(test_a_schedule_is_in_the_requests),
         cmocka_unit_test(test_a_seed_of_constant_rate_is_kept),
         cmocka_unit_test(test_patch_dropout_is_in_the_requests),
+        cmocka_unit_test(test_locked_towers_are_in_the_requests),
         cmocka_unit_test(test_pools_are_checked_when_all_is_assigned),
         cmocka_unit_test(test_what_is_undone_is_done_again_and_counted_once),
         cmocka_unit_test(test_the_bytes_that_keys_are_made_of),

@@ -377,6 +377,20 @@ static void test_models_and_where_they_begin(void **state)
     EXPECT(DATA "--device cpu", "precision: f32 ");
 }
 
+static void test_locked_towers(void **state)
+{
+    (void)state;
+    EXPECT(DATA "--pretrained a/b.pt --lock-image --lock-image-unlocked-groups 2 --lock-image-freeze-bn-stats",
+           "  lock_image: true ", "  lock_image_unlocked_groups: 2 ", "not needed: --lock-image-freeze-bn-stats");
+    EXPECT(DATA "--resume a/b.pt --lock-text --lock-text-freeze-layer-norm", "  lock_text: true ",
+           "not needed: --lock-text-freeze-layer-norm (LayerNorms are locked with their layers)");
+    EXPECT(DATA "--pretrained a/b.pt --lock-text-unlocked-layers 3",
+           "not needed: --lock-text-unlocked-layers 3 (without --lock-text it has no effect)");
+    /* a tag: no train.init, and without it the spec would be refused */
+    EXPECT(DATA "--pretrained openai --lock-image --lock-image-unlocked-groups 2", "  # lock_image: true ",
+           "  # lock_image_unlocked_groups: 2 ", "--lock-image, with train.init");
+}
+
 static void test_data_and_the_rest(void **state)
 {
     (void)state;
@@ -450,6 +464,7 @@ int main(void)
                                        cmocka_unit_test(test_the_launcher_says_how_many_processes),
                                        cmocka_unit_test(test_the_batch_and_the_schedule),
                                        cmocka_unit_test(test_models_and_where_they_begin),
+                                       cmocka_unit_test(test_locked_towers),
                                        cmocka_unit_test(test_data_and_the_rest),
                                        cmocka_unit_test(test_errors)};
     return cmocka_run_group_tests(tests, NULL, NULL);

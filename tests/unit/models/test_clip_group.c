@@ -41,6 +41,7 @@ struct scene {
     int64_t accumulate;
     bool checkpoint;
     double clip_norm, patch_dropout;
+    struct mode_clip_lock lock;
     size_t bucket;
     int odd, die_at; /* rank odd is killed in that step's backward pass; 0: none */
     int steps, most; /* 0: STEPS; processes, 0: 4 */
@@ -129,6 +130,7 @@ static struct mode_clip *make(struct mode_backend *be, const struct scene *s, st
         mode_backend_copy(be, p[i].value.data, v, mode_tensor_bytes(&p[i].value));
         free(v);
     }
+    if (mode_clip_set_lock(clip, &s->lock, &err)) abort();
     mode_clip_set_memory(clip, s->accumulate, s->checkpoint);
     mode_clip_set_patch_dropout(clip, s->patch_dropout, 5);
     if (g) mode_clip_set_group(clip, g);
@@ -143,6 +145,7 @@ static void note_shape(struct outcome *out, struct mode_clip *clip)
     MODE_ASSERT(out->n_params <= MAX_PARAMS && flat.n <= MAX_FLOATS);
     out->n_floats = flat.n;
     for (size_t i = 0; i < out->n_params; i++) {
+        if (!p[i].grad.data) continue; /* locked */
         out->place[i] = (size_t)(mode_f32(&p[i].value) - flat.values);
         out->count[i] = (size_t)mode_tensor_count(&p[i].value);
         out->qkv_bias[i] = strstr(p[i].name, "in_proj_bias") != NULL;
@@ -181,6 +184,7 @@ static int train_alone(int rank, int size, const char *place, void *ctx)
     mode_backend_free(be, now);
     mode_backend_copy(be, out->values, mode_clip_flat(clip).values, out->n_floats * sizeof(float));
     for (size_t i = 0; i < n; i++) {
+        if (!p[i].grad.data) continue;
         mode_backend_copy(be, out->m + out->place[i], p[i].m.data, out->count[i] * sizeof(float));
         mode_backend_copy(be, out->v + out->place[i], p[i].v.data, out->count[i] * sizeof(float));
     }
@@ -217,7 +221,11 @@ static int train_together(int rank, int size, const char *place, void *ctx)
     struct mode_param *p = mode_clip_params(clip, &n);
     note_shape(out, clip);
     options.clip_norm = t->scene.clip_norm;
-    if (rank > 0) mode_backend_copy(be, flat.values, flat.values + 16, 4 * sizeof(float)); /* only rank 0's matter */
+    if (rank > 0) { /* only rank 0's matter, locked ones too */
+        float *const first = flat.values - flat.locked;
+        mode_backend_copy(be, first, first + 16, 4 * sizeof(float));
+        if (flat.n > 16) mode_backend_copy(be, flat.values, flat.values + 16, 4 * sizeof(float));
+    }
     OK(mode_sharded_open(&s, be, g, p, n, &flat, t->scene.bucket, &err));
     OK(mode_sharded_broadcast(s, &err));
     out->loss = step(clip, rank, size, 0);
@@ -340,6 +348,21 @@ static void test_each_image_keeps_the_same_patches_in_any_group(void **state)
     compare(&(struct scene){.backend = "cpu", .accumulate = 2, .checkpoint = true, .patch_dropout = 0.5});
 }
 
+/* Only the unlocked parameters are reduced, updated and gathered; features are gathered as ever. */
+static void test_locked_towers_are_those_of_one_process(void **state)
+{
+    static const struct mode_clip_lock locks[] = {
+        {true, false, 0, 0}, {false, true, 0, 0}, {true, true, 2, 1}, {true, false, 1, 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof locks / sizeof *locks; i++)
+        compare(&(struct scene){.backend = i == 1 ? "ref" : "cpu",
+                                .accumulate = 1 + (int64_t)i % 2,
+                                .clip_norm = 0.5,
+                                .lock = locks[i],
+                                .bucket = i == 2 ? 500 : 0,
+                                .most = 3});
+}
+
 static void when_one_dies(const char *backend)
 {
     struct outcome *o = mmap(NULL, 3 * sizeof *o, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -367,6 +390,9 @@ static void test_gpus(void **state)
     compare(
         &(struct scene){.backend = "cuda", .accumulate = 2, .clip_norm = 0.5, .bucket = 1000, .steps = 5, .most = 3});
     compare(&(struct scene){.backend = "cuda", .accumulate = 1, .patch_dropout = 0.5, .steps = 3, .most = 2});
+    compare(&(struct scene){
+        .backend = "cuda", .accumulate = 1, .clip_norm = 0.5, .lock = {.image = true}, .steps = 3, .most = 2});
+    compare(&(struct scene){.backend = "cuda", .accumulate = 2, .lock = {true, true, 2, 0}, .steps = 3, .most = 2});
 }
 
 static void test_when_one_dies_its_gpu_is_not_waited_for(void **state)
@@ -383,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_the_fast_backend),
         cmocka_unit_test(test_in_pieces_with_activations_made_again),
         cmocka_unit_test(test_each_image_keeps_the_same_patches_in_any_group),
+        cmocka_unit_test(test_locked_towers_are_those_of_one_process),
         cmocka_unit_test(test_when_one_dies_the_others_end),
     };
     const struct CMUnitTest gpu_tests[] = {

@@ -728,6 +728,25 @@ static void test_patch_dropout_is_reported(void **state)
     free(train);
 }
 
+static void test_locked_towers_are_reported(void **state)
+{
+    (void)state;
+    struct mode_error err;
+    static const char with[] = "{\"name\": \"seed\", \"end_step\": 300, \"final_loss\": 0.5, \"lock_image\": true, "
+                               "\"lock_text\": true, \"lock_text_unlocked_layers\": 2}";
+    char *train = at("train-0");
+    for (int k = 0; k < 2; k++) {
+        if (k) assert_int_equal(mode_file_write_atomic(train, with, strlen(with), NULL), MODE_OK);
+        assert_int_equal(run("", "share", &err), MODE_OK);
+        char *html = text_of("report.html");
+        assert_int_equal(strstr(html, "<code>train.init</code> (<code>train.lock_image</code>)") != NULL, k);
+        assert_int_equal(strstr(html, ", but those of its last 2 layers (<code>train.lock_text</code>)") != NULL, k);
+        free(html);
+    }
+    make_curve(0);
+    free(train);
+}
+
 static void test_models_are_shown_seed_dense_experts(void **state)
 {
     (void)state;
@@ -899,6 +918,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_report_shows_hostile_text_as_text),
         cmocka_unit_test(test_a_chart_is_drawn_for_wide_and_for_narrow_screens),
         cmocka_unit_test(test_patch_dropout_is_reported),
+        cmocka_unit_test(test_locked_towers_are_reported),
         cmocka_unit_test(test_models_are_shown_seed_dense_experts),
         cmocka_unit_test(test_summary_says_what_scripts_want),
         cmocka_unit_test(test_time_and_memory_are_put_in_afterwards),

@@ -185,6 +185,14 @@ static void test_mistakes_name_key_line_and_neighbour(void **state)
     refused(MINIMAL "train: {window_shards: 4}\n", "train.window_shards", "order: windows");
     refused(MINIMAL "train: {patch_dropout: 1}\n", "train.patch_dropout is 1", "0.999999");
     refused(MINIMAL "train: {patch_dropout: -0.1}\n", "train.patch_dropout is -0.1", "0.999999");
+    refused(MINIMAL "train: {lock_image: true}\n", "train.lock_image is true", "train.init");
+    refused(MINIMAL "train: {lock_text: true, lock_text_unlocked_layers: 3}\n", "train.lock_text", "train.init");
+    refused(MINIMAL "train: {init: m.pt, lock_image_unlocked_groups: 0}\n", "lock_image_unlocked_groups",
+            "lock_image: true");
+    refused(MINIMAL "train: {init: m.pt, lock_image: true, lock_text_unlocked_layers: 1}\n",
+            "lock_text_unlocked_layers", "train.lock_text is false");
+    refused(MINIMAL "train: {init: m.pt, lock_image: true, lock_image_unlocked_groups: -1}\n",
+            "lock_image_unlocked_groups", "out of range");
     refused(MINIMAL "train: {order: windows, window_shards: 0}\n", "train.window_shards", "out of range");
     refused(MINIMAL "train: {batch: 32, accumulate: 33}\n", "train.accumulate", "32");
     refused(MINIMAL "captions: {text_keys: ['jsn:texts[]', 'foo bar']}\n", "captions.text_keys", "foo bar");
@@ -229,6 +237,24 @@ static void test_patch_dropout_is_the_key_s_or_the_model_config_s(void **state)
         mode_spec_clear(&s);
         free(text);
     }
+}
+
+static void test_locked_towers(void **state)
+{
+    struct mode_error err = {0};
+    struct mode_spec s;
+    (void)state;
+    assert_int_equal(mode_spec_parse(&s, MINIMAL, "/", "run.yaml", &err), MODE_OK);
+    assert_false(s.train.lock_image || s.train.lock_text);
+    mode_spec_clear(&s);
+    if (mode_spec_parse(
+            &s, MINIMAL "train: {init: m.pt, lock_image: true, lock_text: true, lock_text_unlocked_layers: 3}\n", "/",
+            "run.yaml", &err))
+        fail_msg("%s", err.text);
+    assert_true(s.train.lock_image && s.train.lock_text);
+    assert_int_equal(s.train.lock_image_unlocked_groups, 0);
+    assert_int_equal(s.train.lock_text_unlocked_layers, 3);
+    mode_spec_clear(&s);
 }
 
 static void test_schedule_in_epochs_and_steps(void **state)
@@ -669,6 +695,7 @@ int main(void)
         cmocka_unit_test(test_inline_model_keeps_its_types),
         cmocka_unit_test(test_mistakes_name_key_line_and_neighbour),
         cmocka_unit_test(test_patch_dropout_is_the_key_s_or_the_model_config_s),
+        cmocka_unit_test(test_locked_towers),
         cmocka_unit_test(test_schedule_in_epochs_and_steps),
         cmocka_unit_test(test_schedule_of_a_given_model),
         cmocka_unit_test(test_every_key_is_documented_with_its_default),

@@ -2,6 +2,7 @@
 #include "train_world.h"
 
 #include "base/parallel.h"
+#include "data/safetensors.h"
 #include "models/clip.h"
 #include "nn/backend.h"
 #include "tfevents_reader.h"
@@ -333,6 +334,104 @@ static void test_patch_dropout_resumes_to_the_same_bytes(void **state)
     assert_non_null(strstr(err.text, "a patch dropout of 1, expected"));
     free(summary);
     free(path);
+    free(whole.t.last);
+    free(first.t.last);
+    free(second.t.last);
+    free(none.t.last);
+}
+
+/* The tensors of a file: how many, and how many of them have a name that begins with this. */
+static size_t tensors_of(const char *run, const char *file, const char *begin, size_t *n)
+{
+    struct mode_safetensors f;
+    struct mode_error err = {0};
+    char *path = file_of(run, file);
+    world_ok(mode_safetensors_open(&f, path, &err), &err);
+    size_t found = 0;
+    for (size_t i = 0; i < f.n_tensors; i++) found += strncmp(f.tensors[i].name, begin, strlen(begin)) == 0;
+    *n = f.n_tensors;
+    mode_safetensors_close(&f);
+    free(path);
+    return found;
+}
+
+static void same_visual(const char *a, const char *b, bool same)
+{
+    struct mode_safetensors x, y;
+    struct mode_error err = {0};
+    char *px = file_of(a, MODE_FILE_CLIP_WEIGHTS), *py = file_of(b, MODE_FILE_CLIP_WEIGHTS);
+    world_ok(mode_safetensors_open(&x, px, &err), &err);
+    world_ok(mode_safetensors_open(&y, py, &err), &err);
+    for (size_t i = 0; i < x.n_tensors; i++) {
+        const struct mode_tensor *t = &x.tensors[i], *u = mode_safetensors_find(&y, t->name);
+        if (strncmp(t->name, "visual.", 7) == 0)
+            assert_int_equal(memcmp(t->data, u->data, mode_tensor_bytes(t)) == 0, same);
+    }
+    mode_safetensors_close(&x);
+    mode_safetensors_close(&y);
+    free(px);
+    free(py);
+}
+
+/* A locked image tower: its weights stay those of the parent, it has no moments, interruptions and accumulation as
+ * without locks; another lock is another training. From the moments of a training without locks it goes on, the other
+ * way round it is refused. */
+static void test_a_locked_tower_stays_and_resumes_to_the_same_bytes(void **state)
+{
+    (void)state;
+    struct mode_error err = {0};
+    struct mode_train_spec spec = spec_of(0, FORK, NULL), other;
+    struct stopper whole = {0}, first = {.t.stop_at = FORK + 2}, second = {0}, none = {0};
+    char *weights = file_of("open", MODE_FILE_CLIP_WEIGHTS), *moments = file_of("open", MODE_FILE_CLIP_OPTIMIZER);
+    char *locked = file_of("locked", MODE_FILE_CLIP_OPTIMIZER), *summary = NULL,
+         *path = file_of("locked", "train.json");
+    const struct mode_train_parent parent = {NULL, weights, moments};
+    size_t n, all;
+    world_ok(train("open", &spec, &none, NULL, NULL, &err), &err);
+    assert_true(tensors_of("open", MODE_FILE_CLIP_OPTIMIZER, "exp_avg.visual.", &all) > 0);
+    spec = spec_of(FORK, TOTAL, &parent);
+    spec.lock = (struct mode_clip_lock){.image = true, .text = true, .text_unlocked_layers = 2};
+    world_ok(train("locked", &spec, &whole, NULL, NULL, &err), &err);
+    assert_non_null(strstr(whole.t.notice, "locked: image tower, text tower but its last 2 layers: "));
+    assert_int_equal(tensors_of("locked", MODE_FILE_CLIP_OPTIMIZER, "exp_avg.visual.", &n), 0);
+    assert_true(n > 0 && n < all / 2);
+    same_visual("locked", "open", true);
+    assert_false(same_file("locked", "open", MODE_FILE_CLIP_WEIGHTS));
+    world_ok(mode_file_read(path, 0, &summary, NULL, &err), &err);
+    assert_non_null(strstr(summary, "\"lock_image\": true"));
+    assert_null(strstr(summary, "lock_image_unlocked_groups"));
+    assert_non_null(strstr(summary, "\"lock_text_unlocked_layers\": 2"));
+    assert_int_equal(train("locked-pieces", &spec, &first, NULL, NULL, &err), MODE_E_STOPPED);
+    for (int k = 0; k < 4; k++) {
+        other = spec;
+        other.lock = (struct mode_clip_lock){k != 1, k != 2, k == 3, 2 + (k == 0)};
+        assert_int_equal(train("locked-other", &other, &none, first.t.last, NULL, &err), MODE_E_VALUE);
+        assert_non_null(strstr(err.text, "other parameters"));
+    }
+    spec.checkpoint_activations = true;
+    world_ok(train("locked-pieces", &spec, &second, first.t.last, NULL, &err), &err);
+    for (int i = 0; i < WORLD_FILES; i++) assert_true(same_file("locked", "locked-pieces", world_files[i]));
+    spec.accumulate = 3;
+    world_ok(train("locked-accumulated", &spec, &none, NULL, NULL, &err), &err);
+    for (int i = 0; i < TOTAL - FORK; i++) {
+        json_t *one = row_of("locked", i), *pieces = row_of("locked-accumulated", i);
+        assert_true(fabs(number(one, "loss") - number(pieces, "loss")) < 1e-4 * number(one, "loss"));
+        json_decref(one);
+        json_decref(pieces);
+    }
+    const struct mode_train_parent of_locked = {NULL, weights, locked};
+    spec = world_train_spec(&world, BATCH, TOTAL + 2);
+    spec.start_step = TOTAL;
+    spec.end_step = TOTAL + 2;
+    spec.parent = &of_locked;
+    assert_int_equal(train("unlocked", &spec, &none, NULL, NULL, &err), MODE_E_FORMAT);
+    assert_non_null(strstr(err.text, "has no moments of "));
+    assert_non_null(strstr(err.text, "--fresh-optimizer"));
+    free(summary);
+    free(path);
+    free(locked);
+    free(weights);
+    free(moments);
     free(whole.t.last);
     free(first.t.last);
     free(second.t.last);
@@ -742,6 +841,7 @@ int main(void)
         cmocka_unit_test(test_the_number_of_threads_does_not_show),
         cmocka_unit_test(test_accumulation_and_clipping_resume_to_the_same_bytes),
         cmocka_unit_test(test_patch_dropout_resumes_to_the_same_bytes),
+        cmocka_unit_test(test_a_locked_tower_stays_and_resumes_to_the_same_bytes),
         cmocka_unit_test(test_a_continuation_goes_on_where_the_seed_ended),
         cmocka_unit_test(test_a_selection_is_trained_as_a_group),
         cmocka_unit_test(test_a_continuation_never_starts_from_something_else),

@@ -31,6 +31,7 @@ struct job {                  /* one run by several processes */
     int64_t batch, accumulate;
     double odd_lr; /* of process `odd`; 0: as the others */
     double patch_dropout;
+    struct mode_clip_lock lock;
     const char *says; /* every rank's error contains it */
     bool alone, validates;
     int rank;
@@ -59,6 +60,7 @@ static int process(int rank, int size, const char *place, void *ctx)
     spec.grad_clip_norm = 1;
     spec.accumulate = j.accumulate;
     spec.patch_dropout = j.patch_dropout;
+    spec.lock = j.lock;
     spec.centres = NULL;
     enum mode_status st = mode_backend_open(&be, "cpu", &err);
     char *task = mode_path_join(world.dir, "colours");
@@ -222,6 +224,21 @@ static void test_patch_dropout_is_that_of_one_process(void **state)
     assert_true(rows_distance("dropping", "alone") > 1e-3);
 }
 
+/* Moments of locked parameters are in no file, whoever writes it; any number of processes resumes it. */
+static void test_a_locked_tower_is_that_of_one_process(void **state)
+{
+    static const struct mode_clip_lock lock = {.image = true, .text = true, .text_unlocked_layers = 2};
+    const int stopped[] = {143, 143, 143};
+    (void)state;
+    run(1, (struct job){.run = "locked", .alone = true, .lock = lock}, NULL);
+    run(2, (struct job){.run = "two locked", .lock = lock, .stop_at = 5, .says = "after step 5"}, stopped);
+    run(3,
+        (struct job){.run = "two locked", .lock = lock, .accumulate = 1, .resume = "two locked/ckpt/step-0000000005"},
+        NULL);
+    agrees("two locked", "locked");
+    assert_true(rows_distance("locked", "alone") > 1e-3);
+}
+
 static bool same_file(const char *a, const char *b, const char *file)
 {
     char *x = text_of(a, file), *y = text_of(b, file);
@@ -298,6 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_several_processes_write_the_files_of_one),
         cmocka_unit_test(test_patch_dropout_is_that_of_one_process),
+        cmocka_unit_test(test_a_locked_tower_is_that_of_one_process),
         cmocka_unit_test(test_one_evaluates_and_the_others_wait),
         cmocka_unit_test(test_one_goes_on_from_many_and_many_from_one),
         cmocka_unit_test(test_when_one_dies_the_others_end_at_once),
