@@ -118,9 +118,9 @@ sed s/SPEC.yaml/b32.yaml/ out | cmp - b32.yaml || fail "words: $(cat out)"
 grep -q '^BAD *spec' doctor && fail "not a spec: $(cat doctor)"
 # what has no equivalent is said, and is no error; options before the -- replace those of the command
 init --from-open-clip --name other --experts 8 --data w/train --out o.yaml -- python -m training.main --train-data x.csv \
-    --model ViT-B-16 --lock-image --nonsense 1 --precision fp32 --val-data v.csv
+    --model ViT-B-16 --siglip --nonsense 1 --precision fp32 --val-data v.csv
 [ $code -eq 0 ] || fail "$(cat log)"
-for words in 'not supported: --lock-image (' 'unknown: --nonsense 1'; do
+for words in 'not supported: --siglip (' 'unknown: --nonsense 1'; do
     grep -qF "# $words" o.yaml && grep -qF "$words" log || fail "\"$words\" is not said: $(cat o.yaml log)"
 done
 has o.yaml 'name: other' '  coarse: 8' '  train: w/train' 'precision: tf32' '  tasks: tasks'
