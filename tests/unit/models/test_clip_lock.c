@@ -3,6 +3,7 @@
 #include "models/clip_train.h"
 
 #include "base/rng.h"
+#include "clip_memory.h"
 #include "clip_variants.h"
 #include "nn/backend.h"
 #include "optim/adamw.h"
@@ -169,26 +170,13 @@ static void test_inference_is_the_same_before_and_after_steps(void **state)
     mode_backend_close(&be);
 }
 
-static const char SOME[] =
-    "{\"embed_dim\": 64, \"vision_cfg\": {\"image_size\": 96, \"patch_size\": 16, \"width\": 96, \"layers\": 6,"
-    " \"head_width\": 32}, \"text_cfg\": {\"context_length\": 32, \"vocab_size\": 300, \"width\": 64, \"heads\": 2,"
-    " \"layers\": 5}}";
-enum { BATCH = 24, IMAGE = 6, TEXT = 5 };
-
-static struct mode_clip_memory memory_of(const struct mode_clip *clip)
-{
-    struct mode_clip_memory m;
-    mode_clip_memory(&m, clip, BATCH);
-    return m;
-}
-
 static void test_a_locked_block_takes_no_memory(void **state)
 {
     struct mode_backend *be = open_backend("cpu");
     struct mode_clip *clip;
     struct mode_error err;
     (void)state;
-    assert_int_equal(mode_clip_create(&clip, be, SOME, NULL, 1, &err), MODE_OK);
+    assert_int_equal(mode_clip_create(&clip, be, MANY_BLOCKS, NULL, 1, &err), MODE_OK);
     const struct mode_clip_memory all = memory_of(clip);
     struct mode_clip_memory last = all;
     for (int64_t n = IMAGE + 1; n >= 0; n--) { /* ever fewer groups are unlocked */
@@ -222,7 +210,7 @@ static void test_a_limit_is_kept(void **state)
     struct mode_clip *clip;
     struct mode_error err;
     (void)state;
-    assert_int_equal(mode_clip_create(&clip, be, SOME, NULL, 1, &err), MODE_OK);
+    assert_int_equal(mode_clip_create(&clip, be, MANY_BLOCKS, NULL, 1, &err), MODE_OK);
     for (size_t i = 0; i < sizeof locks / sizeof *locks; i++) {
         assert_int_equal(mode_clip_set_lock(clip, &locks[i], &err), MODE_OK);
         const size_t most = memory_of(clip).total;

@@ -3,6 +3,7 @@
 #include "models/clip_train.h"
 
 #include "base/rng.h"
+#include "clip_memory.h"
 #include "clip_variants.h"
 #include "nn/backend.h"
 #include "nn/ops.h"
@@ -92,19 +93,6 @@ static void test_every_policy_gives_the_same_bytes_on_the_reference(void **state
 
 /* ---- the choice ---- */
 
-static const char SOME[] =
-    "{\"embed_dim\": 64, \"vision_cfg\": {\"image_size\": 96, \"patch_size\": 16, \"width\": 96, \"layers\": 6,"
-    " \"head_width\": 32}, \"text_cfg\": {\"context_length\": 32, \"vocab_size\": 300, \"width\": 64, \"heads\": 2,"
-    " \"layers\": 5}}";
-enum { BATCH = 24, IMAGE = 6, TEXT = 5 };
-
-static struct mode_clip_memory memory_of(const struct mode_clip *clip)
-{
-    struct mode_clip_memory m;
-    mode_clip_memory(&m, clip, BATCH);
-    return m;
-}
-
 /* The least recomputation possible with that many bytes, by brute force; INFINITY: nothing fits. */
 static double best_of(struct mode_clip *clip, size_t bytes)
 {
@@ -128,7 +116,7 @@ static void choose(bool padded, bool branches)
     struct mode_error err;
     double before = INFINITY;
     int mixed = 0;
-    assert_int_equal(mode_clip_create(&clip, be, SOME, NULL, 5, &err), MODE_OK);
+    assert_int_equal(mode_clip_create(&clip, be, MANY_BLOCKS, NULL, 5, &err), MODE_OK);
     mode_clip_set_padding(clip, padded);
     mode_clip_set_branches(clip, branches);
     const size_t most = memory_of(clip).total;
@@ -194,7 +182,7 @@ static void test_the_loss_has_its_room(void **state)
     struct mode_clip_memory m;
     struct mode_error err;
     (void)state;
-    assert_int_equal(mode_clip_create(&clip, be, SOME, NULL, 5, &err), MODE_OK);
+    assert_int_equal(mode_clip_create(&clip, be, MANY_BLOCKS, NULL, 5, &err), MODE_OK);
     mode_clip_set_memory(clip, MANY / 8, true);
     mode_clip_memory(&m, clip, MANY);
     assert_true(m.turns >= (size_t)mode_contrastive_work(MANY, MANY) * sizeof(float) + 2 * MANY * sizeof(double));
